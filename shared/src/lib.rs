@@ -1,0 +1,18 @@
+//! Words that cross a process boundary: what the agent, the scheduler, the gateway and the command
+//! line say to each other.
+//!
+//! Between our programs unknown fields are ignored, so that version N and N-1 work together; what
+//! people write is parsed elsewhere and refused with the unknown key named.
+
+pub mod capacity;
+pub mod enroll;
+pub mod gateway;
+pub mod heartbeat;
+pub mod ids;
+pub mod notice;
+pub mod order;
+pub mod replica;
+pub mod segment;
+pub mod telemetry;
+pub mod time;
+pub mod version;

@@ -1,0 +1,90 @@
+//! A notice: somebody will take capacity away at a stated time.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::NoticeId;
+use crate::time::{Boottime, Timestamp};
+
+/// What ends at the deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leaves {
+    /// The whole node: everything on it is closed at the deadline.
+    #[default]
+    Node,
+    /// Only the replicas: the node stays and is free once release is proven.
+    Replicas,
+}
+
+/// Why the capacity goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// The owner of the hardware takes it back.
+    Preempt,
+    /// Maintenance of the host.
+    Maintenance,
+    /// The host shuts down.
+    Shutdown,
+    /// The scheduler reclaims spot capacity or an operator drains the node by a deadline.
+    Reclaim,
+}
+
+/// Who said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeSource {
+    /// The notice file of `interfaces.md` section 2.
+    File,
+    /// The scheduler, in the desired state.
+    Scheduler,
+}
+
+/// How sure the source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Certainty {
+    /// It will happen at the stated time unless it is withdrawn.
+    Certain,
+    /// It may happen: a hint to leave early.
+    Likely,
+}
+
+/// One notice as the agent holds and reports it. Instants are on the host's boot-time clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The same event keeps the same id, however often it is heard.
+    pub id: NoticeId,
+    /// Why.
+    pub kind: NoticeKind,
+    /// Who said so.
+    pub source: NoticeSource,
+    /// What ends.
+    pub leaves: Leaves,
+    /// The deadline.
+    pub gone_at: Boottime,
+    /// When the agent first heard of it.
+    pub heard_at: Boottime,
+    /// How sure the source is.
+    pub certainty: Certainty,
+    /// Whether the source takes an "I am done" that lets it act early.
+    pub can_acknowledge: bool,
+    /// Whether the source may take it back.
+    pub can_be_withdrawn: bool,
+}
+
+/// A reclaim that the scheduler orders: warned and cordoned at once, drained and ended later.
+/// Instants are on the scheduler's clock; the agent maps them with the answer's `now`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reclaim {
+    /// The notice's id.
+    pub id: NoticeId,
+    /// What ends.
+    pub leaves: Leaves,
+    /// T0: warning and cordon.
+    pub warned_at: Timestamp,
+    /// From here on replicas drain.
+    pub drain_at: Timestamp,
+    /// The deadline.
+    pub gone_at: Timestamp,
+}

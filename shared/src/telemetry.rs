@@ -1,0 +1,87 @@
+//! What a host says of its hardware. Readings are telemetry, never facts of the log.
+//!
+//! A field that a GPU or driver does not support is absent, never zero.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{GpuUuid, HookId};
+
+/// What seldom changes on a host: sent when its hash changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The GPUs, in NVML's order.
+    pub gpus: Vec<GpuIdentity>,
+    /// The driver's version, if one is loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_version: Option<String>,
+    /// Why GPUs cannot be read, as one sentence for an operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_trouble: Option<String>,
+    /// The engines that the node's owner has defined here.
+    pub engines: Vec<EngineOffer>,
+    /// The hooks that the node's owner has defined here.
+    pub hooks: Vec<HookId>,
+    /// Versions of agent and kernel, for people.
+    pub agent_version: String,
+    /// `uname -r`.
+    pub kernel: String,
+}
+
+/// Who a GPU is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuIdentity {
+    /// Its UUID.
+    pub uuid: GpuUuid,
+    /// Its product name.
+    pub name: String,
+    /// Its memory in MiB.
+    pub memory_mib: u64,
+    /// Its PCI address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<String>,
+    /// Its serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+}
+
+/// An engine that a node can run: a local definition, never a command from the network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EngineOffer {
+    /// `vllm`, `sglang`, ...
+    pub name: String,
+    /// Versions, newest first.
+    pub versions: Vec<String>,
+    /// Flags that a deployment may set, without `--`.
+    pub flags: Vec<String>,
+    /// Environment names that a deployment may set.
+    #[serde(default)]
+    pub env: Vec<String>,
+}
+
+/// One reading of one GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuReading {
+    /// Which GPU.
+    pub uuid: GpuUuid,
+    /// Memory in use in MiB, without what the driver reserves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_used_mib: Option<u64>,
+    /// Memory that the driver reserves, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_reserved_mib: Option<u64>,
+    /// Share of time in which a kernel ran, 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization: Option<u8>,
+    /// Degrees Celsius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature_c: Option<u16>,
+    /// Milliwatts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power_mw: Option<u64>,
+    /// Age of this reading in milliseconds when it was sent.
+    #[serde(default)]
+    pub age_ms: u64,
+    /// Why it cannot be read now (a lost GPU, a call that hangs): one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
