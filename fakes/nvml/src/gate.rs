@@ -1,0 +1,141 @@
+//! The gate that every call passes: is the library initialised, does the call hang, is it to fail.
+//!
+//! A call that `blocks` names stays here and polls the folder, holding no lock, until the name is
+//! removed; that is how a hung driver looks from outside. A panic becomes "unknown error".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nvml_wrapper_sys::bindings::nvmlDevice_t;
+
+use crate::abi::{
+    Code, DRIVER_NOT_LOADED, GPU_IS_LOST, INVALID_ARGUMENT, SUCCESS, UNINITIALIZED, UNKNOWN,
+};
+use crate::folder::{self, Contents};
+use crate::gpu::Gpu;
+use crate::spec::EVERY_FUNCTION;
+
+/// How often a call that hangs looks whether it still should.
+const BLOCK_POLL: Duration = Duration::from_millis(20);
+
+/// The three names under which NVML is initialised; a fault or block on one is on all.
+const INIT_NAMES: [&str; 3] = ["nvmlInit_v2", "nvmlInitWithFlags", "nvmlInit"];
+
+static LIBRARY: Mutex<Library> = Mutex::new(Library { initialised: 0, handles: Vec::new() });
+
+struct Library {
+    /// Calls of init without their shutdown.
+    initialised: u32,
+    /// Handle n + 1 stands for the GPU with the uuid at n, as long as this process lives.
+    handles: Vec<String>,
+}
+
+fn library<T>(look: impl FnOnce(&mut Library) -> T) -> T {
+    look(&mut LIBRARY.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Runs the body of a call that is about no GPU.
+pub fn call(name: &str, body: impl FnOnce(&Contents) -> Code) -> Code {
+    shielded(|| {
+        if library(|library| library.initialised) == 0 {
+            return UNINITIALIZED;
+        }
+        match admitted(&[name], None) {
+            Ok(contents) => body(&contents),
+            Err(code) => code,
+        }
+    })
+}
+
+/// Runs the body of a call about the GPU behind `device`.
+pub fn on_gpu(name: &str, device: nvmlDevice_t, body: impl FnOnce(&Gpu) -> Code) -> Code {
+    shielded(|| {
+        if library(|library| library.initialised) == 0 {
+            return UNINITIALIZED;
+        }
+        let Some(uuid) = uuid_of(device) else {
+            return INVALID_ARGUMENT;
+        };
+        match admitted(&[name], Some(&uuid)) {
+            Ok(contents) => Gpu::named(contents, &uuid).map_or(GPU_IS_LOST, |gpu| body(&gpu)),
+            Err(code) => code,
+        }
+    })
+}
+
+/// `nvmlInit` under any of its names.
+pub fn init() -> Code {
+    shielded(|| match admitted(&INIT_NAMES, None) {
+        Ok(_) => library(|library| {
+            library.initialised = library.initialised.saturating_add(1);
+            SUCCESS
+        }),
+        Err(code) => code,
+    })
+}
+
+/// `nvmlShutdown`: the last one closes the library.
+pub fn shutdown() -> Code {
+    call("nvmlShutdown", |_| {
+        library(|library| library.initialised = library.initialised.saturating_sub(1));
+        SUCCESS
+    })
+}
+
+/// The handle for a GPU: the same GPU has the same handle even when the list changes.
+pub fn handle_of(gpu: &Gpu) -> nvmlDevice_t {
+    let uuid = gpu.spec().uuid.as_str();
+    let index = library(|library| {
+        library.handles.iter().position(|known| known == uuid).unwrap_or_else(|| {
+            library.handles.push(uuid.to_owned());
+            library.handles.len() - 1
+        })
+    });
+    std::ptr::without_provenance_mut(index + 1)
+}
+
+/// The uuid behind a handle that this process was given.
+pub fn uuid_of(device: nvmlDevice_t) -> Option<String> {
+    let index = device.addr().checked_sub(1)?;
+    library(|library| library.handles.get(index).cloned())
+}
+
+/// Waits while the call is blocked, then says whether it may proceed.
+pub fn admitted(names: &[&str], uuid: Option<&str>) -> Result<Contents, Code> {
+    loop {
+        let contents = folder::contents().ok_or(DRIVER_NOT_LOADED)?;
+        let gpu = uuid.and_then(|uuid| Gpu::named(contents.clone(), uuid));
+        let fleet = &contents.fleet;
+        if let Some(gpu) = &gpu {
+            if holds(&gpu.spec().blocks, names) {
+                std::thread::sleep(BLOCK_POLL);
+                continue;
+            }
+        }
+        if holds(&fleet.blocks, names) {
+            std::thread::sleep(BLOCK_POLL);
+            continue;
+        }
+        let of_gpu = gpu.as_ref().and_then(|gpu| fault(&gpu.spec().faults, names));
+        return match of_gpu.or_else(|| fault(&fleet.faults, names)) {
+            Some(code) => Err(code),
+            None => Ok(contents),
+        };
+    }
+}
+
+fn holds(blocks: &BTreeSet<String>, names: &[&str]) -> bool {
+    blocks.contains(EVERY_FUNCTION) || names.iter().any(|name| blocks.contains(*name))
+}
+
+fn fault(faults: &BTreeMap<String, u32>, names: &[&str]) -> Option<Code> {
+    let named = names.iter().find_map(|name| faults.get(*name));
+    named.or_else(|| faults.get(EVERY_FUNCTION)).copied().filter(|code| *code != SUCCESS)
+}
+
+/// A panic must not cross into C.
+fn shielded(body: impl FnOnce() -> Code) -> Code {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(UNKNOWN)
+}
