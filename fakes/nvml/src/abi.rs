@@ -28,6 +28,11 @@ pub const UNKNOWN: Code = ffi::nvmlReturn_enum_NVML_ERROR_UNKNOWN;
 pub struct Out<T: Copy>(*mut T);
 
 impl<T: Copy> Out<T> {
+    /// Stands for an output that a call does not have.
+    pub fn none() -> Self {
+        Self(std::ptr::null_mut())
+    }
+
     /// Writes the value.
     pub fn put(&self, value: T) -> Code {
         if self.0.is_null() {

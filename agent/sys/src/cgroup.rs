@@ -1,0 +1,78 @@
+//! A control group per replica where this process may make one: nothing can leave it, and the
+//! kernel ends all of it at once.
+//!
+//! Where there is none (no cgroup v2, or it is not writable) the replica is known by its session.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// One control group of the second version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    path: PathBuf,
+}
+
+impl Cgroup {
+    /// Makes a group of this name below this process's own, if the host allows it.
+    pub fn create(name: &str) -> Option<Self> {
+        let path = own_group()?.join(name);
+        match fs::create_dir(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(_) => return None,
+        }
+        let group = Self { path };
+        // Seen on hosts where the folder can be made but nothing can enter it.
+        let enters = fs::OpenOptions::new().write(true).open(group.path.join("cgroup.procs"));
+        if enters.is_err() || !group.path.join("cgroup.kill").exists() {
+            group.remove();
+            return None;
+        }
+        Some(group)
+    }
+
+    /// The group that was made at this path before, if it still exists.
+    pub fn existing(path: &Path) -> Option<Self> {
+        path.join("cgroup.procs").exists().then(|| Self { path: path.to_owned() })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts a process (this one: its later children follow) into the group.
+    pub fn enter(&self, pid: u32) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.procs"), pid.to_string())
+    }
+
+    /// The pids inside.
+    pub fn members(&self) -> Vec<u32> {
+        let text = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+    }
+
+    /// Ends every process inside at once.
+    pub fn kill(&self) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.kill"), "1")
+    }
+
+    /// Removes the group when it is empty.
+    pub fn remove(&self) {
+        // A group that is not empty stays; the next look at the replica says so.
+        drop(fs::remove_dir(&self.path));
+    }
+}
+
+fn own_group() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mounts.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let point = before.split(' ').nth(4)?;
+        after.starts_with("cgroup2 ").then(|| PathBuf::from(point))
+    })?;
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    Some(mount.join(own.trim_start_matches('/')))
+}

@@ -1,0 +1,205 @@
+//! Processes by the name that is never used twice in a boot: pid and start time.
+//!
+//! A pid alone is no name: the kernel gives it out again. Every question asked here about one
+//! process takes both, and a zombie counts as gone.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+
+use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
+
+/// One process of this boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Its pid.
+    pub pid: u32,
+    /// Field 22 of `/proc/<pid>/stat`: when it started, in clock ticks after the boot.
+    pub started: u64,
+}
+
+/// One line of the process table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Who.
+    pub id: ProcessId,
+    /// Its parent's pid.
+    pub parent: u32,
+    /// Its session.
+    pub session: u32,
+    /// It has ended and waits to be collected.
+    pub is_zombie: bool,
+    /// It sits in the kernel and cannot be ended now.
+    pub is_uninterruptible: bool,
+    /// The program's short name.
+    pub name: String,
+}
+
+/// The process with this pid now, if there is one.
+pub fn find(pid: u32) -> Option<Process> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name of the process with this pid.
+pub fn identify(pid: u32) -> Option<ProcessId> {
+    find(pid).map(|process| process.id)
+}
+
+/// Whether exactly this process still lives; a zombie does not.
+pub fn is_alive(id: ProcessId) -> bool {
+    find(id.pid).is_some_and(|process| process.id == id && !process.is_zombie)
+}
+
+/// Every process of the host.
+pub fn table() -> io::Result<Vec<Process>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        // A process may end between the listing and the reading: it is simply not there.
+        if let Some(process) = name.to_str().and_then(|n| n.parse().ok()).and_then(find) {
+            all.push(process);
+        }
+    }
+    Ok(all)
+}
+
+/// What a replica's processes are known by: its guard, the guard's session, a mark in their
+/// environment. A process that left its session is found by its ancestor or its mark.
+#[derive(Clone, Debug)]
+pub struct Family {
+    /// The guard, which is also the leader of the session.
+    pub guard: ProcessId,
+    /// `NAME=value` that every process of the replica inherits.
+    pub mark: String,
+}
+
+impl Family {
+    /// The replica's live processes without the guard itself.
+    pub fn members(&self) -> io::Result<Vec<Process>> {
+        let table = table()?;
+        let mut inside = BTreeSet::from([self.guard.pid]);
+        // A session id stays in use as long as a member lives, so the pid of a dead guard can
+        // not come back as another session's id before the last member is gone.
+        loop {
+            let before = inside.len();
+            for process in &table {
+                if process.session == self.guard.pid || inside.contains(&process.parent) {
+                    inside.insert(process.id.pid);
+                }
+            }
+            if inside.len() == before {
+                break;
+            }
+        }
+        let guard_is_other =
+            find(self.guard.pid).is_some_and(|process| process.id != self.guard);
+        let belongs = |process: &Process| {
+            let by_kin = inside.contains(&process.id.pid) && !guard_is_other;
+            process.id.pid != self.guard.pid && (by_kin || has_mark(process.id.pid, &self.mark))
+        };
+        Ok(table.into_iter().filter(|p| !p.is_zombie && belongs(p)).collect())
+    }
+}
+
+/// Sends a signal to exactly this process; one that is gone already is no error.
+pub fn signal(id: ProcessId, signal: Signal) -> io::Result<()> {
+    if !is_alive(id) {
+        return Ok(());
+    }
+    ended_is_fine(pid(id.pid).map(|pid| rustix::process::kill_process(pid, signal)))
+}
+
+/// Sends a signal to every process of the group that this process leads (or led).
+pub fn signal_group(leader: u32, signal: Signal) -> io::Result<()> {
+    ended_is_fine(pid(leader).map(|pid| rustix::process::kill_process_group(pid, signal)))
+}
+
+/// Makes this process the parent of every orphan below it, so that none escapes.
+pub fn adopt_orphans() -> io::Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(Into::into)
+}
+
+/// Leaves the session of whoever started this process.
+pub fn new_session() -> io::Result<()> {
+    rustix::process::setsid().map(|_| ()).map_err(Into::into)
+}
+
+/// A child that ended, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Collected {
+    /// Which.
+    pub pid: u32,
+    /// Its exit status, if it exited.
+    pub code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
+}
+
+/// Collects one child that has ended, if there is one.
+pub fn collect() -> Option<Collected> {
+    let (pid, status) = rustix::process::wait(rustix::process::WaitOptions::NOHANG).ok()??;
+    Some(Collected {
+        pid: pid.as_raw_nonzero().get().unsigned_abs(),
+        code: status.exit_status(),
+        signal: status.terminating_signal(),
+    })
+}
+
+/// The user that this process acts as.
+pub fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn pid(raw: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(raw).ok()?)
+}
+
+fn ended_is_fine(sent: Option<rustix::io::Result<()>>) -> io::Result<()> {
+    match sent {
+        None | Some(Ok(()) | Err(rustix::io::Errno::SRCH)) => Ok(()),
+        Some(Err(errno)) => Err(errno.into()),
+    }
+}
+
+fn has_mark(pid: u32, mark: &str) -> bool {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+    environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+}
+
+fn parse_stat(line: &str) -> Option<Process> {
+    // The name is in brackets and may itself hold spaces and brackets: split at the last one.
+    let (head, tail) = line.rsplit_once(')')?;
+    let (pid, name) = head.split_once(" (")?;
+    let fields: Vec<&str> = tail.split_whitespace().collect();
+    let state = *fields.first()?;
+    Some(Process {
+        id: ProcessId { pid: pid.trim().parse().ok()?, started: fields.get(19)?.parse().ok()? },
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        is_zombie: matches!(state, "Z" | "X"),
+        is_uninterruptible: state == "D",
+        name: name.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
+        let line = "42 (a) b (c) S 7 42 41 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 0 0";
+        let process = parse_stat(line).expect("it is a stat line");
+        assert_eq!(process.id, ProcessId { pid: 42, started: 777 });
+        assert_eq!((process.parent, process.session), (7, 41));
+        assert_eq!(process.name, "a) b (c");
+    }
+
+    #[test]
+    fn this_process_is_alive_and_one_with_its_pid_but_another_start_is_not() {
+        let me = identify(std::process::id()).expect("this process is in the table");
+        assert!(is_alive(me));
+        assert!(!is_alive(ProcessId { started: me.started + 1, ..me }));
+    }
+}

@@ -1,0 +1,124 @@
+//! How the GPU is set up: ECC, MIG, persistence and compute mode, and which CPUs are near.
+
+use std::ffi::{c_uint, c_ulong};
+
+use nvml_wrapper_sys::bindings::{self as ffi, nvmlDevice_t};
+
+use crate::abi::{Code, INVALID_ARGUMENT, Out, SUCCESS};
+use crate::gate::on_gpu;
+
+const ENABLED: c_uint = ffi::nvmlEnableState_enum_NVML_FEATURE_ENABLED;
+
+fn both(name: &str, device: nvmlDevice_t, value: c_uint, at: [&Out<c_uint>; 2]) -> Code {
+    on_gpu(name, device, |_| match at[0].put(value) {
+        SUCCESS => at[1].put(value),
+        refused => refused,
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetEccMode(
+    device: nvmlDevice_t,
+    current: Out<c_uint>,
+    pending: Out<c_uint>,
+) -> Code {
+    both("nvmlDeviceGetEccMode", device, ENABLED, [&current, &pending])
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMigMode(
+    device: nvmlDevice_t,
+    current: Out<c_uint>,
+    pending: Out<c_uint>,
+) -> Code {
+    let off = ffi::NVML_DEVICE_MIG_DISABLE;
+    both("nvmlDeviceGetMigMode", device, off, [&current, &pending])
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMaxMigDeviceCount(device: nvmlDevice_t, count: Out<c_uint>) -> Code {
+    on_gpu("nvmlDeviceGetMaxMigDeviceCount", device, |_| count.put(0))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetPersistenceMode(device: nvmlDevice_t, mode: Out<c_uint>) -> Code {
+    on_gpu("nvmlDeviceGetPersistenceMode", device, |_| mode.put(ENABLED))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetComputeMode(device: nvmlDevice_t, mode: Out<c_uint>) -> Code {
+    on_gpu("nvmlDeviceGetComputeMode", device, |_| {
+        mode.put(ffi::nvmlComputeMode_enum_NVML_COMPUTEMODE_DEFAULT)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMultiGpuBoard(device: nvmlDevice_t, is_multi: Out<c_uint>) -> Code {
+    on_gpu("nvmlDeviceGetMultiGpuBoard", device, |_| is_multi.put(0))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetNumaNodeId(device: nvmlDevice_t, node: Out<c_uint>) -> Code {
+    on_gpu("nvmlDeviceGetNumaNodeId", device, |gpu| node.put(gpu.spec().numa_node))
+}
+
+/// The first `bits` bits of a caller's mask are set, the others cleared.
+fn fill_mask(mask: &mut [c_ulong], bits: usize) {
+    for (index, word) in mask.iter_mut().enumerate() {
+        let width = c_ulong::BITS as usize;
+        let left = bits.saturating_sub(index * width).min(width);
+        *word = if left == width { c_ulong::MAX } else { (1 << left) - 1 };
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetCpuAffinity(
+    device: nvmlDevice_t,
+    words: c_uint,
+    mut mask: Out<c_ulong>,
+) -> Code {
+    on_gpu("nvmlDeviceGetCpuAffinity", device, |_| {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        match mask.row(words as usize) {
+            Some(row) => {
+                fill_mask(row, cpus);
+                SUCCESS
+            }
+            None => INVALID_ARGUMENT,
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMemoryAffinity(
+    device: nvmlDevice_t,
+    words: c_uint,
+    mut mask: Out<c_ulong>,
+    _scope: c_uint,
+) -> Code {
+    on_gpu("nvmlDeviceGetMemoryAffinity", device, |gpu| {
+        let node = gpu.spec().numa_node;
+        let Some(row) = mask.row(words as usize) else {
+            return INVALID_ARGUMENT;
+        };
+        row.fill(0);
+        if let Some(word) = row.get_mut((node / c_ulong::BITS) as usize) {
+            *word = 1 << (node % c_ulong::BITS);
+        }
+        SUCCESS
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill_mask;
+
+    #[test]
+    fn a_mask_covers_exactly_the_cpus_that_there_are() {
+        let mut mask = [7; 3];
+        fill_mask(&mut mask, 65);
+        assert_eq!(mask, [u64::MAX, 1, 0]);
+        fill_mask(&mut mask, 2);
+        assert_eq!(mask, [3, 0, 0]);
+    }
+}

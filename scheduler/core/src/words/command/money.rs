@@ -1,0 +1,27 @@
+//! Commands about contracts, prices and invoices.
+
+use serde::{Deserialize, Serialize};
+use wharfage_shared::ids::OrganizationId;
+use wharfage_shared::time::Timestamp;
+
+use crate::words::contract::{Contract, Price};
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// Sign a contract; its whole future period is checked against capacity.
+    Sign(Contract),
+    /// Set a list price from an instant on; never a past one that was used.
+    Price(Price),
+    /// State an organization's running invoice as a fact that `verify` can recompute.
+    DraftInvoice {
+        /// The invoice's id.
+        id: String,
+        /// Whose.
+        organization: OrganizationId,
+        /// First instant.
+        from: Timestamp,
+        /// First instant after it.
+        to: Timestamp,
+    },
+}

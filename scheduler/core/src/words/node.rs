@@ -1,0 +1,98 @@
+//! A node's state on its four axes, and the pool it belongs to.
+
+use serde::{Deserialize, Serialize};
+use wharfage_shared::capacity::{ComputeClass, Sku, Tenancy, Zone};
+use wharfage_shared::ids::{NoticeId, OrganizationId, PoolId};
+use wharfage_shared::notice::{Leaves, NoticeKind, NoticeSource};
+use wharfage_shared::time::Timestamp;
+
+/// Whether the scheduler hears the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Enrolled, not heard yet.
+    Joining,
+    /// Heard within 15 s.
+    Connected,
+    /// Not heard for 15 s.
+    Silent,
+    /// Its control lease has ended.
+    Lost,
+}
+
+/// Whether its hardware may be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "health")]
+pub enum Health {
+    /// Its gates have not passed yet.
+    Qualifying,
+    /// Its gates pass.
+    Fit,
+    /// A gate fails.
+    Unfit {
+        /// Which and why, one sentence.
+        because: String,
+    },
+}
+
+/// What an operator wants of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "intent")]
+pub enum Intent {
+    /// Use it.
+    Open,
+    /// Nothing new.
+    Cordoned {
+        /// The operator's words.
+        reason: String,
+    },
+    /// Empty it.
+    Draining {
+        /// The operator's words.
+        reason: String,
+    },
+    /// It will not come back.
+    Retired,
+}
+
+/// Whether it is about to leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "departure")]
+pub enum Departure {
+    /// Nobody said so.
+    None,
+    /// Under a notice.
+    Noticed {
+        /// Which.
+        id: NoticeId,
+        /// Why.
+        kind: NoticeKind,
+        /// Who said so.
+        source: NoticeSource,
+        /// What ends.
+        leaves: Leaves,
+        /// T0 on the scheduler's clock.
+        heard_at: Timestamp,
+        /// From here on replicas drain even without a replacement (a reclaim's +120 s).
+        drain_at: Timestamp,
+        /// The deadline.
+        gone_at: Timestamp,
+    },
+}
+
+/// A pool: what its nodes have in common, by the operator's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name.
+    pub id: PoolId,
+    /// Its zone.
+    pub zone: Zone,
+    /// Its instance type.
+    pub sku: Sku,
+    /// How its nodes are sold.
+    pub compute_class: ComputeClass,
+    /// Who they serve at a time.
+    pub tenancy: Tenancy,
+    /// The tenant that owns its nodes; absent = the provider.
+    pub owner: Option<OrganizationId>,
+}
