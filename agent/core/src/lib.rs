@@ -3,8 +3,17 @@
 //! Pure: it is told the time and what was seen ([`Input`]) and answers what to do ([`Effect`]).
 //! The simulator runs the same code.
 
+pub mod agent;
+pub mod config;
 pub mod effect;
 pub mod input;
+pub mod report;
+pub mod status;
+pub mod timetable;
 
+pub use agent::Agent;
+pub use config::Config;
 pub use effect::Effect;
-pub use input::Input;
+pub use input::{Found, Input};
+pub use report::Report;
+pub use status::Status;
