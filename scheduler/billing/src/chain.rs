@@ -126,7 +126,7 @@ mod tests {
         assert!(others.iter().all(|other| *other != hash));
         assert_eq!(
             hash.to_string(),
-            "placeholder",
+            "74d452e2de3a860da68484358f497f2768d4f492e36085fff8030021634b6d34",
             "the encoding is part of every log ever written"
         );
     }

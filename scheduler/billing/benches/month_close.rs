@@ -1,0 +1,3 @@
+//! The cost of closing a month.
+
+fn main() {}
