@@ -9,8 +9,8 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -188,7 +188,8 @@ impl Authority {
     pub fn server_identity(&self, names: &[String]) -> Result<ServerIdentity, Error> {
         let key = KeyPair::generate().map_err(crypto)?;
         let now = SystemTime::now();
-        let mut params = leaf("scheduler", now - AUTHORITY_BACK_DATED, now + AUTHORITY_CERTIFICATE)?;
+        let mut params =
+            leaf("scheduler", now - AUTHORITY_BACK_DATED, now + AUTHORITY_CERTIFICATE)?;
         let fixed = [SCHEDULER_NAME, "localhost", "127.0.0.1", "::1"];
         for name in fixed.into_iter().chain(names.iter().map(String::as_str)) {
             let name = match IpAddr::from_str(name) {
