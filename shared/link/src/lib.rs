@@ -15,6 +15,7 @@ pub mod identity;
 pub mod peer;
 mod reload;
 pub mod server;
+pub mod socket;
 pub mod tls;
 mod verify;
 

@@ -36,6 +36,7 @@ use crate::head::{LONGEST_HEAD, Verdicts, Watched};
 use crate::identity::IdentityDir;
 use crate::peer::{Facts, Peer};
 use crate::reload::Reloaded;
+use crate::socket;
 use crate::tls::{self, guard_config, machines_config, public_config};
 
 /// How much a listener bears.
@@ -173,10 +174,7 @@ async fn connection(
     addr: SocketAddr,
     _permit: OwnedSemaphorePermit,
 ) {
-    // Without it, small writes of a stream wait for the peer's delayed acknowledgement (40 ms).
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
+    let Ok(stream) = socket::prepared(stream) else { return };
     let Some(tls) = &shared.tls else {
         let Ok(_seat) = Seat::take(&shared, addr.ip()) else { return };
         return speak(&shared, stream, addr, None).await;
