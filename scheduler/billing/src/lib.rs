@@ -3,10 +3,22 @@
 //! Pure: no clock, no files, no fleet. The same code rates a usage file (`wharfage rate`) and
 //! drafts invoices from the scheduler's segments, so both agree to the millisecond.
 
+mod bill;
 mod currency;
+mod lines;
+mod render;
+mod series;
+mod spans;
+mod sweep;
 
 pub mod canonical;
 pub mod chain;
 pub mod money;
 pub mod terms;
 pub mod timestamp;
+pub mod usage;
+
+pub use bill::{Bill, LONGEST_PERIOD, RateError, rate};
+pub use lines::{Charge, Line, LineKind};
+pub use render::TABLE_HEADER;
+pub use sweep::Accounts;

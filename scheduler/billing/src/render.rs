@@ -1,0 +1,7 @@
+//! Bills as people and programs read them.
+
+mod csv;
+mod json;
+mod table;
+
+pub use self::table::TABLE_HEADER;

@@ -1,0 +1,64 @@
+//! A bill as JSON: decimals are strings, quantities integers, fields in a fixed order.
+
+use serde::Serialize;
+use serde_json::ser::{PrettyFormatter, Serializer};
+use wharfage_shared::capacity::{Region, Sku};
+use wharfage_shared::ids::{ContractId, OrganizationId};
+
+use crate::bill::Bill;
+use crate::lines::{Line, LineKind};
+use crate::money::{InstanceMs, MicroRate, Minor};
+use crate::timestamp::to_rfc3339;
+
+#[derive(Serialize)]
+struct BillJson<'a> {
+    lines: Vec<LineJson<'a>>,
+    total: Minor,
+}
+
+#[derive(Serialize)]
+struct LineJson<'a> {
+    organization: &'a OrganizationId,
+    region: &'a Region,
+    sku: &'a Sku,
+    contract: Option<&'a ContractId>,
+    line: LineKind,
+    quantity_ms: InstanceMs,
+    quantity_hours: String,
+    rate: Option<MicroRate>,
+    amount: Option<Minor>,
+    start: String,
+    end: String,
+}
+
+impl<'a> From<&'a Line> for LineJson<'a> {
+    fn from(line: &'a Line) -> Self {
+        Self {
+            organization: &line.organization,
+            region: &line.region,
+            sku: &line.sku,
+            contract: line.contract.as_ref(),
+            line: line.kind,
+            quantity_ms: line.quantity,
+            quantity_hours: line.quantity.hours(),
+            rate: line.charge.rate(),
+            amount: line.charge.amount(),
+            start: to_rfc3339(line.start),
+            end: to_rfc3339(line.end),
+        }
+    }
+}
+
+impl Bill {
+    /// The bill as JSON, ending in a line break.
+    pub fn to_json(&self) -> String {
+        let bill =
+            BillJson { lines: self.lines.iter().map(LineJson::from).collect(), total: self.total };
+        let mut bytes = Vec::new();
+        let formatter = PrettyFormatter::with_indent(b" ");
+        bill.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))
+            .expect("text and integers always have JSON");
+        bytes.push(b'\n');
+        String::from_utf8(bytes).expect("JSON is UTF-8")
+    }
+}
