@@ -108,13 +108,8 @@ pub fn admitted(names: &[&str], uuid: Option<&str>) -> Result<Contents, Code> {
         let contents = folder::contents().ok_or(DRIVER_NOT_LOADED)?;
         let gpu = uuid.and_then(|uuid| Gpu::named(contents.clone(), uuid));
         let fleet = &contents.fleet;
-        if let Some(gpu) = &gpu {
-            if holds(&gpu.spec().blocks, names) {
-                std::thread::sleep(BLOCK_POLL);
-                continue;
-            }
-        }
-        if holds(&fleet.blocks, names) {
+        let gpu_hangs = gpu.as_ref().is_some_and(|gpu| holds(&gpu.spec().blocks, names));
+        if gpu_hangs || holds(&fleet.blocks, names) {
             std::thread::sleep(BLOCK_POLL);
             continue;
         }

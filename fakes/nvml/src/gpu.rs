@@ -48,11 +48,6 @@ impl Gpu {
         &self.contents.fleet.gpus[self.index]
     }
 
-    /// The file it stands in.
-    pub fn fleet(&self) -> &Fleet {
-        &self.contents.fleet
-    }
-
     /// Its place in the list.
     pub fn index(&self) -> u32 {
         u32::try_from(self.index).unwrap_or(u32::MAX)

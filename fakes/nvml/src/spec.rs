@@ -294,7 +294,7 @@ mod tests {
     fn a_refusal_says_what_is_wrong_and_where() {
         let unknown = refusal(r#"{"gpus":[{"uuid":"GPU-1","colour":"red"}]}"#);
         assert!(unknown.contains("unknown field `colour`"), "{unknown}");
-        assert!(unknown.contains("line 1 column 34"), "{unknown}");
+        assert!(unknown.contains("line 1 column 33"), "{unknown}");
         assert!(refusal(r#"{"gpus":[{"uuid":"../x"}]}"#).contains("letters, digits or `-`"));
         let twice = refusal(r#"{"gpus":[{"uuid":"GPU-1"},{"uuid":"GPU-1"}]}"#);
         assert_eq!(twice, "uuid `GPU-1` stands in `gpus` twice");

@@ -188,8 +188,9 @@ extern "C" fn nvmlDeviceGetPerformanceState(device: nvmlDevice_t, state: Out<c_u
 fn reasons(name: &str, device: nvmlDevice_t, into: &Out<c_ulonglong>) -> Code {
     on_gpu(name, device, |gpu| {
         let told = gpu.spec().health.clocks_throttle_reasons;
-        let idle = c_ulonglong::from(gpu.utilization().gpu == 0);
-        into.put(told | idle * c_ulonglong::from(ffi::nvmlClocksThrottleReasonGpuIdle))
+        let is_idle = gpu.utilization().gpu == 0;
+        let idle = if is_idle { ffi::nvmlClocksThrottleReasonGpuIdle } else { 0 };
+        into.put(told | c_ulonglong::from(idle))
     })
 }
 

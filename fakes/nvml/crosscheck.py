@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Reads the fake library with NVIDIA's own Python binding: an independent view of the C ABI.
+
+usage: crosscheck.py path/to/libwharfage_fake_nvml.so    (WHARFAGE_FAKE_GPUS names the folder)
+
+Exit 0 when every GPU was read, 1 when a call failed, 64 on bad usage, 69 without the binding.
+"""
+
+import ctypes
+import os
+import sys
+
+try:
+    import pynvml
+except ImportError:
+    print("nvidia-ml-py is missing; run: python3 -m pip install nvidia-ml-py==13.615.71", file=sys.stderr)
+    sys.exit(69)
+
+
+def main() -> int:
+    if len(sys.argv) != 2 or not os.path.isfile(sys.argv[1]):
+        print(__doc__, file=sys.stderr)
+        return 64
+    if "WHARFAGE_FAKE_GPUS" not in os.environ:
+        print("WHARFAGE_FAKE_GPUS must name the fake GPU folder", file=sys.stderr)
+        return 64
+    # The binding opens the library by its usual name, so it is handed over already open.
+    pynvml.nvmlLib = ctypes.CDLL(os.path.abspath(sys.argv[1]))
+    try:
+        pynvml.nvmlInit()
+        show()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        print(f"a call failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def show() -> None:
+    print(f"driver {pynvml.nvmlSystemGetDriverVersion()}, nvml {pynvml.nvmlSystemGetNVMLVersion()}")
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(gpu, version=pynvml.nvmlMemory_v2)
+        busy = pynvml.nvmlDeviceGetUtilizationRates(gpu)
+        place = pynvml.nvmlDeviceGetPciInfo(gpu).busId
+        print(f"{index} {pynvml.nvmlDeviceGetName(gpu)} {pynvml.nvmlDeviceGetUUID(gpu)} {place}")
+        print(f"  memory MiB: total {memory.total >> 20} reserved {memory.reserved >> 20}"
+              f" used {memory.used >> 20} free {memory.free >> 20}")
+        print(f"  utilization: gpu {busy.gpu} % memory {busy.memory} %,"
+              f" {pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)} C,"
+              f" {pynvml.nvmlDeviceGetPowerUsage(gpu) / 1000} W")
+        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu):
+            print(f"  process {process.pid}: {process.usedGpuMemory >> 20} MiB")
+
+
+sys.exit(main())
