@@ -5,6 +5,8 @@
 
 mod bill;
 mod currency;
+mod evidence;
+mod label;
 mod lines;
 mod render;
 mod series;
@@ -13,12 +15,15 @@ mod sweep;
 
 pub mod canonical;
 pub mod chain;
+pub mod invoice;
+pub mod meter;
 pub mod money;
 pub mod terms;
 pub mod timestamp;
 pub mod usage;
 
 pub use bill::{Bill, LONGEST_PERIOD, RateError, rate};
+pub use evidence::Evidence;
 pub use lines::{Charge, Line, LineKind};
 pub use render::TABLE_HEADER;
 pub use sweep::Accounts;

@@ -1,9 +1,9 @@
 //! A bill as JSON: decimals are strings, quantities integers, fields in a fixed order.
 
-use serde::Serialize;
-use serde_json::ser::{PrettyFormatter, Serializer};
+use serde::{Serialize, Serializer};
+use serde_json::ser::PrettyFormatter;
 use wharfage_shared::capacity::{Region, Sku};
-use wharfage_shared::ids::{ContractId, OrganizationId};
+use wharfage_shared::ids::{ClaimId, ContractId, OrganizationId};
 
 use crate::bill::Bill;
 use crate::lines::{Line, LineKind};
@@ -12,7 +12,7 @@ use crate::timestamp::to_rfc3339;
 
 #[derive(Serialize)]
 struct BillJson<'a> {
-    lines: Vec<LineJson<'a>>,
+    lines: &'a [Line],
     total: Minor,
 }
 
@@ -22,6 +22,8 @@ struct LineJson<'a> {
     region: &'a Region,
     sku: &'a Sku,
     contract: Option<&'a ContractId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim: Option<&'a ClaimId>,
     line: LineKind,
     quantity_ms: InstanceMs,
     quantity_hours: String,
@@ -38,6 +40,7 @@ impl<'a> From<&'a Line> for LineJson<'a> {
             region: &line.region,
             sku: &line.sku,
             contract: line.contract.as_ref(),
+            claim: line.claim.as_ref(),
             line: line.kind,
             quantity_ms: line.quantity,
             quantity_hours: line.quantity.hours(),
@@ -49,14 +52,19 @@ impl<'a> From<&'a Line> for LineJson<'a> {
     }
 }
 
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        LineJson::from(self).serialize(serializer)
+    }
+}
+
 impl Bill {
     /// The bill as JSON, ending in a line break.
     pub fn to_json(&self) -> String {
-        let bill =
-            BillJson { lines: self.lines.iter().map(LineJson::from).collect(), total: self.total };
+        let bill = BillJson { lines: &self.lines, total: self.total };
         let mut bytes = Vec::new();
         let formatter = PrettyFormatter::with_indent(b" ");
-        bill.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))
+        bill.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))
             .expect("text and integers always have JSON");
         bytes.push(b'\n');
         String::from_utf8(bytes).expect("JSON is UTF-8")
