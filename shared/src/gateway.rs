@@ -82,6 +82,9 @@ pub struct RouteDeployment {
     pub concurrency: u32,
     /// Whether requests may be parked while no replica is ready.
     pub parks: bool,
+    /// The words by which Baseten's paths reach it: `production`, `development`, its environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environments: Vec<String>,
     /// Ready replicas, in the order of their ids.
     pub replicas: Vec<RouteReplica>,
 }
