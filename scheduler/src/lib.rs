@@ -1,0 +1,8 @@
+//! The scheduler's hands: the log, the one writer, the listeners.
+//!
+//! What is decided is decided in `wharfage-scheduler-core`; here it is made durable, published and
+//! answered, in this order.
+
+pub mod clock;
+pub mod log;
+pub mod secrets;
