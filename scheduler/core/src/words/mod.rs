@@ -1,10 +1,14 @@
 //! The lowest floor: what things are called and which values they may have.
 
+pub mod because;
+pub mod catalogue;
 pub mod command;
 pub mod contract;
 pub mod deployment;
+pub mod event;
 pub mod gateway;
 pub mod node;
+pub mod policy;
 pub mod principal;
 pub mod refusal;
 pub mod replica;

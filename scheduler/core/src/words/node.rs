@@ -80,6 +80,32 @@ pub enum Departure {
     },
 }
 
+/// A notice as the scheduler holds it. Instants are on the scheduler's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeFact {
+    /// Which: the same event keeps the same id.
+    pub id: NoticeId,
+    /// Why.
+    pub kind: NoticeKind,
+    /// Who said so.
+    pub source: NoticeSource,
+    /// What ends.
+    pub leaves: Leaves,
+    /// T0.
+    pub heard_at: Timestamp,
+    /// From here on replicas drain even without a replacement (a reclaim's +120 s).
+    pub drain_at: Timestamp,
+    /// The deadline.
+    pub gone_at: Timestamp,
+}
+
+impl From<NoticeFact> for Departure {
+    fn from(notice: NoticeFact) -> Self {
+        let NoticeFact { id, kind, source, leaves, heard_at, drain_at, gone_at } = notice;
+        Departure::Noticed { id, kind, source, leaves, heard_at, drain_at, gone_at }
+    }
+}
+
 /// A pool: what its nodes have in common, by the operator's word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {

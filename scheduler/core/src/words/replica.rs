@@ -1,9 +1,13 @@
 //! A replica's life as the scheduler holds it.
 
 use serde::{Deserialize, Serialize};
+use wharfage_shared::gateway::RoutesVersion;
 use wharfage_shared::ids::{GpuUuid, NodeId};
 use wharfage_shared::order::StopCause;
+use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::Timestamp;
+
+use crate::words::because::placement::Blocked;
 
 /// The GPUs of one node that a replica holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,4 +55,153 @@ pub struct Leaving {
     pub deadline: Timestamp,
     /// No gateway sends to it and nothing is in flight.
     pub quiet: bool,
+    /// The first route table that does not name it: gateways must have reached it.
+    pub routes: RoutesVersion,
+}
+
+/// What its host says of a replica; a fact only when it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Where it is in its life.
+    pub phase: ReportedPhase,
+    /// Since when, on the scheduler's clock.
+    pub since: Timestamp,
+    /// Where its guard listens.
+    pub address: Option<String>,
+    /// Why, where that needs saying.
+    pub because: Option<String>,
+}
+
+/// A replica's life as the scheduler holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "phase")]
+pub enum Phase {
+    /// Wanted, but nowhere yet.
+    Pending {
+        /// Why, coarsely.
+        blocked: Blocked,
+    },
+    /// A seat is kept for it while others leave.
+    Promised {
+        /// Where.
+        seat: Seat,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It has a seat; its host says how far it is.
+    Placed {
+        /// Where.
+        seat: Seat,
+        /// Since when.
+        since: Timestamp,
+        /// What its host said last; absent = nothing yet.
+        seen: Option<Seen>,
+        /// Since when it has been ready without a break, on the scheduler's clock.
+        ready_since: Option<Timestamp>,
+    },
+    /// It leaves and takes no new requests.
+    Leaving {
+        /// Where.
+        seat: Seat,
+        /// What its host said last.
+        seen: Option<Seen>,
+        /// Why and until when.
+        leaving: Leaving,
+    },
+    /// It has ended.
+    Stopped {
+        /// Why.
+        because: StopCause,
+        /// When.
+        at: Timestamp,
+        /// What it held, if it was anywhere.
+        seat: Option<Seat>,
+        /// Whether its end is proven: until then its slots are nobody's.
+        proven: bool,
+    },
+}
+
+impl Phase {
+    /// Where it stands or stood.
+    pub fn seat(&self) -> Option<&Seat> {
+        match self {
+            Phase::Pending { .. } => None,
+            Phase::Promised { seat, .. }
+            | Phase::Placed { seat, .. }
+            | Phase::Leaving { seat, .. } => Some(seat),
+            Phase::Stopped { seat, .. } => seat.as_ref(),
+        }
+    }
+
+    /// The seat whose slots it holds: from its placement until its end is proven.
+    pub fn holds(&self) -> Option<&Seat> {
+        match self {
+            Phase::Pending { .. } | Phase::Promised { .. } => None,
+            Phase::Placed { seat, .. } | Phase::Leaving { seat, .. } => Some(seat),
+            Phase::Stopped { seat, proven, .. } => seat.as_ref().filter(|_| !proven),
+        }
+    }
+
+    /// Whether it is over and proven so.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Phase::Stopped { seat, proven, .. } => *proven || seat.is_none(),
+            Phase::Pending { .. }
+            | Phase::Promised { .. }
+            | Phase::Placed { .. }
+            | Phase::Leaving { .. } => false,
+        }
+    }
+
+    /// What its host said last.
+    pub fn seen(&self) -> Option<&Seen> {
+        match self {
+            Phase::Placed { seen, .. } | Phase::Leaving { seen, .. } => seen.as_ref(),
+            Phase::Pending { .. } | Phase::Promised { .. } | Phase::Stopped { .. } => None,
+        }
+    }
+
+    /// Whether its proof stands and it does not leave.
+    pub fn is_ready(&self) -> bool {
+        match self {
+            Phase::Placed { seen: Some(seen), .. } => seen.phase == ReportedPhase::Ready,
+            Phase::Placed { seen: None, .. }
+            | Phase::Pending { .. }
+            | Phase::Promised { .. }
+            | Phase::Leaving { .. }
+            | Phase::Stopped { .. } => false,
+        }
+    }
+
+    /// Why and until when it leaves.
+    pub fn leaving(&self) -> Option<&Leaving> {
+        match self {
+            Phase::Leaving { leaving, .. } => Some(leaving),
+            Phase::Pending { .. }
+            | Phase::Promised { .. }
+            | Phase::Placed { .. }
+            | Phase::Stopped { .. } => None,
+        }
+    }
+
+    /// The word for rows; a lost node's replicas are unreachable, which only the fleet knows.
+    pub fn word(&self) -> PhaseWord {
+        match self {
+            Phase::Pending { .. } => PhaseWord::Pending,
+            Phase::Promised { .. } => PhaseWord::Promised,
+            Phase::Placed { seen: None, .. } => PhaseWord::Fetching,
+            Phase::Placed { seen: Some(seen), .. } => match seen.phase {
+                ReportedPhase::Fetching => PhaseWord::Fetching,
+                ReportedPhase::Loading => PhaseWord::Loading,
+                ReportedPhase::Warming => PhaseWord::Warming,
+                ReportedPhase::Ready => PhaseWord::Ready,
+                ReportedPhase::Degraded => PhaseWord::Degraded,
+                ReportedPhase::Draining | ReportedPhase::Stopping | ReportedPhase::Quarantined => {
+                    PhaseWord::Draining
+                }
+            },
+            Phase::Leaving { .. } => PhaseWord::Draining,
+            Phase::Stopped { .. } => PhaseWord::Stopped,
+        }
+    }
 }

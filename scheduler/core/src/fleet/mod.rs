@@ -1,0 +1,238 @@
+//! The fleet: tables that only facts change, and the questions that everybody asks of them.
+//!
+//! Replaying the log through [`Fleet::apply`] gives the same fleet, byte for byte (S7). A copy is
+//! cheap, so the published view is a copy.
+
+pub mod rows;
+pub mod table;
+
+pub mod check;
+
+mod apply;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use wharfage_shared::ids::{
+    ContractId, DeploymentId, GatewayId, GatewayName, JoinId, NodeId, OrganizationId, PoolId,
+    ReplicaId, TokenId,
+};
+use wharfage_shared::time::Timestamp;
+use wharfage_shared::version::Term;
+
+use self::rows::access::{JoinRow, OrganizationRow, TokenRow};
+use self::rows::deployment::DeploymentRow;
+use self::rows::gateway::{GatewayProcessRow, GatewayRow};
+use self::rows::meter::Meter;
+use self::rows::node::NodeRow;
+use self::rows::replica::ReplicaRow;
+use self::table::Table;
+use crate::words::contract::{Contract, Price};
+use crate::words::event::money::Invoice;
+use crate::words::event::request::{self, RequestKey};
+use crate::words::node::{Pool, Reach};
+use crate::words::replica::{Phase, PhaseWord};
+
+/// Everything that the log says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fleet {
+    pub(crate) term: Term,
+    pub(crate) pools: Table<PoolId, Arc<Pool>>,
+    pub(crate) nodes: Table<NodeId, Arc<NodeRow>>,
+    pub(crate) replicas: Table<ReplicaId, Arc<ReplicaRow>>,
+    pub(crate) last_replica: u32,
+    pub(crate) deployments: Table<DeploymentId, Arc<DeploymentRow>>,
+    pub(crate) gateways: Table<GatewayId, Arc<GatewayRow>>,
+    pub(crate) gateway_processes: Table<GatewayName, Arc<GatewayProcessRow>>,
+    pub(crate) organizations: Table<OrganizationId, Arc<OrganizationRow>>,
+    pub(crate) tokens: Table<TokenId, Arc<TokenRow>>,
+    pub(crate) joins: Table<JoinId, Arc<JoinRow>>,
+    pub(crate) contracts: Table<ContractId, Arc<ContractRow>>,
+    pub(crate) prices: Arc<Vec<Price>>,
+    pub(crate) invoices: Table<String, Arc<Invoice>>,
+    pub(crate) meter: Meter,
+    pub(crate) requests: Table<RequestKey, Arc<request::Event>>,
+    pub(crate) routes_number: u64,
+}
+
+/// A contract and whether its period is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContractRow {
+    /// The contract.
+    pub contract: Contract,
+    /// When it was signed.
+    pub signed_at: Timestamp,
+    /// Its guarantee is in force.
+    pub in_force: bool,
+}
+
+impl Fleet {
+    /// The newest term.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Pools in the order of their names.
+    pub fn pools(&self) -> impl Iterator<Item = &Pool> {
+        self.pools.values().map(|row| &**row)
+    }
+
+    /// One pool.
+    pub fn pool(&self, id: &PoolId) -> Option<&Pool> {
+        self.pools.get(id).map(|row| &**row)
+    }
+
+    /// Nodes in the order of their names.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeRow> {
+        self.nodes.values().map(|row| &**row)
+    }
+
+    /// One node.
+    pub fn node(&self, id: &NodeId) -> Option<&NodeRow> {
+        self.nodes.get(id).map(|row| &**row)
+    }
+
+    /// Replicas in the order of their ids; ended ones stay for an hour.
+    pub fn replicas(&self) -> impl Iterator<Item = &ReplicaRow> {
+        self.replicas.values().map(|row| &**row)
+    }
+
+    /// One replica.
+    pub fn replica(&self, id: ReplicaId) -> Option<&ReplicaRow> {
+        self.replicas.get(&id).map(|row| &**row)
+    }
+
+    /// A deployment's replicas whose end is not proven.
+    pub fn replicas_of(&self, id: &DeploymentId) -> impl Iterator<Item = &ReplicaRow> {
+        let ids = self.deployments.get(id).into_iter().flat_map(|row| row.replicas.keys());
+        ids.filter_map(|id| self.replica(*id))
+    }
+
+    /// The replicas that are ordered to run or to stop on a node.
+    pub fn replicas_on(&self, id: &NodeId) -> impl Iterator<Item = &ReplicaRow> {
+        let ids = self.nodes.get(id).into_iter().flat_map(|row| row.replicas.iter());
+        ids.filter_map(|id| self.replica(*id))
+    }
+
+    /// The word for a replica's phase: a lost node's replicas are unreachable.
+    pub fn phase_word(&self, replica: &ReplicaRow) -> PhaseWord {
+        let lost = || {
+            let node = replica.node().and_then(|node| self.node(node));
+            node.is_some_and(|node| node.reach == Reach::Lost)
+        };
+        match &replica.phase {
+            Phase::Placed { .. } | Phase::Leaving { .. } if lost() => PhaseWord::Unreachable,
+            phase => phase.word(),
+        }
+    }
+
+    /// Deployments in the order of their ids, those that are being deleted included.
+    pub fn deployments(&self) -> impl Iterator<Item = &DeploymentRow> {
+        self.deployments.values().map(|row| &**row)
+    }
+
+    /// One deployment.
+    pub fn deployment(&self, id: &DeploymentId) -> Option<&DeploymentRow> {
+        self.deployments.get(id).map(|row| &**row)
+    }
+
+    /// Gateway resources in the order of their ids.
+    pub fn gateways(&self) -> impl Iterator<Item = &GatewayRow> {
+        self.gateways.values().map(|row| &**row)
+    }
+
+    /// One gateway resource.
+    pub fn gateway(&self, id: &GatewayId) -> Option<&GatewayRow> {
+        self.gateways.get(id).map(|row| &**row)
+    }
+
+    /// Gateway processes in the order of their names.
+    pub fn gateway_processes(&self) -> impl Iterator<Item = &GatewayProcessRow> {
+        self.gateway_processes.values().map(|row| &**row)
+    }
+
+    /// One gateway process.
+    pub fn gateway_process(&self, name: &GatewayName) -> Option<&GatewayProcessRow> {
+        self.gateway_processes.get(name).map(|row| &**row)
+    }
+
+    /// Organizations in the order of their ids.
+    pub fn organizations(&self) -> impl Iterator<Item = &OrganizationRow> {
+        self.organizations.values().map(|row| &**row)
+    }
+
+    /// One organization.
+    pub fn organization(&self, id: &OrganizationId) -> Option<&OrganizationRow> {
+        self.organizations.get(id).map(|row| &**row)
+    }
+
+    /// Tokens in the order of their ids, revoked ones included.
+    pub fn tokens(&self) -> impl Iterator<Item = &TokenRow> {
+        self.tokens.values().map(|row| &**row)
+    }
+
+    /// One token.
+    pub fn token(&self, id: &TokenId) -> Option<&TokenRow> {
+        self.tokens.get(id).map(|row| &**row)
+    }
+
+    /// The token whose secret has this SHA-256 (hex).
+    pub fn token_by_sha256(&self, sha256: &str) -> Option<&TokenRow> {
+        self.tokens().find(|row| row.sha256 == sha256)
+    }
+
+    /// Joins in the order of their ids.
+    pub fn joins(&self) -> impl Iterator<Item = &JoinRow> {
+        self.joins.values().map(|row| &**row)
+    }
+
+    /// One join.
+    pub fn join(&self, id: &JoinId) -> Option<&JoinRow> {
+        self.joins.get(id).map(|row| &**row)
+    }
+
+    /// The join whose secret has this SHA-256 (hex).
+    pub fn join_by_sha256(&self, sha256: &str) -> Option<&JoinRow> {
+        self.joins().find(|row| row.sha256 == sha256)
+    }
+
+    /// Contracts in the order of their ids.
+    pub fn contracts(&self) -> impl Iterator<Item = &ContractRow> {
+        self.contracts.values().map(|row| &**row)
+    }
+
+    /// One contract.
+    pub fn contract(&self, id: &ContractId) -> Option<&ContractRow> {
+        self.contracts.get(id).map(|row| &**row)
+    }
+
+    /// List prices in the order in which they were set.
+    pub fn prices(&self) -> &[Price] {
+        &self.prices
+    }
+
+    /// Invoices in the order of their ids.
+    pub fn invoices(&self) -> impl Iterator<Item = &Invoice> {
+        self.invoices.values().map(|row| &**row)
+    }
+
+    /// One invoice.
+    pub fn invoice(&self, id: &str) -> Option<&Invoice> {
+        self.invoices.get(&id.to_owned()).map(|row| &**row)
+    }
+
+    /// What is proven of the nodes' time.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// The answer that was given to an idempotency key within the last 24 hours.
+    pub fn request(&self, key: &RequestKey) -> Option<&request::Event> {
+        self.requests.get(key).map(|row| &**row)
+    }
+
+    /// Raised whenever anything in the route table changes.
+    pub fn routes_number(&self) -> u64 {
+        self.routes_number
+    }
+}

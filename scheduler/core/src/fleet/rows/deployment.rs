@@ -1,0 +1,45 @@
+//! A deployment as the fleet holds it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use wharfage_shared::ids::{DeploymentId, OrganizationId, ReplicaId};
+use wharfage_shared::time::{Millis, Timestamp};
+
+use crate::fleet::table::Table;
+use crate::words::because::scaling::DesiredBecause;
+use crate::words::deployment::Spec;
+
+/// A deployment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentRow {
+    /// Its id.
+    pub id: DeploymentId,
+    /// Whose.
+    pub organization: OrganizationId,
+    /// What was asked for, as of now.
+    pub spec: Arc<Spec>,
+    /// Which spec new replicas run.
+    pub revision: u32,
+    /// The specs that replicas run, by revision; the current one always.
+    pub revisions: BTreeMap<u32, Arc<Spec>>,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// When its spec or settings changed last.
+    pub updated_at: Timestamp,
+    /// Since when it is being deleted.
+    pub deleting: Option<Timestamp>,
+    /// How many replicas it is to have.
+    pub desired: u32,
+    /// Why so many.
+    pub because: DesiredBecause,
+    /// Failures in a row.
+    pub failures: u32,
+    /// No new replica before this instant.
+    pub backoff_until: Option<Timestamp>,
+    /// How long the last start took from its placement until it was ready.
+    pub last_start: Option<Millis>,
+    /// Replicas whose end is not proven, in the order of their ids.
+    pub replicas: Table<ReplicaId, ()>,
+}

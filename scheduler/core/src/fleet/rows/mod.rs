@@ -1,0 +1,8 @@
+//! The rows of the fleet's tables. Public to read; only `apply` writes them.
+
+pub mod access;
+pub mod deployment;
+pub mod gateway;
+pub mod meter;
+pub mod node;
+pub mod replica;

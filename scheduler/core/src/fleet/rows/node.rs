@@ -1,0 +1,120 @@
+//! A node as the fleet holds it: its four axes, its slots, whom it serves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use wharfage_shared::capacity::{ComputeClass, Region, Sku, Tenancy, Zone};
+use wharfage_shared::ids::{BootId, GpuUuid, NodeId, NoticeId, OrganizationId, PoolId, ReplicaId};
+use wharfage_shared::order::HeldFor;
+use wharfage_shared::telemetry::Inventory;
+use wharfage_shared::time::Timestamp;
+use wharfage_shared::version::{Epoch, Generation};
+
+use crate::words::node::{Departure, Health, Intent, NoticeFact, Reach};
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// The name it enrolled with.
+    pub id: NodeId,
+    /// Its pool.
+    pub pool: PoolId,
+    /// Its zone.
+    pub zone: Zone,
+    /// Its instance type.
+    pub sku: Sku,
+    /// How it is sold.
+    pub compute_class: ComputeClass,
+    /// Whom it serves at a time.
+    pub tenancy: Tenancy,
+    /// The tenant that owns it; absent = the provider.
+    pub owner: Option<OrganizationId>,
+    /// SHA-256 of its public key.
+    pub key: String,
+    /// Since when.
+    pub enrolled_at: Timestamp,
+    /// An operator's word that the name may enrol anew.
+    pub rejoin_allowed: bool,
+    /// Whether it is heard.
+    pub reach: Reach,
+    /// Since when.
+    pub reach_since: Timestamp,
+    /// Whether its hardware may be used.
+    pub health: Health,
+    /// What an operator wants of it.
+    pub intent: Intent,
+    /// Notices in force, by id.
+    pub notices: BTreeMap<NoticeId, NoticeFact>,
+    /// Notices whose deadline has passed and that its agent may still report.
+    pub past_notices: BTreeMap<NoticeId, Timestamp>,
+    /// The deadline of a notice that took the whole node has passed.
+    pub departed_at: Option<Timestamp>,
+    /// The newest start of its agent.
+    pub epoch: Epoch,
+    /// What names that start; absent = the next heartbeat begins a new one.
+    pub start: Option<AgentStart>,
+    /// The inventory's hash.
+    pub inventory_hash: String,
+    /// GPUs, engines, hooks.
+    pub inventory: Arc<Inventory>,
+    /// Its GPUs in NVML's order, with their holders.
+    pub slots: Vec<Slot>,
+    /// Replicas that it runs and the log does not know there, with what they hold.
+    pub orphans: BTreeMap<ReplicaId, Vec<GpuUuid>>,
+    /// For whom its active time counts.
+    pub held_for: Option<HeldFor>,
+    /// Its desired state's number.
+    pub generation: Generation,
+    /// Replicas that are ordered to run or to stop here, in the order of their ids.
+    pub replicas: Vec<ReplicaId>,
+}
+
+/// One start of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStart {
+    /// What names it.
+    pub nonce: String,
+    /// The boot that it runs in.
+    pub boot: BootId,
+}
+
+/// One GPU of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Which.
+    pub gpu: GpuUuid,
+    /// Who holds it: a replica from its placement until its end is proven.
+    pub holder: Option<ReplicaId>,
+    /// For whom it is kept once its holder is gone.
+    pub promised: Option<ReplicaId>,
+}
+
+impl Slot {
+    /// Neither held nor kept for somebody.
+    pub fn is_free(&self) -> bool {
+        self.holder.is_none() && self.promised.is_none()
+    }
+}
+
+impl NodeRow {
+    /// Its region.
+    pub fn region(&self) -> Region {
+        self.zone.region()
+    }
+
+    /// GPUs that nobody holds.
+    pub fn free(&self) -> u8 {
+        u8::try_from(self.slots.iter().filter(|slot| slot.is_free()).count()).unwrap_or(u8::MAX)
+    }
+
+    /// The notice in force that ends first.
+    pub fn notice(&self) -> Option<&NoticeFact> {
+        self.notices.values().min_by_key(|notice| (notice.gone_at, &notice.id))
+    }
+
+    /// Whether it is about to leave.
+    pub fn departure(&self) -> Departure {
+        self.notice().map_or(Departure::None, |notice| notice.clone().into())
+    }
+}

@@ -1,0 +1,70 @@
+//! A replica as the fleet holds it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
+use wharfage_shared::replica::Ended;
+use wharfage_shared::time::Timestamp;
+
+use crate::words::because::placement::Placement;
+use crate::words::replica::Phase;
+
+/// A replica.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaRow {
+    /// Its id, used for one placement only.
+    pub id: ReplicaId,
+    /// Of which deployment.
+    pub deployment: DeploymentId,
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Which of the deployment's specs it runs.
+    pub revision: u32,
+    /// When it was first wanted.
+    pub created_at: Timestamp,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Why it stands where it stands.
+    pub placement: Option<Arc<Placement>>,
+    /// The engine's version, from its placement on.
+    pub engine_version: String,
+    /// It was ready at some time.
+    pub was_ready: bool,
+    /// How its engine ended.
+    pub ended: Option<Ended>,
+}
+
+impl ReplicaRow {
+    /// The node that it stands or stood on.
+    pub fn node(&self) -> Option<&NodeId> {
+        self.phase.seat().map(|seat| &seat.node)
+    }
+
+    /// Since when it is in its phase.
+    pub fn since(&self) -> Timestamp {
+        match &self.phase {
+            Phase::Pending { .. } => self.created_at,
+            Phase::Promised { since, .. } => *since,
+            Phase::Placed { since, seen, .. } => {
+                seen.as_ref().map_or(*since, |seen| seen.since.max(*since))
+            }
+            Phase::Leaving { leaving, .. } => leaving.since,
+            Phase::Stopped { at, .. } => *at,
+        }
+    }
+
+    /// Why it is where it is, as one sentence.
+    pub fn because(&self) -> Option<String> {
+        match &self.phase {
+            Phase::Pending { blocked } => Some(blocked.to_string()),
+            Phase::Promised { .. } => Some("its seat is kept while others leave".to_owned()),
+            Phase::Placed { seen, .. } => seen
+                .as_ref()
+                .and_then(|seen| seen.because.clone())
+                .or_else(|| self.placement.as_ref().map(|why| why.sentence.clone())),
+            Phase::Leaving { leaving, .. } => Some(leaving.because.to_string()),
+            Phase::Stopped { because, .. } => Some(because.to_string()),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Reasons: decisions return them, facts carry them, people read them.
+
+pub mod placement;
+pub mod scaling;

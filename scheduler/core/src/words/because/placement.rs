@@ -1,0 +1,182 @@
+//! Why a replica is where it is, or nowhere.
+
+use serde::{Deserialize, Serialize};
+use wharfage_shared::capacity::{CapacityClass, ComputeClass, Sku, Zone};
+use wharfage_shared::ids::NodeId;
+use wharfage_shared::time::Timestamp;
+
+/// Why a node is not an option: the first rule that fails. Shown to people by `explain`.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error,
+)]
+#[serde(rename_all = "snake_case", tag = "rule")]
+pub enum Rejection {
+    /// Another instance type.
+    #[error("its type is {node}, {wanted} is asked for")]
+    OtherSku {
+        /// What it is.
+        node: Sku,
+        /// What is asked for.
+        wanted: Sku,
+    },
+    /// Outside the zones of the deployment's gateways, or of its own limit.
+    #[error("zone {zone} is not among the deployment's zones")]
+    OtherZone {
+        /// Where it is.
+        zone: Zone,
+    },
+    /// Not heard yet.
+    #[error("it has not been heard yet")]
+    Joining,
+    /// Not heard for a while.
+    #[error("it has been silent since its last heartbeat")]
+    Silent,
+    /// Its lease has ended.
+    #[error("it is lost")]
+    Lost,
+    /// Its gates have not passed yet.
+    #[error("it is qualifying: its gates have not passed yet")]
+    Qualifying,
+    /// A gate fails.
+    #[error("it is unfit: {because}")]
+    Unfit {
+        /// Which gate and why.
+        because: String,
+    },
+    /// An operator's word.
+    #[error("it is cordoned: {reason}")]
+    Cordoned {
+        /// The operator's words.
+        reason: String,
+    },
+    /// An operator empties it.
+    #[error("it is being drained: {reason}")]
+    Draining {
+        /// The operator's words.
+        reason: String,
+    },
+    /// It will not come back.
+    #[error("it is retired")]
+    Retired,
+    /// Somebody will take it away.
+    #[error("it is under a notice")]
+    Noticed {
+        /// The deadline.
+        gone_at: Timestamp,
+    },
+    /// Its owner's CUSTOMER claims are all it serves.
+    #[error("it serves only its owner's claims")]
+    Owned,
+    /// The deployment's classes do not allow how the node is sold.
+    #[error("it is sold as {sold}, which the deployment's capacity classes do not allow")]
+    ClassNotAllowed {
+        /// How it is sold.
+        sold: ComputeClass,
+    },
+    /// Dedicated: one organization at a time.
+    #[error("it serves another organization at this moment")]
+    ServesAnother,
+    /// The node's owner has not defined the engine.
+    #[error("it does not offer the engine {engine}")]
+    NoEngine {
+        /// Which.
+        engine: String,
+    },
+    /// The node's owner has not defined the version.
+    #[error("it offers {engine}, but not version {version}")]
+    NoVersion {
+        /// Which engine.
+        engine: String,
+        /// Which version.
+        version: String,
+    },
+    /// The node's owner has not defined a hook.
+    #[error("it does not have the hook {hook}")]
+    NoHook {
+        /// Which.
+        hook: String,
+    },
+    /// Not enough room.
+    #[error("needs {needed} GPUs, {free} free")]
+    NotEnoughGpus {
+        /// What one replica takes.
+        needed: u8,
+        /// What is free.
+        free: u8,
+    },
+    /// Idle, but guaranteed to others by contract.
+    #[error(
+        "it is idle, but guaranteed to others: {usable} instances of its type are usable in the \
+         region and {committed} are committed"
+    )]
+    Guaranteed {
+        /// Usable in the region.
+        usable: u32,
+        /// Committed in the region.
+        committed: u32,
+    },
+}
+
+/// Smaller is better. Fields are compared top to bottom; the node's name makes the order total.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Score {
+    /// Which of the deployment's classes, in its order of preference.
+    pub class: u8,
+    /// It would break up a node that is wholly free.
+    pub breaks_whole_node: bool,
+    /// GPUs that stay free there.
+    pub gpus_left: u8,
+    /// The node would begin to serve the organization.
+    pub opens_node: bool,
+    /// When it would be ready, from history.
+    pub seconds_to_ready: u32,
+    /// Replicas of the same deployment there.
+    pub siblings: u32,
+    /// The node.
+    pub node: NodeId,
+}
+
+/// Why a replica stands where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// On what ground it may stand there.
+    pub class: CapacityClass,
+    /// The rank of the seat.
+    pub score: Score,
+    /// Why, as one sentence.
+    pub sentence: String,
+}
+
+/// Why a replica is nowhere, coarsely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blocked {
+    /// It was not tried yet.
+    NotTried,
+    /// The fleet has no node of the type in the zones.
+    NoSuchNodes,
+    /// Such nodes exist; none may be used now (lost, unfit, cordoned, noticed).
+    NodesNotUsable,
+    /// Such nodes exist; none offers the engine, version or hook.
+    NotOffered,
+    /// Such nodes exist; the capacity classes forbid them.
+    ClassesForbid,
+    /// Such nodes are full or serve others.
+    NoRoom,
+    /// What is free is guaranteed to others.
+    Guaranteed,
+}
+
+impl std::fmt::Display for Blocked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Blocked::NotTried => "it was not tried yet",
+            Blocked::NoSuchNodes => "the fleet has no node of the type in these zones",
+            Blocked::NodesNotUsable => "no node of the type may be used now",
+            Blocked::NotOffered => "no node of the type offers the engine, version or hooks",
+            Blocked::ClassesForbid => "the capacity classes forbid every node of the type",
+            Blocked::NoRoom => "every node of the type is full or serves others",
+            Blocked::Guaranteed => "what is free is guaranteed to others",
+        })
+    }
+}

@@ -1,0 +1,169 @@
+//! Facts about nodes and pools.
+
+use serde::{Deserialize, Serialize};
+use wharfage_shared::ids::{BootId, GpuUuid, JoinId, NodeId, NoticeId, PoolId, ReplicaId};
+use wharfage_shared::order::HeldFor;
+use wharfage_shared::telemetry::Inventory;
+use wharfage_shared::time::Timestamp;
+use wharfage_shared::version::Epoch;
+
+use crate::words::node::{Health, Intent, NoticeFact, Pool, Reach};
+
+/// The version of these words.
+pub const EVENT_VERSION: u16 = 1;
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A pool was made.
+    PoolCreated {
+        /// The pool.
+        pool: Pool,
+    },
+    /// A node was admitted, or admitted anew under a name that an operator gave back.
+    Enrolled {
+        /// Its name.
+        node: NodeId,
+        /// Its pool.
+        pool: PoolId,
+        /// The join that it presented.
+        join: JoinId,
+        /// SHA-256 of its public key.
+        key: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// An operator gave the name back.
+    RejoinAllowed {
+        /// Which.
+        node: NodeId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A start of its agent was numbered.
+    EpochIssued {
+        /// Which.
+        node: NodeId,
+        /// The boot that the agent runs in.
+        boot: BootId,
+        /// What names the start.
+        nonce: String,
+        /// Its number.
+        epoch: Epoch,
+        /// When.
+        at: Timestamp,
+    },
+    /// It is heard, or not.
+    ReachChanged {
+        /// Which.
+        node: NodeId,
+        /// How.
+        reach: Reach,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// What it has.
+    InventoryReported {
+        /// Which.
+        node: NodeId,
+        /// The inventory's hash.
+        hash: String,
+        /// GPUs, engines, hooks.
+        inventory: Inventory,
+    },
+    /// Its gates pass, or not.
+    HealthChanged {
+        /// Which.
+        node: NodeId,
+        /// How.
+        health: Health,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// An operator's word.
+    IntentChanged {
+        /// Which.
+        node: NodeId,
+        /// What is wanted of it.
+        intent: Intent,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// Somebody will take it away, or says something else about a notice that is known.
+    Noticed {
+        /// Which.
+        node: NodeId,
+        /// The notice.
+        notice: NoticeFact,
+    },
+    /// A notice was withdrawn, or is over and the node stays.
+    NoticeEnded {
+        /// Which.
+        node: NodeId,
+        /// The notice.
+        notice: NoticeId,
+        /// When.
+        at: Timestamp,
+    },
+    /// The deadline of a notice that takes the whole node has passed: everything on it is closed.
+    Departed {
+        /// Which.
+        node: NodeId,
+        /// The notice.
+        notice: NoticeId,
+        /// When.
+        at: Timestamp,
+    },
+    /// It serves somebody, or nobody any more.
+    Held {
+        /// Which.
+        node: NodeId,
+        /// Whom.
+        held_for: Option<HeldFor>,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// It runs a replica that the log does not know there.
+    OrphanFound {
+        /// Which.
+        node: NodeId,
+        /// The replica that it reports.
+        replica: ReplicaId,
+        /// What it holds.
+        gpus: Vec<GpuUuid>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Such a replica is gone, with proof.
+    OrphanGone {
+        /// Which.
+        node: NodeId,
+        /// The replica.
+        replica: ReplicaId,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl Event {
+    /// The node, unless the fact is about a pool.
+    pub fn node(&self) -> Option<&NodeId> {
+        match self {
+            Event::PoolCreated { .. } => None,
+            Event::Enrolled { node, .. }
+            | Event::RejoinAllowed { node, .. }
+            | Event::EpochIssued { node, .. }
+            | Event::ReachChanged { node, .. }
+            | Event::InventoryReported { node, .. }
+            | Event::HealthChanged { node, .. }
+            | Event::IntentChanged { node, .. }
+            | Event::Noticed { node, .. }
+            | Event::NoticeEnded { node, .. }
+            | Event::Departed { node, .. }
+            | Event::Held { node, .. }
+            | Event::OrphanFound { node, .. }
+            | Event::OrphanGone { node, .. } => Some(node),
+        }
+    }
+}

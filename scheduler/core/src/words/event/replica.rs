@@ -1,0 +1,154 @@
+//! Facts about replicas.
+
+use serde::{Deserialize, Serialize};
+use wharfage_shared::gateway::RoutesVersion;
+use wharfage_shared::ids::{DeploymentId, ReplicaId};
+use wharfage_shared::order::StopCause;
+use wharfage_shared::replica::Ended;
+use wharfage_shared::time::Timestamp;
+
+use crate::words::because::placement::{Blocked, Placement};
+use crate::words::replica::{Seat, Seen};
+
+/// The version of these words.
+pub const EVENT_VERSION: u16 = 1;
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A deployment wants one more.
+    Created {
+        /// Which: its id is used for one placement only.
+        replica: ReplicaId,
+        /// Of which deployment.
+        deployment: DeploymentId,
+        /// Which of the deployment's specs it runs.
+        revision: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// Why it is nowhere yet, coarsely; the full reasons are asked for with `explain`.
+    Blocked {
+        /// Which.
+        replica: ReplicaId,
+        /// The kind of reason.
+        because: Blocked,
+    },
+    /// A seat is kept for it while others leave.
+    Promised {
+        /// Which.
+        replica: ReplicaId,
+        /// Where.
+        seat: Seat,
+        /// Who leaves for it.
+        victims: Vec<ReplicaId>,
+        /// When.
+        at: Timestamp,
+    },
+    /// The seat is not kept any more; it is pending again.
+    PromiseWithdrawn {
+        /// Which.
+        replica: ReplicaId,
+        /// When.
+        at: Timestamp,
+    },
+    /// It has a seat and should start.
+    Placed {
+        /// Which.
+        replica: ReplicaId,
+        /// Where.
+        seat: Seat,
+        /// The engine's version as the node offers it.
+        engine_version: String,
+        /// Why there.
+        because: Placement,
+        /// When.
+        at: Timestamp,
+    },
+    /// Its host says where it is in its life.
+    Seen {
+        /// Which.
+        replica: ReplicaId,
+        /// What was seen.
+        seen: Seen,
+    },
+    /// It leaves: no traffic from now on.
+    Leaving {
+        /// Which.
+        replica: ReplicaId,
+        /// Why.
+        because: StopCause,
+        /// Until when.
+        deadline: Timestamp,
+        /// The first table that does not name it.
+        routes: RoutesVersion,
+        /// When.
+        at: Timestamp,
+    },
+    /// It must leave earlier than was said.
+    Hastened {
+        /// Which.
+        replica: ReplicaId,
+        /// Why.
+        because: StopCause,
+        /// Until when now.
+        deadline: Timestamp,
+    },
+    /// No gateway sends to it and nothing is in flight.
+    Quiet {
+        /// Which.
+        replica: ReplicaId,
+        /// When.
+        at: Timestamp,
+    },
+    /// It is gone and what it held is free, with proof.
+    Gone {
+        /// Which.
+        replica: ReplicaId,
+        /// Why.
+        because: StopCause,
+        /// How its engine ended.
+        ended: Ended,
+        /// When.
+        at: Timestamp,
+    },
+    /// Its node is gone: it has ended, and its slots wait for proof.
+    Closed {
+        /// Which.
+        replica: ReplicaId,
+        /// Why.
+        because: StopCause,
+        /// When.
+        at: Timestamp,
+    },
+    /// It is not wanted any more before it was anywhere.
+    Dropped {
+        /// Which.
+        replica: ReplicaId,
+        /// Why.
+        because: StopCause,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl Event {
+    /// The replica.
+    pub fn replica(&self) -> ReplicaId {
+        match self {
+            Event::Created { replica, .. }
+            | Event::Blocked { replica, .. }
+            | Event::Promised { replica, .. }
+            | Event::PromiseWithdrawn { replica, .. }
+            | Event::Placed { replica, .. }
+            | Event::Seen { replica, .. }
+            | Event::Leaving { replica, .. }
+            | Event::Hastened { replica, .. }
+            | Event::Quiet { replica, .. }
+            | Event::Gone { replica, .. }
+            | Event::Closed { replica, .. }
+            | Event::Dropped { replica, .. } => *replica,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Every duration and switch of the scheduler's decisions, with the design's values as defaults.
+
+use serde::{Deserialize, Serialize};
+use wharfage_shared::time::Millis;
+
+/// What an operator may tune. Lengths are whole seconds in `scheduler.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// The usual distance between an agent's heartbeats.
+    pub heartbeat_interval_seconds: u32,
+    /// Without a heartbeat for this long a node is silent.
+    pub silent_after_seconds: u32,
+    /// The control lease: without a heartbeat for this long a node is lost.
+    pub lease_seconds: u32,
+    /// After a start nobody is lost before this has passed.
+    pub start_wait_seconds: u32,
+    /// Beyond the lease: before what a lost single-copy replica held is used anew.
+    pub single_copy_margin_seconds: u32,
+    /// A gateway whose report is older does not count for removals.
+    pub gateway_lease_seconds: u32,
+    /// From a reclaim's warning to its drain.
+    pub reclaim_drain_seconds: u32,
+    /// From a reclaim's warning to its end.
+    pub reclaim_gone_seconds: u32,
+    /// The distance between attributions.
+    pub tick_seconds: u32,
+    /// Above this share of a zone's nodes silent at once, a partition is suspected.
+    pub partition_percent: u8,
+    /// And at least so many nodes.
+    pub partition_nodes: u32,
+    /// Within this time.
+    pub partition_window_seconds: u32,
+    /// For at most this long evictions wait.
+    pub partition_hold_seconds: u32,
+    /// The first wait after a failed start.
+    pub backoff_first_seconds: u32,
+    /// The longest wait after failed starts.
+    pub backoff_most_seconds: u32,
+    /// A start may take at least this long.
+    pub start_deadline_seconds: u32,
+    /// And this many times what it took the last time.
+    pub start_deadline_factor: u32,
+    /// A replica that was ready for this long ends a row of failures.
+    pub healthy_after_seconds: u32,
+    /// Whether priority orders all organizations as one (teams of one company).
+    pub priority_scope: PriorityScope,
+}
+
+/// Among whom priority decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PriorityScope {
+    /// Within one organization.
+    #[default]
+    Organization,
+    /// Among all.
+    Fleet,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval_seconds: 5,
+            silent_after_seconds: 15,
+            lease_seconds: 30,
+            start_wait_seconds: 57,
+            single_copy_margin_seconds: 27,
+            gateway_lease_seconds: 30,
+            reclaim_drain_seconds: 120,
+            reclaim_gone_seconds: 420,
+            tick_seconds: 30,
+            partition_percent: 20,
+            partition_nodes: 3,
+            partition_window_seconds: 60,
+            partition_hold_seconds: 1800,
+            backoff_first_seconds: 1,
+            backoff_most_seconds: 300,
+            start_deadline_seconds: 600,
+            start_deadline_factor: 3,
+            healthy_after_seconds: 600,
+            priority_scope: PriorityScope::Organization,
+        }
+    }
+}
+
+/// A policy that contradicts itself: which key, and what is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {got}; accepted: {accepted}")]
+pub struct BadPolicy {
+    /// The key.
+    pub key: &'static str,
+    /// Its value.
+    pub got: u64,
+    /// What is accepted.
+    pub accepted: String,
+}
+
+impl Policy {
+    /// The policy, if its lengths make sense together.
+    pub fn check(self) -> Result<Self, BadPolicy> {
+        let least = |key, got: u32, least: u32, why: &str| {
+            let accepted = format!("at least {least} ({why})");
+            if got < least { Err(BadPolicy { key, got: got.into(), accepted }) } else { Ok(()) }
+        };
+        let interval = self.heartbeat_interval_seconds;
+        least("heartbeat_interval_seconds", interval, 1, "an agent cannot report more often")?;
+        let silent = self.silent_after_seconds;
+        least("silent_after_seconds", silent, 2 * interval, "two heartbeats")?;
+        least("lease_seconds", self.lease_seconds, silent, "silent_after_seconds")?;
+        least("start_wait_seconds", self.start_wait_seconds, self.lease_seconds, "lease_seconds")?;
+        least("tick_seconds", self.tick_seconds, 1, "a tick is a record")?;
+        least("gateway_lease_seconds", self.gateway_lease_seconds, 3, "three reports")?;
+        let drain = self.reclaim_drain_seconds;
+        least("reclaim_gone_seconds", self.reclaim_gone_seconds, drain, "reclaim_drain_seconds")?;
+        least("backoff_first_seconds", self.backoff_first_seconds, 1, "a wait")?;
+        let first = self.backoff_first_seconds;
+        least("backoff_most_seconds", self.backoff_most_seconds, first, "backoff_first_seconds")?;
+        least("start_deadline_seconds", self.start_deadline_seconds, 1, "a start takes time")?;
+        if self.partition_percent > 100 {
+            let accepted = "0 to 100".to_owned();
+            let got = self.partition_percent.into();
+            return Err(BadPolicy { key: "partition_percent", got, accepted });
+        }
+        Ok(self)
+    }
+
+    /// Without a heartbeat for this long a node is silent.
+    pub fn silent_after(&self) -> Millis {
+        Millis::from_seconds(self.silent_after_seconds.into())
+    }
+
+    /// The control lease.
+    pub fn lease(&self) -> Millis {
+        Millis::from_seconds(self.lease_seconds.into())
+    }
+
+    /// After a start nobody is lost before this has passed.
+    pub fn start_wait(&self) -> Millis {
+        Millis::from_seconds(self.start_wait_seconds.into())
+    }
+
+    /// Beyond the lease: before what a lost single-copy replica held is used anew.
+    pub fn single_copy_margin(&self) -> Millis {
+        Millis::from_seconds(self.single_copy_margin_seconds.into())
+    }
+
+    /// The lease of a gateway process.
+    pub fn gateway_lease(&self) -> Millis {
+        Millis::from_seconds(self.gateway_lease_seconds.into())
+    }
+
+    /// The distance between attributions.
+    pub fn tick(&self) -> Millis {
+        Millis::from_seconds(self.tick_seconds.into())
+    }
+
+    /// How long a start may take: the deployment's own word, else what the last one took.
+    pub fn start_deadline(&self, own: Option<u32>, last_start: Option<Millis>) -> Millis {
+        let least = Millis::from_seconds(self.start_deadline_seconds.into());
+        let expected = last_start.unwrap_or_default().0;
+        let of_history = Millis(expected.saturating_mul(self.start_deadline_factor.into()));
+        own.map_or(least.max(of_history), |seconds| Millis::from_seconds(seconds.into()))
+    }
+
+    /// How long to wait after so many failures in a row.
+    pub fn backoff(&self, failures: u32) -> Millis {
+        let doubled = 1u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
+        let seconds = u64::from(self.backoff_first_seconds).saturating_mul(doubled);
+        Millis::from_seconds(seconds.min(self.backoff_most_seconds.into()))
+    }
+}
