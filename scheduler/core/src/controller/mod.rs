@@ -1,6 +1,8 @@
 //! The only writer of the fleet: it is told what was asked for and what was seen, and answers what
 //! should be, with the facts that say so.
 
+mod durable;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
