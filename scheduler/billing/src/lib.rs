@@ -9,8 +9,6 @@ mod evidence;
 mod label;
 mod lines;
 mod render;
-mod series;
-mod spans;
 mod sweep;
 
 pub mod canonical;
@@ -18,6 +16,8 @@ pub mod chain;
 pub mod invoice;
 pub mod meter;
 pub mod money;
+pub mod series;
+pub mod spans;
 pub mod terms;
 pub mod timestamp;
 pub mod usage;
