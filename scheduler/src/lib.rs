@@ -4,5 +4,9 @@
 //! answered, in this order.
 
 pub mod clock;
+pub mod config;
+pub mod driver;
 pub mod log;
+pub mod metrics;
 pub mod secrets;
+pub mod telemetry;
