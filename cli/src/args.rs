@@ -1,0 +1,257 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use crate::demo::DemoArgs;
+use crate::dev::DevArgs;
+use crate::dev::keeper::KeeperArgs;
+use clap::{Parser, Subcommand, ValueEnum};
+use wharfage_fake_engine::EngineArgs;
+
+/// Runs GPU inference replicas on a fleet of GPU hosts and bills for them.
+#[derive(Debug, Parser)]
+#[command(name = "wharfage", version, about, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// A whole installation on this host: real daemons, fake GPUs, development engine.
+    Dev(DevArgs),
+    /// `dev` plus the story of the README, each step told by what was observed.
+    Demo(DemoArgs),
+    /// Ends what `dev` started, once `dev` is gone.
+    #[command(hide = true)]
+    DevKeeper(KeeperArgs),
+    /// The development engine: OpenAI-compatible, loads a real model file.
+    EngineStub(EngineArgs),
+    /// Rate a usage file with the billing core: no scheduler needed.
+    Rate(RateArgs),
+    /// Print a completion script.
+    Completion {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Verbs that talk to a scheduler.
+    #[command(flatten)]
+    Verb(Verb),
+}
+
+/// `wharfage rate`.
+#[derive(Debug, clap::Args)]
+pub struct RateArgs {
+    /// Prices and contracts (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub terms: PathBuf,
+    /// Usage (CSV).
+    #[arg(long, value_name = "FILE")]
+    pub usage: PathBuf,
+    /// First instant of the period, RFC 3339 UTC.
+    #[arg(long, value_name = "T")]
+    pub from: String,
+    /// First instant after it.
+    #[arg(long, value_name = "T")]
+    pub to: String,
+    /// How to print the lines.
+    #[arg(long, value_enum, default_value_t = RateFormat::Table)]
+    pub format: RateFormat,
+}
+
+/// How `rate` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RateFormat {
+    /// For people.
+    Table,
+    /// `interfaces.md` section 3.
+    Json,
+    /// One line a row.
+    Csv,
+}
+
+/// How verbs print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs: what the API answered.
+    Json,
+}
+
+/// Things that can be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Listable {
+    /// GPU hosts.
+    #[value(alias = "node")]
+    Nodes,
+    /// Deployments.
+    #[value(alias = "deployment")]
+    Deployments,
+    /// Replicas.
+    #[value(alias = "replica")]
+    Replicas,
+    /// Gateway resources.
+    #[value(alias = "gateway")]
+    Gateways,
+    /// Pools of nodes.
+    #[value(alias = "nodepool", alias = "pools")]
+    Nodepools,
+    /// Contracts.
+    #[value(alias = "contract")]
+    Contracts,
+    /// List prices.
+    #[value(alias = "price")]
+    Prices,
+    /// Invoices.
+    #[value(alias = "invoice")]
+    Invoices,
+    /// The capacity ledger.
+    Capacity,
+}
+
+/// Things that can be described one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Describable {
+    /// A GPU host.
+    Node,
+    /// A deployment.
+    Deployment,
+    /// A replica.
+    Replica,
+}
+
+/// Things whose placement can be explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Explainable {
+    /// All replicas of a deployment.
+    Deployment,
+    /// One replica.
+    Replica,
+}
+
+/// Verbs that talk to a scheduler (`WHARFAGE_URL`, `WHARFAGE_TOKEN`).
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List things.
+    Get {
+        /// What.
+        what: Listable,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Everything about one thing.
+    Describe {
+        /// What.
+        what: Describable,
+        /// Its id (a deployment's name works too).
+        id: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Why here, why not there: candidate by candidate.
+    Explain {
+        /// What.
+        what: Explainable,
+        /// Its id (a deployment's name works too).
+        id: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Place nothing new on a node.
+    Cordon(NodeVerb),
+    /// Make a node usable again.
+    Uncordon(NodeVerb),
+    /// Empty a node: replacement first, each replica with its grace.
+    Drain(NodeVerb),
+    /// Take a spot node's capacity back on the stated timeline.
+    Reclaim(NodeVerb),
+    /// Running invoices: drafts, and their proof.
+    #[command(subcommand)]
+    Invoice(Invoice),
+    /// Usage of a period.
+    Usage {
+        /// First instant, RFC 3339 UTC; the calendar month's when absent.
+        #[arg(long)]
+        from: Option<String>,
+        /// First instant after it.
+        #[arg(long)]
+        to: Option<String>,
+        /// Whose; the token's own when absent.
+        #[arg(long)]
+        organization: Option<String>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Memory and utilization of every GPU, once.
+    Top {
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Facts as they happen; ends with Ctrl-C.
+    Events {
+        /// Go on from this position instead of from now.
+        #[arg(long)]
+        since: Option<u64>,
+        /// End after so many.
+        #[arg(long)]
+        count: Option<u64>,
+    },
+}
+
+/// A verb on one node.
+#[derive(Debug, clap::Args)]
+pub struct NodeVerb {
+    /// The node.
+    pub node: String,
+    /// Why: shown wherever the node is shown.
+    #[arg(long, default_value = "asked for on the command line")]
+    pub reason: String,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `wharfage invoice`.
+#[derive(Debug, Subcommand)]
+pub enum Invoice {
+    /// State the running invoice of a period as a fact that can be verified.
+    Draft {
+        /// Whose; the token's own when absent.
+        #[arg(long)]
+        organization: Option<String>,
+        /// First instant, RFC 3339 UTC; the calendar month's when absent.
+        #[arg(long)]
+        from: Option<String>,
+        /// First instant after it.
+        #[arg(long)]
+        to: Option<String>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show one.
+    Get {
+        /// Its id.
+        id: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Recompute one from the log and compare the bytes; exit 1 when they differ.
+    Verify {
+        /// Its id.
+        id: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
