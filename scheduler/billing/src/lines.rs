@@ -135,8 +135,10 @@ pub struct Line {
     pub claim: Option<ClaimId>,
     /// What for.
     pub kind: LineKind,
-    /// How much.
+    /// How much is charged.
     pub quantity: InstanceMs,
+    /// How much of it was used: less than `quantity` where a flat line holds idle capacity.
+    pub used: InstanceMs,
     /// What it costs.
     pub charge: Charge,
     /// First instant at which the rate holds within the period.

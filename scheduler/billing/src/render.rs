@@ -1,6 +1,7 @@
 //! Bills as people and programs read them.
 
 mod csv;
+mod focus;
 mod json;
 mod table;
 

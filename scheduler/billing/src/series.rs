@@ -148,10 +148,12 @@ impl Writer<'_> {
             match contract.plan {
                 Plan::Reserved { .. } => {
                     let line = self.line(LineKind::Reserved, InstanceMs(held), piece(flat));
+                    let line = Line { used: portion.used, ..line };
                     self.push(Target::Band(at), under(contract, line));
                 }
                 Plan::Flex { usage_rate, .. } => {
                     let line = self.line(LineKind::FlexHolding, InstanceMs(held), piece(flat));
+                    let line = Line { used: portion.used, ..line };
                     self.push(Target::Band(at), under(contract, line));
                     let line = self.line(LineKind::FlexUsage, portion.used, piece(usage_rate));
                     self.push(Target::Band(at), under(contract, line));
@@ -206,6 +208,7 @@ impl Writer<'_> {
             claim: None,
             kind,
             quantity,
+            used: quantity,
             charge: Charge::of(quantity, piece.rate, self.terms.currency()),
             start: piece.start,
             end: piece.end,

@@ -1,6 +1,6 @@
 //! Every billing case of a data folder, exactly: quantity, rate, amount, total.
 //!
-//! Reads `$WHARFAGE_DATA/billing`; without the variable it says that it is skipped.
+//! Reads `billing` and `jobs` of `$WHARFAGE_DATA`; without the variable it says that it is skipped.
 
 use std::fs;
 use std::path::Path;
@@ -24,12 +24,17 @@ fn every_case_of_the_data_folder_is_met_exactly() {
     cases.sort();
     assert!(!cases.is_empty(), "no case in {}", folder.display());
     for case in cases {
-        check(&case);
+        check(&case, "");
     }
+    check(&Path::new(&data).join("jobs"), "_openb");
 }
 
-fn check(case: &Path) {
-    let text = |name: &str| fs::read_to_string(case.join(name)).map_err(|error| error.to_string());
+/// The case in a folder; its files are named `terms<suffix>.toml` and so on.
+fn check(case: &Path, suffix: &str) {
+    let text = |name: &str| {
+        let name = name.replace('.', &format!("{suffix}."));
+        fs::read_to_string(case.join(name)).map_err(|error| error.to_string())
+    };
     let raw: RawTerms =
         toml::from_str(&text("terms.toml").expect("terms")).expect("readable terms");
     let terms = raw.check().expect("good terms");

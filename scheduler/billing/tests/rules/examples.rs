@@ -222,3 +222,47 @@ fn a_period_without_length_is_refused() {
     }
     check(&terms, &[], 1, "total 0.00");
 }
+
+#[test]
+fn the_costs_of_a_focus_export_add_up_to_the_bill() {
+    let bill = month();
+    let focus = bill.to_focus("Harbour, Inc.");
+    let mut rows = focus.lines();
+    let columns: Vec<&str> = rows.next().expect("a header").split(',').collect();
+    let rows: Vec<&str> = rows.collect();
+    let cents = |column: &str| -> i128 {
+        let at = columns.iter().position(|name| *name == column).expect("the column");
+        let amounts = rows.iter().map(|row| split(row)[at].replace('.', ""));
+        amounts.map(|amount| amount.parse::<i128>().expect("cents")).sum()
+    };
+    assert_eq!(cents("BilledCost"), bill.total.units());
+    assert_eq!(cents("EffectiveCost"), bill.total.units());
+    assert!(rows.iter().all(|row| split(row).len() == columns.len()));
+    let found: Vec<String> = rows
+        .iter()
+        .map(|row| [0, 8, 7, 19, 20].map(|at| split(row)[at].clone()).join(" "))
+        .collect();
+    let expected = [
+        "17280.00 Purchase  Committed 720.000000",
+        "0.00 Usage Used Committed 300.000000",
+        "0.00 Usage Unused Committed 420.000000",
+        "9000.00 Usage Used Committed 300.000000",
+        "825.60 Usage  Standard 12.000000",
+        "900.00 Usage  Dynamic 100.000000",
+    ];
+    assert_eq!(found, expected);
+}
+
+/// The fields of a row; commas within quotes do not separate.
+fn split(row: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    for letter in row.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            other => fields.last_mut().expect("one at least").push(other),
+        }
+    }
+    fields
+}
