@@ -1,80 +1,272 @@
-//! The node's decisions as one state that is stepped.
+//! The node's decisions as one state that is stepped: each step hears one thing, then brings
+//! everything on the host up to what is wanted, by the rules of the rooms beside this one.
+//!
+//! Guards S9 (an older order never undoes a newer one) and S12 (absence kills nothing).
 
+mod answer;
+mod meter_view;
+mod orders;
+mod shown;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wharfage_shared::ids::{BootId, GpuUuid, NodeId, ReplicaId};
+use wharfage_shared::order::Desired;
+use wharfage_shared::replica::{Gone, HookKind};
 use wharfage_shared::segment::Segment;
-use wharfage_shared::time::Boottime;
-use wharfage_shared::version::DesiredVersion;
+use wharfage_shared::time::{Boottime, Timestamp};
+use wharfage_shared::version::{Epoch, Term};
 
+use crate::clock::SchedulerClock;
 use crate::config::Config;
 use crate::effect::Effect;
+use crate::estimates::Estimates;
+use crate::evacuation::Evacuation;
 use crate::input::{Found, Input};
-use crate::report::Report;
-use crate::status::{ControlLease, Status};
+use crate::lease::Leases;
+use crate::meter::Meter;
+use crate::notices::{Heard, Notices};
+use crate::out::Out;
+use crate::replica::Replica;
 
 /// Decides for one node.
 #[derive(Clone, Debug)]
 pub struct Agent {
     config: Config,
-    found: Found,
+    node: NodeId,
+    boot: BootId,
     now: Boottime,
+    started: bool,
+    /// A newer start of this node exists: nothing is decided here any more.
+    abdicated: bool,
+    epoch: Option<Epoch>,
+    /// Heartbeats sent before this instant did not carry the epoch: they renew nothing.
+    epoch_at: Boottime,
+    term: Term,
+    desired: Desired,
+    clock: SchedulerClock,
+    leases: Leases,
+    lease_end_noted: bool,
+    notices: Notices,
+    replicas: BTreeMap<ReplicaId, Replica>,
+    departed: BTreeMap<ReplicaId, Departed>,
+    /// Ids that were here and were forgotten: never begun again.
+    retired: BTreeSet<ReplicaId>,
+    /// Deadlines of stop orders on the host's clock, mapped once per wording.
+    stop_deadlines: BTreeMap<ReplicaId, (Timestamp, Boottime)>,
+    estimates: Estimates,
+    evacuation: Option<Evacuation>,
+    gpus: Vec<GpuUuid>,
+    gpu_trouble: BTreeMap<GpuUuid, String>,
+    meter: Meter,
+}
+
+/// A replica that is gone; its proof is repeated until the scheduler knows.
+#[derive(Clone, Debug)]
+struct Departed {
+    gone: Gone,
+    since: Boottime,
+    /// It is forgotten only when its last hook has ended.
+    post_hook_runs: bool,
 }
 
 impl Agent {
     /// Takes over what an earlier agent left: adopts replicas, closes its open segment.
     pub fn new(found: Found, config: Config) -> (Agent, Vec<Effect>) {
-        (Agent { config, found, now: Boottime(0) }, Vec::new())
+        let mut out = Out::new(Boottime(0));
+        let meter = Meter::new(&found, &mut out);
+        let desired = found.desired.unwrap_or_default();
+        let adopted = found.replicas.into_iter();
+        let replicas: BTreeMap<ReplicaId, Replica> =
+            adopted.map(|left| (left.order.replica, Replica::adopted(left))).collect();
+        for replica in replicas.keys() {
+            out.note(Some(*replica), "adopted from an earlier agent, not started again");
+        }
+        let agent = Agent {
+            config,
+            node: found.node,
+            boot: found.boot,
+            now: Boottime(0),
+            started: false,
+            abdicated: false,
+            epoch: None,
+            epoch_at: Boottime(0),
+            term: desired.version.term,
+            desired,
+            clock: SchedulerClock::default(),
+            leases: Leases::default(),
+            lease_end_noted: false,
+            notices: Notices::default(),
+            replicas,
+            departed: BTreeMap::new(),
+            retired: BTreeSet::new(),
+            stop_deadlines: BTreeMap::new(),
+            estimates: Estimates::default(),
+            evacuation: None,
+            gpus: found.inventory.gpus.into_iter().map(|gpu| gpu.uuid).collect(),
+            gpu_trouble: BTreeMap::new(),
+            meter,
+        };
+        (agent, out.finish())
     }
 
     /// Hears one thing and answers what to do, in order.
+    ///
+    /// Time never goes back: an earlier `now` counts as the last one.
     pub fn step(&mut self, now: Boottime, input: Input) -> Vec<Effect> {
-        drop(input);
+        if self.abdicated {
+            return Vec::new();
+        }
         self.now = self.now.max(now);
-        Vec::new()
+        let mut out = Out::new(self.now);
+        if !std::mem::replace(&mut self.started, true) {
+            self.resume_metering(&mut out);
+        }
+        self.meter.prove(self.now);
+        self.hear(input, &mut out);
+        if self.abdicated {
+            return out.finish();
+        }
+        self.reconcile(&mut out);
+        out.finish()
     }
 
     /// When `step` must be called again with `Input::Wake` if nothing else happens before.
     pub fn next_wake(&self) -> Option<Boottime> {
-        None
-    }
-
-    /// What a heartbeat carries of the core.
-    pub fn report(&self, _now: Boottime) -> Report {
-        Report {
-            epoch: None,
-            persisted: DesiredVersion::default(),
-            applied: DesiredVersion::default(),
-            replicas: Vec::new(),
-            gone: Vec::new(),
-            open_segment: None,
-            last_segment: self.found.last_segment,
-            notices: Vec::new(),
+        if self.abdicated {
+            return None;
         }
+        let unanswered = self.config.unanswered_after;
+        let replicas = self.replicas.values().flat_map(|replica| replica.wakes(unanswered));
+        let others = [self.meter.wake(&self.config), self.notices.wake()];
+        let lease = self.leases.control_until();
+        let all = replicas.chain(others.into_iter().flatten()).chain(lease);
+        // What was due up to now was decided in the last step.
+        all.filter(|at| *at > self.now).min()
     }
 
-    /// Closed segments that are not yet acknowledged, in order.
+    /// Closed segments that are not yet acknowledged, in order. Read it after the effects of the
+    /// last step were carried out: only then they are in the log.
     pub fn closed_segments(&self) -> &[Segment] {
-        &self.found.unacknowledged
+        self.meter.closed()
     }
 
-    /// What `/status` shows.
-    pub fn status(&self) -> Status {
-        let _margin = self.config.stop_margin;
-        Status {
-            node: self.found.node.clone(),
-            boot: self.found.boot.clone(),
-            now: self.now,
-            epoch: None,
-            term: wharfage_shared::version::Term::default(),
-            applied: DesiredVersion::default(),
-            cordoned: false,
-            held_for: None,
-            control_lease: ControlLease { until: None, live: false },
-            replicas: Vec::new(),
-            gone: Vec::new(),
-            notices: Vec::new(),
-            evacuation: None,
-            open_segment: None,
-            segments_waiting: 0,
-            gpu_trouble: std::collections::BTreeMap::new(),
+    fn hear(&mut self, input: Input, out: &mut Out) {
+        match input {
+            Input::Wake => {}
+            Input::Answer { sent_at, answer } => self.hear_answer(sent_at, *answer, out),
+            Input::Inventory(inventory) => {
+                self.gpus = inventory.gpus.into_iter().map(|gpu| gpu.uuid).collect();
+            }
+            Input::GpuTrouble { gpu, trouble } => self.hear_trouble(gpu, trouble, out),
+            Input::NoticeHeard(notice) => self.hear_notice(notice, out),
+            Input::NoticeWithdrawn(id) => {
+                if self.notices.withdraw(&id) {
+                    out.note(None, format!("notice `{id}` withdrawn"));
+                    out.report_now();
+                }
+            }
+            Input::Drill { window } => {
+                let id = self.notices.drill(self.now, window);
+                out.note(None, format!("drill `{id}`: everything leaves within {window}"));
+                out.report_now();
+            }
+            Input::FetchProgress { replica, done, total } => {
+                self.with(replica, |replica| replica.fetch_progress(done, total));
+            }
+            Input::Fetched { replica } => self.with(replica, Replica::model_fetched),
+            Input::LoadProgress { replica, done, total } => {
+                self.with(replica, |replica| replica.load_progress(done, total));
+            }
+            Input::Started { replica, outcome } => {
+                self.with(replica, |replica| replica.started(outcome, out));
+            }
+            Input::Exited { replica, ended } => {
+                self.with(replica, |replica| replica.ended(ended, out));
+            }
+            Input::HookProgress { replica, kind, permille } => {
+                self.with(replica, |replica| replica.hook_progress(kind, permille));
+            }
+            Input::FetchFailed { replica, because } => {
+                let gone = self.ask(replica, |replica| replica.fetch_failed(because, out));
+                self.depart(gone, out);
+            }
+            Input::Release { replica, saw } => {
+                let config = self.config.clone();
+                let gone = self.ask(replica, |replica| replica.looked(saw, &config, out));
+                self.depart(gone, out);
+            }
+            Input::Probed { replica, saw } => {
+                let config = self.config.clone();
+                let took = self.ask(replica, |replica| replica.probed(saw, &config, out));
+                if let (Some(took), Some(known)) = (took, self.replicas.get(&replica)) {
+                    self.estimates.load_took(&known.order, took);
+                }
+            }
+            Input::HookEnded { replica, kind, outcome, detail } => {
+                if let Some(departed) = self.departed.get_mut(&replica)
+                    && kind == HookKind::Post
+                {
+                    departed.post_hook_runs = false;
+                }
+                let took =
+                    self.ask(replica, |replica| replica.hook_ended(kind, outcome, detail, out));
+                if let Some((hook, took)) = took {
+                    self.estimates.hook_took(hook, took);
+                }
+            }
         }
+    }
+
+    /// Tells a replica that is on the host; one that is not is old news.
+    fn with(&mut self, id: ReplicaId, tell: impl FnOnce(&mut Replica)) {
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            tell(replica);
+        }
+    }
+
+    fn ask<T>(&mut self, id: ReplicaId, ask: impl FnOnce(&mut Replica) -> Option<T>) -> Option<T> {
+        self.replicas.get_mut(&id).and_then(ask)
+    }
+
+    fn hear_notice(&mut self, notice: wharfage_shared::notice::Notice, out: &mut Out) {
+        let said = format!("notice `{}`: gone in {}", notice.id, notice.gone_at.since(self.now));
+        let heard = self.notices.hear(notice);
+        match heard {
+            Heard::Same => {}
+            Heard::New => out.note(None, format!("heard {said}")),
+            Heard::Changed => out.note(None, format!("heard again, changed: {said}")),
+        }
+        if heard != Heard::Same {
+            out.report_now();
+        }
+    }
+
+    fn hear_trouble(&mut self, gpu: GpuUuid, trouble: Option<String>, out: &mut Out) {
+        let before = self.gpu_trouble.get(&gpu);
+        if before == trouble.as_ref() {
+            return;
+        }
+        out.report_now();
+        match trouble {
+            Some(trouble) => {
+                out.note(None, format!("{gpu}: {trouble}"));
+                self.gpu_trouble.insert(gpu, trouble);
+            }
+            None => {
+                out.note(None, format!("{gpu} answers again"));
+                self.gpu_trouble.remove(&gpu);
+            }
+        }
+    }
+
+    /// A replica is gone for good: its proof is kept until the scheduler knows.
+    fn depart(&mut self, gone: Option<Gone>, out: &mut Out) {
+        let Some(gone) = gone else { return };
+        let left = self.replicas.remove(&gone.replica);
+        let post_hook_runs = left.is_some_and(|replica| replica.hook_runs(HookKind::Post));
+        out.report_now();
+        let departed = Departed { since: self.now, post_hook_runs, gone };
+        self.departed.insert(departed.gone.replica, departed);
     }
 }

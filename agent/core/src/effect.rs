@@ -18,7 +18,9 @@ pub enum Effect {
     NoteOpenSegment(Box<OpenSegment>),
     /// Bring the model to the host; answer `FetchProgress`, `Fetched` or `FetchFailed`.
     Fetch(Box<RunOrder>),
-    /// Start guard and engine; answer `Started`, later `Exited`.
+    /// Start guard and engine; answer `Started`, later `Exited`. The guard's record is on disk
+    /// before anything runs, and until it is told otherwise (`ServeUntil` follows `Started`) its
+    /// serving lease is one control lease from now for `single_copy`, else a day.
     Start(Box<RunOrder>),
     /// Look at the engine once; answer `Probed`.
     Probe {
@@ -64,12 +66,13 @@ pub enum Effect {
         /// Which replica.
         replica: ReplicaId,
     },
-    /// Look for left processes and memory; answer `Release`.
+    /// Look for left processes and memory once; answer `Release`.
     CheckRelease {
         /// Of which replica.
         replica: ReplicaId,
     },
-    /// The scheduler knows that it is gone: remove what is left of its records.
+    /// The scheduler knows that it is gone: abandon a fetch that still runs for it and remove what
+    /// is left of its records.
     Forget {
         /// Which replica.
         replica: ReplicaId,

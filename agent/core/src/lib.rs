@@ -4,9 +4,18 @@
 //! The simulator runs the same code.
 
 pub mod agent;
+mod asking;
+mod clock;
 pub mod config;
 pub mod effect;
+mod estimates;
+mod evacuation;
 pub mod input;
+mod lease;
+mod meter;
+mod notices;
+mod out;
+mod replica;
 pub mod report;
 pub mod status;
 pub mod timetable;

@@ -1,0 +1,56 @@
+//! What hooks and loads are expected to take: what was measured on this host wins over what was
+//! configured.
+
+use std::collections::BTreeMap;
+
+use wharfage_shared::ids::HookId;
+use wharfage_shared::order::RunOrder;
+use wharfage_shared::replica::HookKind;
+use wharfage_shared::time::Millis;
+
+use crate::config::Config;
+
+/// Measured lengths of this agent's life.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Estimates {
+    hooks: BTreeMap<HookId, Millis>,
+    loads: BTreeMap<(String, String, String), Millis>,
+}
+
+impl Estimates {
+    /// A hook was done after so long: the longest counts.
+    pub fn hook_took(&mut self, hook: HookId, took: Millis) {
+        let known = self.hooks.entry(hook).or_default();
+        *known = (*known).max(took);
+    }
+
+    /// A replica was ready so long after its start: the last counts.
+    pub fn load_took(&mut self, order: &RunOrder, took: Millis) {
+        self.loads.insert(key(order), took);
+    }
+
+    /// How long a hook of this order is expected to take; zero where the order names none.
+    ///
+    /// A quarter is added to what was measured, since the next run may be a little slower and a
+    /// hook that is cut off is worth nothing.
+    pub fn hook(&self, order: &RunOrder, kind: HookKind, config: &Config) -> Millis {
+        let Some(hook) = order.hooks.get(&kind) else { return Millis(0) };
+        if let Some(took) = self.hooks.get(hook) {
+            return Millis(took.0.saturating_add(took.0.div_ceil(4)));
+        }
+        let unmeasured = match kind {
+            HookKind::Checkpoint => config.budget.checkpoint,
+            HookKind::Drain | HookKind::Restore | HookKind::Post => config.budget.drain_hook,
+        };
+        config.hook_estimates.get(hook).copied().unwrap_or(unmeasured)
+    }
+
+    /// How long the last load of the same model by the same engine took.
+    pub fn load(&self, order: &RunOrder) -> Option<Millis> {
+        self.loads.get(&key(order)).copied()
+    }
+}
+
+fn key(order: &RunOrder) -> (String, String, String) {
+    (order.engine.clone(), order.model_bucket.clone(), order.model_path.clone())
+}

@@ -1,0 +1,93 @@
+//! The story of one evacuation: its timeline and the share of the window that was used.
+//!
+//! Guards the definition: (end of the last useful step - heard) / (deadline - margin - heard), where
+//! serving, a checkpoint and a drain hook are useful.
+
+use wharfage_shared::time::{Boottime, Millis};
+
+use crate::notices::Binding;
+use crate::out::Told;
+use crate::status::{EvacuationStatus, Moment};
+
+/// The most lines that are kept: a node with eight replicas writes about ten for each.
+const MOST_MOMENTS: usize = 2_000;
+
+/// An evacuation under way, or the last one.
+#[derive(Clone, Debug)]
+pub(crate) struct Evacuation {
+    status: EvacuationStatus,
+}
+
+impl Evacuation {
+    pub fn begin(binding: &Binding, margin: Millis) -> Self {
+        Self {
+            status: EvacuationStatus {
+                notice: binding.id.clone(),
+                heard_at: binding.heard_at,
+                gone_at: binding.gone_at,
+                margin,
+                useful_until: None,
+                share_permille: None,
+                ended_at: None,
+                timeline: Vec::new(),
+            },
+        }
+    }
+
+    /// Another deadline binds, or the same one moved; the beginning stays.
+    pub fn follow(&mut self, binding: &Binding) {
+        self.status.notice = binding.id.clone();
+        self.status.gone_at = binding.gone_at;
+    }
+
+    pub fn is_under_way(&self) -> bool {
+        self.status.ended_at.is_none()
+    }
+
+    /// Whether this is the story of the notice.
+    pub fn is_of(&self, binding: &Binding) -> bool {
+        self.status.notice == binding.id
+    }
+
+    /// Takes what a step told.
+    pub fn hear(&mut self, told: Told) {
+        self.status.useful_until = self.status.useful_until.max(told.useful_until);
+        let room = MOST_MOMENTS.saturating_sub(self.status.timeline.len());
+        self.status.timeline.extend(told.moments.into_iter().take(room));
+    }
+
+    pub fn end(&mut self, now: Boottime) {
+        self.status.ended_at = Some(now);
+        self.status.share_permille = self.share(self.status.useful_until);
+    }
+
+    /// The sentence that closes the timeline.
+    pub fn summary(&self) -> String {
+        match self.share(self.status.useful_until) {
+            Some(share) => format!("{}.{} % of the window was used", share / 10, share % 10),
+            None => "no useful work stood on the node".to_owned(),
+        }
+    }
+
+    pub fn add(&mut self, moment: Moment) {
+        self.hear(Told { moments: vec![moment], useful_until: None });
+    }
+
+    /// For the status page; while replicas still serve the share grows.
+    pub fn shown(&self, now: Boottime, still_serving: bool) -> EvacuationStatus {
+        let mut status = self.status.clone();
+        if self.is_under_way() {
+            let serving = still_serving.then_some(now);
+            status.useful_until = status.useful_until.max(serving);
+            status.share_permille = self.share(status.useful_until);
+        }
+        status
+    }
+
+    fn share(&self, useful_until: Option<Boottime>) -> Option<u64> {
+        let status = &self.status;
+        let used = useful_until?.since(status.heard_at);
+        let window = status.gone_at.minus(status.margin).since(status.heard_at);
+        used.0.saturating_mul(1000).checked_div(window.0)
+    }
+}

@@ -1,0 +1,323 @@
+//! One replica on this host, from its order to the proof that it is gone.
+//!
+//! Guards S8 (nothing is stopped before its grace or deadline says so) and the rule that a replica
+//! id is used for one placement only: what has ended is never begun again.
+
+mod leave;
+mod phase;
+mod release;
+mod rise;
+
+use wharfage_shared::ids::{GpuUuid, ReplicaId};
+use wharfage_shared::order::{RunOrder, StopCause};
+use wharfage_shared::replica::{Gone, HookKind, HookOutcome, HookReport, ReplicaReport};
+use wharfage_shared::time::{Boottime, Millis};
+
+use crate::asking::Asking;
+use crate::config::Config;
+use crate::effect::Effect;
+use crate::input::FoundReplica;
+use crate::lease::NoStart;
+use crate::notices::Binding;
+use crate::out::Out;
+use crate::status::ReplicaStatus;
+
+pub(crate) use leave::Plan;
+pub(crate) use phase::Phase;
+pub(crate) use rise::never_started;
+
+/// The most hook runs that are remembered of one replica: a report stays small.
+const MOST_HOOK_REPORTS: usize = 16;
+
+/// One replica on this host.
+#[derive(Clone, Debug)]
+pub(crate) struct Replica {
+    pub order: RunOrder,
+    pub phase: Phase,
+    /// Since when it is where it is, as reported.
+    pub since: Boottime,
+    /// The start deadline counts from here.
+    begun_at: Boottime,
+    /// When its engine was asked for.
+    engine_at: Boottime,
+    pub address: Option<String>,
+    /// Its guard's start, as an earlier agent recorded it; metering may reach back to it.
+    pub adopted_since: Option<Boottime>,
+    /// What its guard was last told.
+    pub serve_until: Option<Boottime>,
+    was_ready: bool,
+    /// Why it could not start in time, once that is decided.
+    failed_start: Option<String>,
+    hooks: Vec<HookReport>,
+    plan: Option<Plan>,
+    because: Option<String>,
+}
+
+/// What the rest of the node means for one replica.
+pub(crate) struct Around<'a> {
+    pub config: &'a Config,
+    pub estimates: &'a crate::estimates::Estimates,
+    pub may_start: Result<(), NoStart>,
+    pub standing: Standing,
+    pub notice: Option<&'a Binding>,
+    /// Another replica that may still stand on one of its GPUs.
+    pub slot_held_by: Option<(GpuUuid, ReplicaId)>,
+}
+
+/// What the newest desired state says of a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Run,
+    /// `deadline` is absent until the scheduler's clock is known here.
+    Stop {
+        because: StopCause,
+        deadline: Option<Boottime>,
+        quiet: bool,
+    },
+    /// It is not named: it is kept as it is (S12).
+    Unordered,
+}
+
+/// What one turn of a replica came to.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    Same,
+    Changed,
+    Gone(Gone),
+}
+
+impl Replica {
+    /// An order that nothing was done for yet.
+    pub fn ordered(order: RunOrder, now: Boottime) -> Self {
+        Self {
+            order,
+            phase: Phase::Waiting,
+            since: now,
+            begun_at: now,
+            engine_at: now,
+            address: None,
+            adopted_since: None,
+            serve_until: None,
+            was_ready: false,
+            failed_start: None,
+            hooks: Vec::new(),
+            plan: None,
+            because: None,
+        }
+    }
+
+    /// What an earlier agent left. It was ready: then it is, until a proof fails; the routes of an
+    /// undisturbed replica must not change because an agent was started again.
+    pub fn adopted(found: FoundReplica) -> Self {
+        let at = found.started_at;
+        let probe = Asking::from(at);
+        let (alive, phase) = match found.ended {
+            Some(ended) => {
+                let look = Asking::from(at);
+                (false, Phase::Releasing { ended, look, looks: 0, processes_gone: false })
+            }
+            None if found.was_ready => (true, Phase::Ready { probe, failures: 0 }),
+            None => (true, Phase::Loading { done: 0, total: 0, probe }),
+        };
+        Self {
+            phase,
+            address: found.address,
+            adopted_since: alive.then_some(at),
+            was_ready: found.was_ready,
+            engine_at: at,
+            ..Self::ordered(found.order, at)
+        }
+    }
+
+    /// The scheduler's newest words on it: what may change while it stands.
+    pub fn reordered(&mut self, order: &RunOrder) {
+        if self.phase == Phase::Waiting {
+            self.order = order.clone();
+            return;
+        }
+        self.order.hooks.clone_from(&order.hooks);
+        self.order.grace = order.grace;
+        self.order.start_deadline = order.start_deadline;
+        self.order.single_copy = order.single_copy;
+    }
+
+    /// Carries it on until nothing more is to be decided now.
+    pub fn advance(&mut self, around: &Around<'_>, out: &mut Out) -> Turn {
+        self.replan(around, out);
+        let mut turn = Turn::Same;
+        loop {
+            match self.turn(around, out) {
+                Turn::Same => return turn,
+                Turn::Changed => turn = Turn::Changed,
+                Turn::Gone(gone) => return Turn::Gone(gone),
+            }
+        }
+    }
+
+    fn turn(&mut self, around: &Around<'_>, out: &mut Out) -> Turn {
+        match &self.phase {
+            Phase::Waiting | Phase::Fetching { .. } | Phase::Restoring => {
+                self.before_start(around, out)
+            }
+            Phase::Starting => self.starting(out),
+            Phase::Loading { .. }
+            | Phase::Warming { .. }
+            | Phase::Ready { .. }
+            | Phase::Degraded { .. } => self.up(around, out),
+            Phase::Draining => self.draining(out),
+            Phase::DrainHook => self.drain_hook(out),
+            Phase::Terminating { .. } | Phase::Killing { .. } => self.ending(out),
+            Phase::Releasing { .. } => self.releasing(around, out),
+        }
+    }
+
+    /// Moves on; `since` and an early report follow what others see of it.
+    fn enter(&mut self, phase: Phase, out: &mut Out) {
+        if phase.reported() != self.phase.reported() {
+            self.since = out.now;
+            self.because = None;
+            out.report_now();
+        }
+        self.phase = phase;
+    }
+
+    fn note(&self, out: &mut Out, text: impl Into<String>) {
+        out.note(Some(self.order.replica), text);
+    }
+
+    fn run_hook(&mut self, kind: HookKind, reason: String, deadline: Boottime, out: &mut Out) {
+        let Some(hook) = self.order.hooks.get(&kind).cloned() else { return };
+        self.note(out, format!("{} hook `{hook}` started", kind_word(kind)));
+        self.remember_hook(kind, HookOutcome::Running, out.now);
+        out.push(Effect::RunHook { replica: self.order.replica, kind, hook, reason, deadline });
+    }
+
+    /// There was no time for a hook that the order names.
+    fn skip_hook(&mut self, kind: HookKind, out: &mut Out) {
+        if let Some(hook) = self.order.hooks.get(&kind) {
+            self.note(out, format!("{} hook `{hook}` skipped: no time for it", kind_word(kind)));
+            self.remember_hook(kind, HookOutcome::Skipped, out.now);
+        }
+    }
+
+    fn remember_hook(&mut self, kind: HookKind, outcome: HookOutcome, now: Boottime) {
+        let Some(hook) = self.order.hooks.get(&kind).cloned() else { return };
+        if self.hooks.len() >= MOST_HOOK_REPORTS {
+            self.hooks.remove(0);
+        }
+        let ended_at = (outcome != HookOutcome::Running).then_some(now);
+        self.hooks.push(HookReport {
+            hook,
+            kind,
+            outcome,
+            started_at: now,
+            ended_at,
+            detail: None,
+        });
+    }
+
+    fn cut_hook(&self, kind: HookKind, out: &mut Out) {
+        if self.hook_runs(kind) {
+            self.note(out, format!("{} hook cut off", kind_word(kind)));
+            out.push(Effect::CutHook { replica: self.order.replica, kind });
+        }
+    }
+
+    pub fn hook_runs(&self, kind: HookKind) -> bool {
+        self.hooks.iter().any(|run| run.kind == kind && run.outcome == HookOutcome::Running)
+    }
+
+    fn running_hook(&mut self, kind: HookKind) -> Option<&mut HookReport> {
+        self.hooks.iter_mut().find(|run| run.kind == kind && run.outcome == HookOutcome::Running)
+    }
+
+    /// A hook says how far it is.
+    pub fn hook_progress(&mut self, kind: HookKind, permille: u16) {
+        if let Some(run) = self.running_hook(kind) {
+            run.detail = Some(format!("{}.{} %", permille / 10, permille % 10));
+        }
+    }
+
+    /// A hook ended; what it took, when it was done.
+    pub fn hook_ended(
+        &mut self,
+        kind: HookKind,
+        outcome: HookOutcome,
+        detail: Option<String>,
+        out: &mut Out,
+    ) -> Option<(wharfage_shared::ids::HookId, Millis)> {
+        let run = self.running_hook(kind)?;
+        // `Running` is no end; whoever says so has lost sight of it.
+        run.outcome = if outcome == HookOutcome::Running { HookOutcome::Failed } else { outcome };
+        run.ended_at = Some(out.now);
+        run.detail.clone_from(&detail);
+        let (hook, took, outcome) = (run.hook.clone(), out.now.since(run.started_at), run.outcome);
+        let said = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+        let word = outcome_word(outcome);
+        self.note(out, format!("{} hook `{hook}` {word} after {took}{said}", kind_word(kind)));
+        out.report_now();
+        if outcome != HookOutcome::Done {
+            return None;
+        }
+        if matches!(kind, HookKind::Checkpoint | HookKind::Drain) {
+            out.useful();
+        }
+        Some((hook, took))
+    }
+
+    /// What a heartbeat says of it.
+    pub fn report(&self, now: Boottime, loads_in: Option<Millis>) -> ReplicaReport {
+        ReplicaReport {
+            replica: self.order.replica,
+            phase: self.phase.reported(),
+            since: self.since,
+            progress_permille: self.progress(),
+            expected_ready_in: self.expected_ready_in(now, loads_in),
+            address: self.address.clone(),
+            gpus: self.order.gpus.clone(),
+            because: self.because.clone(),
+            hooks: self.hooks.clone(),
+        }
+    }
+
+    /// What the status page says of it.
+    pub fn status(&self, standing: Standing) -> ReplicaStatus {
+        ReplicaStatus {
+            replica: self.order.replica,
+            deployment: self.order.deployment_name.clone(),
+            phase: self.phase.reported(),
+            since: self.since,
+            ordered: standing != Standing::Unordered,
+            address: self.address.clone(),
+            serve_until: self.serve_until,
+            timetable: self.plan.as_ref().and_then(|plan| plan.table),
+            because: self.because.clone(),
+            hooks: self.hooks.clone(),
+        }
+    }
+
+    /// Whether it should have been gone by now.
+    pub fn is_overdue(&self, now: Boottime) -> bool {
+        let deadline = self.plan.as_ref().and_then(|plan| plan.table).map(|table| table.gone_at);
+        self.phase.is_leaving() && deadline.is_some_and(|deadline| now >= deadline)
+    }
+}
+
+fn kind_word(kind: HookKind) -> &'static str {
+    match kind {
+        HookKind::Checkpoint => "checkpoint",
+        HookKind::Drain => "drain",
+        HookKind::Restore => "restore",
+        HookKind::Post => "post",
+    }
+}
+
+fn outcome_word(outcome: HookOutcome) -> &'static str {
+    match outcome {
+        HookOutcome::Running => "runs",
+        HookOutcome::Done => "done",
+        HookOutcome::Failed => "failed",
+        HookOutcome::CutOff => "was cut off",
+        HookOutcome::Skipped => "had nothing to do",
+    }
+}

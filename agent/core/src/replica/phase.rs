@@ -1,0 +1,99 @@
+//! Where a replica on this host is in its life, and the questions that others ask about it.
+
+use wharfage_shared::replica::{Ended, ReportedPhase};
+use wharfage_shared::time::Boottime;
+
+use crate::asking::Asking;
+
+/// A replica's life. What is gone is no longer a replica: its proof is kept by the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Ordered; nothing was begun.
+    Waiting,
+    /// The model is brought to the host.
+    Fetching { done: u64, total: u64, fetched: bool },
+    /// The restore hook runs.
+    Restoring,
+    /// Guard and engine were asked for.
+    Starting,
+    /// The engine reads its weights.
+    Loading { done: u64, total: u64, probe: Asking },
+    /// The engine answers; the proof is under way.
+    Warming { probe: Asking },
+    /// Proven.
+    Ready { probe: Asking, failures: u32 },
+    /// Was proven, fails now.
+    Degraded { probe: Asking },
+    /// Traffic off; requests in flight come to their end.
+    Draining,
+    /// Traffic ended; the drain hook runs.
+    DrainHook,
+    /// SIGTERM was asked for.
+    Terminating { kill_at: Boottime },
+    /// SIGKILL was asked for, and is asked for again.
+    Killing { again_at: Boottime },
+    /// The engine ended; its slots are not proven free yet.
+    Releasing { ended: Ended, look: Asking, looks: u32, processes_gone: bool },
+}
+
+impl Phase {
+    /// The word that the scheduler hears.
+    pub fn reported(&self) -> ReportedPhase {
+        match self {
+            Phase::Waiting | Phase::Fetching { .. } | Phase::Restoring => ReportedPhase::Fetching,
+            Phase::Starting | Phase::Loading { .. } => ReportedPhase::Loading,
+            Phase::Warming { .. } => ReportedPhase::Warming,
+            Phase::Ready { .. } => ReportedPhase::Ready,
+            Phase::Degraded { .. } => ReportedPhase::Degraded,
+            Phase::Draining | Phase::DrainHook => ReportedPhase::Draining,
+            Phase::Terminating { .. } | Phase::Killing { .. } => ReportedPhase::Stopping,
+            Phase::Releasing { processes_gone: false, .. } => ReportedPhase::Stopping,
+            Phase::Releasing { processes_gone: true, .. } => ReportedPhase::Quarantined,
+        }
+    }
+
+    /// Whether its guard has been seen: from here on its time is metered.
+    pub fn has_guard(&self) -> bool {
+        match self {
+            Phase::Waiting | Phase::Fetching { .. } | Phase::Restoring | Phase::Starting => false,
+            Phase::Loading { .. }
+            | Phase::Warming { .. }
+            | Phase::Ready { .. }
+            | Phase::Degraded { .. }
+            | Phase::Draining
+            | Phase::DrainHook
+            | Phase::Terminating { .. }
+            | Phase::Killing { .. }
+            | Phase::Releasing { .. } => true,
+        }
+    }
+
+    /// Whether something of it may stand on its GPUs.
+    pub fn holds_slots(&self) -> bool {
+        self.has_guard() || matches!(self, Phase::Starting)
+    }
+
+    /// Whether it takes new work.
+    pub fn serves(&self) -> bool {
+        matches!(self, Phase::Ready { .. } | Phase::Degraded { .. })
+    }
+
+    /// Whether it is on its way out.
+    pub fn is_leaving(&self) -> bool {
+        match self {
+            Phase::Draining
+            | Phase::DrainHook
+            | Phase::Terminating { .. }
+            | Phase::Killing { .. }
+            | Phase::Releasing { .. } => true,
+            Phase::Waiting
+            | Phase::Fetching { .. }
+            | Phase::Restoring
+            | Phase::Starting
+            | Phase::Loading { .. }
+            | Phase::Warming { .. }
+            | Phase::Ready { .. }
+            | Phase::Degraded { .. } => false,
+        }
+    }
+}

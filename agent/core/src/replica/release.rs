@@ -1,0 +1,124 @@
+//! From the engine's end to the proof that its slots are free.
+//!
+//! Guards the rule that only a measured proof frees a slot; what is held is named.
+
+use wharfage_shared::replica::{Ended, Gone, HookKind};
+use wharfage_shared::time::Millis;
+
+use super::{Around, Phase, Replica, Turn};
+use crate::asking::Asking;
+use crate::config::Config;
+use crate::effect::Effect;
+use crate::input::Release;
+use crate::out::Out;
+
+/// How long a post hook may run where no deadline binds: long enough for an upload, short enough
+/// that a hook that hangs does not stay for ever.
+const POST_HOOK_LIMIT: Millis = Millis::from_seconds(600);
+
+/// Doublings of the pause between looks; beyond this the configured longest pause holds anyway.
+const MOST_DOUBLINGS: u32 = 16;
+
+impl Replica {
+    /// Its engine ended, whoever ended it.
+    pub fn ended(&mut self, ended: Ended, out: &mut Out) {
+        let may_have_run = self.phase.holds_slots();
+        if !may_have_run || matches!(self.phase, Phase::Releasing { .. }) {
+            return;
+        }
+        if self.phase.serves() {
+            out.useful();
+        }
+        let asked_for = matches!(self.phase, Phase::Terminating { .. } | Phase::Killing { .. });
+        let by_itself = if asked_for { "" } else { " by itself" };
+        self.note(out, format!("its engine ended{by_itself}: {}", how(&ended)));
+        self.cut_hook(HookKind::Checkpoint, out);
+        self.cut_hook(HookKind::Drain, out);
+        let ended = match self.failed_start.take() {
+            Some(because) => Ended::NeverStarted { because },
+            None => ended,
+        };
+        let look = Asking::from(out.now);
+        self.enter(Phase::Releasing { ended, look, looks: 0, processes_gone: false }, out);
+        out.report_now();
+        self.begin_post_hook(out);
+    }
+
+    fn begin_post_hook(&mut self, out: &mut Out) {
+        let plan = self.plan.as_ref();
+        let reason = plan.map_or("its engine ended".to_owned(), |plan| plan.because.to_string());
+        let end = plan.and_then(|plan| plan.table).map(|table| table.kill_at);
+        let end = end.unwrap_or(out.now + POST_HOOK_LIMIT);
+        if out.now < end {
+            self.run_hook(HookKind::Post, reason, end, out);
+        } else {
+            self.skip_hook(HookKind::Post, out);
+        }
+    }
+
+    /// Asks for the next look when it is due.
+    pub(super) fn releasing(&mut self, around: &Around<'_>, out: &mut Out) -> Turn {
+        let replica = self.order.replica;
+        if let Phase::Releasing { look, .. } = &mut self.phase
+            && look.ask(out.now, around.config.unanswered_after)
+        {
+            out.push(Effect::CheckRelease { replica });
+        }
+        Turn::Same
+    }
+
+    /// What a look at its slots saw.
+    pub fn looked(&mut self, saw: Release, config: &Config, out: &mut Out) -> Option<Gone> {
+        let Phase::Releasing { ended, look, looks, processes_gone } = &mut self.phase else {
+            return None;
+        };
+        let replica = self.order.replica;
+        match saw {
+            Release::Free { processes_gone_at, memory_back_at, memory } => {
+                let ended = ended.clone();
+                let gpus = memory.len();
+                self.note(
+                    out,
+                    format!("gone: no process is left, the memory of {gpus} GPUs is back"),
+                );
+                out.report_now();
+                Some(Gone { replica, ended, processes_gone_at, memory_back_at, memory })
+            }
+            Release::Held { processes_left, because } => {
+                let doubled =
+                    config.release_first.0.saturating_mul(1 << (*looks).min(MOST_DOUBLINGS));
+                look.answered(out.now, Millis(doubled).min(config.release_longest));
+                *looks += 1;
+                let newly_gone = !processes_left && !*processes_gone;
+                let phase = Phase::Releasing {
+                    ended: ended.clone(),
+                    look: *look,
+                    looks: *looks,
+                    processes_gone: !processes_left,
+                };
+                if processes_left {
+                    // The engine is over; what it left behind has no work of its own.
+                    out.push(Effect::Kill { replica });
+                } else if newly_gone {
+                    self.note(
+                        out,
+                        format!("its processes are gone, its slots are held: {because}"),
+                    );
+                }
+                self.enter(phase, out);
+                self.because = Some(because);
+                None
+            }
+        }
+    }
+}
+
+/// How an engine ended, for people.
+fn how(ended: &Ended) -> String {
+    match ended {
+        Ended::Exited { code } => format!("exit {code}"),
+        Ended::Signaled { signal } => format!("signal {signal}"),
+        Ended::NeverStarted { because } => because.clone(),
+        Ended::Unknown => "nobody saw how".to_owned(),
+    }
+}

@@ -1,0 +1,324 @@
+//! From the order to a proven replica: fetch, restore, start, load, warm, ready.
+
+use wharfage_shared::replica::{Ended, Gone, HookKind};
+use wharfage_shared::time::{Boottime, Millis};
+
+use super::{Around, Phase, Plan, Replica, Standing, Turn};
+use crate::asking::Asking;
+use crate::config::Config;
+use crate::effect::Effect;
+use crate::input::Probe;
+use crate::lease::NoStart;
+use crate::out::Out;
+
+impl Replica {
+    /// Nothing of it stands on the host yet: begin it, start it, or give it up.
+    pub(super) fn before_start(&mut self, around: &Around<'_>, out: &mut Out) -> Turn {
+        if let Some(why) = self.never_starts(out.now) {
+            return self.give_up(why, out);
+        }
+        let fetched = match &self.phase {
+            Phase::Waiting => false,
+            Phase::Fetching { fetched: true, .. } => true,
+            Phase::Restoring if !self.hook_runs(HookKind::Restore) => true,
+            // The hands are at it.
+            _ => return Turn::Same,
+        };
+        if let Err(why) = self.may_start(around) {
+            self.because = Some(why);
+            return Turn::Same;
+        }
+        self.because = None;
+        if !fetched {
+            self.begun_at = out.now;
+            self.note(out, "the fetch of its model begins");
+            out.push(Effect::Fetch(Box::new(self.order.clone())));
+            self.enter(Phase::Fetching { done: 0, total: 0, fetched: false }, out);
+            return Turn::Changed;
+        }
+        if self.phase != Phase::Restoring && self.order.hooks.contains_key(&HookKind::Restore) {
+            let limit = self.begun_at + self.order.start_deadline;
+            self.run_hook(HookKind::Restore, "the replica starts".to_owned(), limit, out);
+            self.enter(Phase::Restoring, out);
+            return Turn::Changed;
+        }
+        if let Some((gpu, holder)) = &around.slot_held_by {
+            self.because =
+                Some(format!("waits: {gpu} is held by {holder} until its release is proven"));
+            return Turn::Same;
+        }
+        self.engine_at = out.now;
+        self.note(out, "guard and engine are started");
+        out.push(Effect::Start(Box::new(self.order.clone())));
+        self.enter(Phase::Starting, out);
+        Turn::Changed
+    }
+
+    fn may_start(&self, around: &Around<'_>) -> Result<(), String> {
+        around.may_start.map_err(|why| why.to_string())?;
+        match around.standing {
+            Standing::Run => Ok(()),
+            Standing::Stop { .. } | Standing::Unordered => Err(NoStart::NotOrdered.to_string()),
+        }
+    }
+
+    /// Why it will not start any more.
+    fn never_starts(&self, now: Boottime) -> Option<String> {
+        if let Some(plan) = &self.plan
+            && (plan.ordered || plan.is_time_to_drain(now))
+        {
+            return Some(format!("stopped before it started: {}", plan.because));
+        }
+        let begun = self.phase != Phase::Waiting;
+        (begun && self.start_is_overdue(now)).then(|| self.overdue_sentence())
+    }
+
+    fn start_is_overdue(&self, now: Boottime) -> bool {
+        !self.was_ready && now >= self.begun_at + self.order.start_deadline
+    }
+
+    fn overdue_sentence(&self) -> String {
+        let at = match &self.phase {
+            Phase::Fetching { .. } => "its model was still being fetched",
+            Phase::Restoring => "its restore hook still ran",
+            Phase::Loading { .. } => "its engine was still loading",
+            Phase::Warming { .. } => "its engine answered, but no generation was proven",
+            _ => "its engine was not up",
+        };
+        let last = self.because.as_ref().map(|last| format!(" ({last})")).unwrap_or_default();
+        format!("not ready within {}: {at}{last}", self.order.start_deadline)
+    }
+
+    fn give_up(&mut self, because: String, out: &mut Out) -> Turn {
+        self.cut_hook(HookKind::Restore, out);
+        self.note(out, because.clone());
+        Turn::Gone(never_started(self.order.replica, because, out.now))
+    }
+
+    /// The guard was asked for and has not answered.
+    pub(super) fn starting(&mut self, out: &mut Out) -> Turn {
+        let now = out.now;
+        if self.start_is_overdue(now) {
+            self.failed_start = Some(self.overdue_sentence());
+        }
+        let overdue =
+            self.plan.as_ref().and_then(|plan| plan.table).is_some_and(|t| now >= t.kill_at);
+        if overdue || self.failed_start.is_some() {
+            self.kill(out);
+            return Turn::Changed;
+        }
+        Turn::Same
+    }
+
+    /// The engine is up: leave when that is due, else look at it.
+    pub(super) fn up(&mut self, around: &Around<'_>, out: &mut Out) -> Turn {
+        let now = out.now;
+        if self.plan.as_ref().is_some_and(|plan| plan.ordered || plan.is_time_to_drain(now)) {
+            self.begin_leaving(around, out);
+            return Turn::Changed;
+        }
+        if self.start_is_overdue(now) {
+            let why = self.overdue_sentence();
+            self.note(out, why.clone());
+            self.failed_start = Some(why);
+            self.terminate(now + around.config.budget.stop, out);
+            return Turn::Changed;
+        }
+        let replica = self.order.replica;
+        let unanswered = around.config.unanswered_after;
+        let (probe, prove) = match &mut self.phase {
+            Phase::Loading { probe, .. } => (probe, false),
+            Phase::Warming { probe } | Phase::Ready { probe, .. } | Phase::Degraded { probe } => {
+                (probe, true)
+            }
+            _ => return Turn::Same,
+        };
+        if probe.ask(now, unanswered) {
+            out.push(Effect::Probe { replica, prove });
+        }
+        Turn::Same
+    }
+
+    /// The fetch has come this far.
+    pub fn fetch_progress(&mut self, seen_done: u64, seen_total: u64) {
+        if let Phase::Fetching { done, total, .. } = &mut self.phase {
+            (*done, *total) = (seen_done, seen_total);
+        }
+    }
+
+    /// The model is on the host.
+    pub fn model_fetched(&mut self) {
+        if let Phase::Fetching { done, total, fetched } = &mut self.phase {
+            (*done, *fetched) = (*total, true);
+        }
+    }
+
+    /// The fetch failed for good.
+    pub fn fetch_failed(&mut self, because: String, out: &mut Out) -> Option<Gone> {
+        if !matches!(self.phase, Phase::Fetching { .. }) {
+            return None;
+        }
+        self.note(out, format!("the fetch of its model failed: {because}"));
+        Some(never_started(self.order.replica, because, out.now))
+    }
+
+    /// The guard is up, or cannot be.
+    pub fn started(&mut self, outcome: Result<String, String>, out: &mut Out) {
+        match (&self.phase, outcome) {
+            (Phase::Starting, Ok(address)) => {
+                self.address = Some(address);
+                self.note(out, "its guard is up and its engine was started");
+                let probe = Asking::from(out.now);
+                self.enter(Phase::Loading { done: 0, total: 0, probe }, out);
+                out.report_now();
+            }
+            // It came up while it was being killed.
+            (Phase::Killing { .. }, Ok(address)) => self.address = Some(address),
+            (Phase::Starting | Phase::Killing { .. }, Err(because)) => {
+                self.ended(Ended::NeverStarted { because }, out);
+            }
+            // Old news.
+            (_, Ok(_) | Err(_)) => {}
+        }
+    }
+
+    /// The engine has read this much of its weights.
+    pub fn load_progress(&mut self, seen_done: u64, seen_total: u64) {
+        if let Phase::Loading { done, total, .. } = &mut self.phase {
+            (*done, *total) = (seen_done, seen_total);
+        }
+    }
+
+    /// A probe came back; how long the start took, when this made it ready for the first time.
+    pub fn probed(&mut self, saw: Probe, config: &Config, out: &mut Out) -> Option<Millis> {
+        let now = out.now;
+        let soon = Asking::from(now + config.probe_until_ready);
+        let later = Asking::from(now + config.probe_when_ready);
+        match (&mut self.phase, saw) {
+            (Phase::Loading { probe, .. }, Probe::Loading) => {
+                probe.answered(now, config.probe_until_ready);
+                self.because = None;
+            }
+            (Phase::Loading { .. }, Probe::Healthy) => {
+                self.note(out, "its engine answers; the one-token proof is under way");
+                self.enter(Phase::Warming { probe: Asking::from(now) }, out);
+            }
+            (Phase::Loading { probe, .. } | Phase::Warming { probe }, Probe::Failed(why)) => {
+                probe.answered(now, config.probe_until_ready);
+                self.because = Some(why);
+            }
+            (Phase::Warming { .. }, Probe::Loading | Probe::Healthy) => {
+                self.enter(Phase::Warming { probe: soon }, out);
+            }
+            (Phase::Loading { .. } | Phase::Warming { .. }, Probe::Proven) => {
+                self.note(out, "ready: a one-token generation answered");
+                self.enter(Phase::Ready { probe: later, failures: 0 }, out);
+                let first = !std::mem::replace(&mut self.was_ready, true);
+                return first.then(|| now.since(self.engine_at));
+            }
+            (Phase::Ready { .. }, Probe::Proven) => {
+                self.because = None;
+                self.enter(Phase::Ready { probe: later, failures: 0 }, out);
+            }
+            (Phase::Degraded { .. }, Probe::Proven) => {
+                self.note(out, "ready again: a one-token generation answered");
+                self.enter(Phase::Ready { probe: later, failures: 0 }, out);
+            }
+            (Phase::Ready { failures, .. }, saw) => {
+                let failures = *failures + 1;
+                let why = failure(saw);
+                if failures < config.failures_to_degrade {
+                    self.enter(Phase::Ready { probe: soon, failures }, out);
+                } else {
+                    self.note(out, format!("degraded: {why}"));
+                    self.enter(Phase::Degraded { probe: soon }, out);
+                }
+                self.because = Some(why);
+            }
+            (Phase::Degraded { .. }, saw) => {
+                self.enter(Phase::Degraded { probe: later }, out);
+                self.because = Some(failure(saw));
+            }
+            // Old news: it was asked before it left.
+            (
+                Phase::Waiting
+                | Phase::Fetching { .. }
+                | Phase::Restoring
+                | Phase::Starting
+                | Phase::Draining
+                | Phase::DrainHook
+                | Phase::Terminating { .. }
+                | Phase::Killing { .. }
+                | Phase::Releasing { .. },
+                _,
+            ) => {}
+        }
+        None
+    }
+
+    /// How far its phase has come, in thousandths.
+    pub(super) fn progress(&self) -> Option<u16> {
+        let (done, total) = match &self.phase {
+            Phase::Fetching { done, total, .. } | Phase::Loading { done, total, .. } => {
+                (*done, *total)
+            }
+            _ => return None,
+        };
+        let permille = u128::from(done) * 1000 / u128::from(total).max(1);
+        (total > 0).then(|| u16::try_from(permille.min(1000)).unwrap_or(1000))
+    }
+
+    /// When it is expected to be ready: from the last load of the same model, else from how fast
+    /// this one reads.
+    pub(super) fn expected_ready_in(&self, now: Boottime, load: Option<Millis>) -> Option<Millis> {
+        let so_far = now.since(self.engine_at);
+        match &self.phase {
+            Phase::Fetching { .. } | Phase::Restoring | Phase::Starting => load,
+            Phase::Loading { done, total, .. } => load.map(|load| load - so_far).or_else(|| {
+                let left = u128::from(total.saturating_sub(*done));
+                let length = u128::from(so_far.0) * left / u128::from(*done).max(1);
+                (*done > 0).then(|| Millis(u64::try_from(length).unwrap_or(u64::MAX)))
+            }),
+            Phase::Warming { .. } => load.map(|load| load - so_far),
+            _ => None,
+        }
+    }
+
+    /// What its start still waits for, as instants.
+    pub(super) fn start_wakes(&self) -> Option<Boottime> {
+        let begun = self.phase != Phase::Waiting && !self.was_ready;
+        begun.then(|| self.begun_at + self.order.start_deadline)
+    }
+}
+
+/// The proof of what never stood on the host: nothing was held, nothing is to be measured.
+pub(crate) fn never_started(
+    replica: wharfage_shared::ids::ReplicaId,
+    because: String,
+    now: Boottime,
+) -> Gone {
+    Gone {
+        replica,
+        ended: Ended::NeverStarted { because },
+        processes_gone_at: now,
+        memory_back_at: now,
+        memory: Vec::new(),
+    }
+}
+
+fn failure(saw: Probe) -> String {
+    match saw {
+        Probe::Loading => "its engine refuses or says that it loads".to_owned(),
+        Probe::Healthy => "its health answers, but no generation does".to_owned(),
+        Probe::Failed(why) => why,
+        Probe::Proven => "a generation answered".to_owned(),
+    }
+}
+
+impl Plan {
+    /// Whether traffic must go off now by the plan, order or not.
+    pub(super) fn is_time_to_drain(&self, now: Boottime) -> bool {
+        self.table.is_some_and(|table| now >= table.drain_at)
+            || self.drain_from.is_some_and(|from| now >= from)
+    }
+}
