@@ -59,14 +59,13 @@ impl Serialize for Line {
 }
 
 impl Bill {
-    /// The bill as JSON, ending in a line break.
+    /// The bill as JSON, without a last line break.
     pub fn to_json(&self) -> String {
         let bill = BillJson { lines: &self.lines, total: self.total };
         let mut bytes = Vec::new();
         let formatter = PrettyFormatter::with_indent(b" ");
         bill.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))
             .expect("text and integers always have JSON");
-        bytes.push(b'\n');
         String::from_utf8(bytes).expect("JSON is UTF-8")
     }
 }

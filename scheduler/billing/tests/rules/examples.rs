@@ -99,8 +99,7 @@ fn a_bill_reads_as_json_csv_and_a_table() {
   }
  ],
  "total": "28005.60"
-}
-"#;
+}"#;
     assert_eq!(bill.to_json(), json);
     let csv = "organization,region,sku,contract,line,quantity_ms,quantity_hours,rate,amount,start,end\n\
                acme,US-EAST-04,b200,flex-b200,flex_holding,2592000000,720.000000,24.00,17280.00,\
