@@ -70,6 +70,8 @@ pub enum RateFormat {
     Json,
     /// One line a row.
     Csv,
+    /// FOCUS 1.4 columns (CSV).
+    Focus,
 }
 
 /// How verbs print.

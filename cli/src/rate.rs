@@ -12,12 +12,15 @@ use crate::args::{RateArgs, RateFormat};
 use crate::exit::Failure;
 use crate::output;
 
+/// Who issues what is rated from files.
+const ISSUER: &str = "Wharfage";
+
 /// Reads both files, rates the period, prints the lines.
 pub fn run(args: &RateArgs) -> Result<(), Failure> {
     let from = instant("--from", &args.from)?;
     let to = instant("--to", &args.to)?;
-    if to < from {
-        return Err(Failure::usage("--to lies before --from"));
+    if to <= from {
+        return Err(Failure::usage("--to does not lie after --from"));
     }
     let terms = terms(&args.terms)?;
     let text = read(&args.usage)?;
@@ -28,6 +31,7 @@ pub fn run(args: &RateArgs) -> Result<(), Failure> {
     match args.format {
         RateFormat::Json => println!("{}", bill.to_json()),
         RateFormat::Csv => print!("{}", bill.to_csv()),
+        RateFormat::Focus => print!("{}", bill.to_focus(ISSUER)),
         RateFormat::Table => println!("{}", output::plain(TABLE_HEADER, &bill.to_table_rows())),
     }
     Ok(())

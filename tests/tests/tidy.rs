@@ -96,9 +96,8 @@ fn policies_import_each_other(path: &str, inside: &str, text: &str) -> Vec<Strin
 
 #[test]
 fn the_pure_crates_depend_on_nothing_that_can_touch_the_world() {
-    let allowed = [
-        "wharfage-shared", "wharfage-billing", "serde", "serde_json", "sha2", "thiserror",
-    ];
+    let allowed =
+        ["wharfage-shared", "wharfage-billing", "serde", "serde_json", "sha2", "thiserror"];
     for name in ["scheduler/core", "scheduler/billing", "agent/core", "shared"] {
         let text = fs::read_to_string(root().join(name).join("Cargo.toml")).expect("a manifest");
         let manifest: toml::Table = text.parse().expect("a manifest is TOML");
@@ -119,8 +118,14 @@ fn files_keep_pleasant_sizes() {
         files.iter().map(|(path, text)| (text.lines().count(), path.as_str())).collect();
     sizes.sort_unstable();
     let at = |share: usize| sizes[(sizes.len() - 1) * share / 100];
-    println!("{} files: median {}, nine in ten under {}, largest {} ({})",
-        sizes.len(), at(50).0, at(90).0, at(100).0, at(100).1);
+    println!(
+        "{} files: median {}, nine in ten under {}, largest {} ({})",
+        sizes.len(),
+        at(50).0,
+        at(90).0,
+        at(100).0,
+        at(100).1
+    );
     let over: Vec<_> = sizes.iter().filter(|(lines, _)| *lines > 600).collect();
     assert!(over.is_empty(), "files over 600 lines: which room is missing? {over:?}");
 }
@@ -141,8 +146,14 @@ fn unsafe_code_lives_behind_two_doors_only() {
 
 #[test]
 fn sources_hold_no_leftovers() {
-    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:"),
-        concat!("#[ig", "nore]"), concat!("#[al", "low("), concat!("#![al", "low(")];
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X:"),
+        concat!("#[ig", "nore]"),
+        concat!("#[al", "low("),
+        concat!("#![al", "low("),
+    ];
     let mut wrong = Vec::new();
     for (path, text) in every_rust_file() {
         for (number, line) in text.lines().enumerate() {
@@ -166,7 +177,9 @@ fn every_path_that_the_architecture_names_exists() {
             let is_path = quoted.contains('/')
                 && !quoted.starts_with(['/', '.', '$', '~', 'h'])
                 && quoted.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
-                && (quoted.ends_with('/') || quoted.contains(".") || root().join(quoted.split('/').next().unwrap_or_default()).is_dir());
+                && (quoted.ends_with('/')
+                    || quoted.contains(".")
+                    || root().join(quoted.split('/').next().unwrap_or_default()).is_dir());
             if is_path && !root().join(quoted).exists() {
                 missing.entry(page).or_insert_with(Vec::new).push(quoted.to_owned());
             }

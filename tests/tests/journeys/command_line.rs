@@ -1,0 +1,129 @@
+//! Exit codes and formats that programs rely on.
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use wharfage_tests::program;
+
+fn run(name: &str, arguments: &[&str]) -> Output {
+    std::process::Command::new(program(name))
+        .args(arguments)
+        .env_remove("WHARFAGE_URL")
+        .output()
+        .expect("the program runs")
+}
+
+fn file(name: &str, text: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("wharfage-files-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn every_program_knows_its_version_its_help_and_its_wrong_uses() {
+    for name in ["wharfage", "wharfage-scheduler", "wharfage-agent", "wharfage-gateway"] {
+        for flag in ["--version", "--help"] {
+            let output = run(name, &[flag]);
+            assert_eq!(output.status.code(), Some(0), "{name} {flag}");
+            assert!(!output.stdout.is_empty(), "{name} {flag} says something");
+        }
+        assert_eq!(run(name, &["--no-such-flag"]).status.code(), Some(64), "{name}");
+    }
+}
+
+#[test]
+fn a_bad_configuration_ends_with_78_and_names_the_key() {
+    for name in ["scheduler", "agent", "gateway"] {
+        let path = file(&format!("{name}.toml"), "colour = \"red\"\n");
+        let output =
+            run(&format!("wharfage-{name}"), &["--config", path.to_str().unwrap(), "check-config"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{name}: {said}");
+        assert!(said.contains("colour"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn bad_input_data_ends_with_65_and_names_file_line_and_field() {
+    let fleet = file("fleet.toml", "[[node]]\nsku = \"a\"\nzone = \"Z\"\ncount = 0\n");
+    let output = run("wharfage", &["dev", "--nodes", fleet.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(said.contains("fleet.toml:4: count"), "{said}");
+
+    let terms = file(
+        "terms.toml",
+        "currency = \"USD\"\n[[price]]\nsku = \"a\"\nregion = \"R\"\non_demand = \"1.00\"\n",
+    );
+    let usage = file(
+        "usage.csv",
+        "organization,region,sku,compute_class,node,start,end\nacme,R,a,standard,n,2026-06-02T00:00:00Z,2026-06-01T00:00:00Z\n",
+    );
+    let rate = |usage: &PathBuf| {
+        run(
+            "wharfage",
+            &[
+                "rate",
+                "--terms",
+                terms.to_str().unwrap(),
+                "--usage",
+                usage.to_str().unwrap(),
+                "--from",
+                "2026-06-01T00:00:00Z",
+                "--to",
+                "2026-07-01T00:00:00Z",
+                "--format",
+                "json",
+            ],
+        )
+    };
+    let output = rate(&usage);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(said.contains("usage.csv") && said.contains("line 2"), "{said}");
+
+    let unpriced = file(
+        "unpriced.csv",
+        "organization,region,sku,compute_class,node,start,end\nacme,R,b,standard,n,2026-06-01T00:00:00Z,2026-06-02T00:00:00Z\n",
+    );
+    let output = rate(&unpriced);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(said.contains('b') && said.contains('R'), "{said}");
+}
+
+#[test]
+fn a_scheduler_that_is_not_there_ends_with_69() {
+    let output = std::process::Command::new(program("wharfage"))
+        .args(["get", "nodes"])
+        .env("WHARFAGE_URL", "http://127.0.0.1:1")
+        .env("WHARFAGE_TOKEN", "nobody")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(69));
+}
+
+#[test]
+fn a_sheet_that_cannot_be_read_ends_with_65_and_an_expectation_that_fails_with_1() {
+    let fleet = "fleet 1x gd-8xh100ib-i128 standard US-EAST-04A\n";
+    let bad = file("bad.sheet", &format!("{fleet}jump node-1\n"));
+    let output = run("wharfage", &["simulate", bad.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(said.contains("bad.sheet:2"), "{said}");
+    let failing = file(
+        "failing.sheet",
+        &format!("{fleet}deploy chat gpus=8\nrun until ready or 5m\nexpect chat ready=2\n"),
+    );
+    assert_eq!(run("wharfage", &["simulate", failing.to_str().unwrap()]).status.code(), Some(1));
+    let good = file(
+        "good.sheet",
+        &format!(
+            "{fleet}deploy chat gpus=8\nrun until ready or 5m\nexpect chat ready=1\nexpect chat on node-1\n"
+        ),
+    );
+    let output = run("wharfage", &["simulate", good.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+}

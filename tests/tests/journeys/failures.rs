@@ -1,0 +1,49 @@
+//! Processes die; replicas, writes and requests do not.
+
+use rustix::process::Signal;
+use serde_json::json;
+use wharfage_tests::{Dev, signal, start_time, until};
+
+fn engines(dev: &Dev) -> Vec<(i32, Option<u64>)> {
+    let mut found: Vec<(i32, Option<u64>)> = dev
+        .processes()
+        .into_iter()
+        .filter(|pid| {
+            let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&raw).contains("engine-stub")
+        })
+        .map(|pid| (pid, start_time(pid)))
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_killed_finds_its_replica_running_and_adopts_it() {
+    let dev = Dev::start_with(&["--state-dir", &temporary("adopt")]).await;
+    let id = dev.deploy("chat", 1, &["CAPACITY_CLASS_ON_DEMAND"], json!({})).await;
+    let before = dev.ready(&id, 1).await.remove(0);
+    let node = before["node"].as_str().unwrap().to_owned();
+    let running = engines(&dev);
+    assert_eq!(running.len(), 1);
+    let agent = dev.daemon(&node);
+    let config = format!("{}/etc/{node}.toml", dev.text("state_dir"));
+    signal(agent, Signal::STOP);
+    // A second agent on the same state is refused while the first one lives.
+    let second = tokio::process::Command::new(wharfage_tests::program("wharfage-agent"))
+        .args(["--config", &config])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(second.status.code(), Some(75), "{}", String::from_utf8_lossy(&second.stderr));
+    signal(agent, Signal::CONT);
+    let (status, answer) = dev.chat("chat-model").await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(engines(&dev), running, "the same engine process");
+    dev.stop().await;
+}
+
+fn temporary(name: &str) -> String {
+    let path = std::env::temp_dir().join(format!("wharfage-journey-{name}-{}", std::process::id()));
+    path.display().to_string()
+}
