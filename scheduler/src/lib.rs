@@ -3,10 +3,12 @@
 //! What is decided is decided in `wharfage-scheduler-core`; here it is made durable, published and
 //! answered, in this order.
 
+pub mod bootstrap;
 pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod log;
+pub mod machines;
 pub mod metrics;
 pub mod secrets;
 pub mod telemetry;

@@ -46,7 +46,9 @@ pub enum CapacityPlan {
 }
 
 /// How a node is *sold at this moment*.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ComputeClass {
     /// Reserved, Flex and On-Demand.
@@ -66,7 +68,9 @@ impl fmt::Display for ComputeClass {
 }
 
 /// Who a pool's nodes serve at a time (`money.md` section 2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Tenancy {
     /// One organization at a time; billed in node-hours.

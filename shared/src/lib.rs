@@ -9,6 +9,7 @@ pub mod enroll;
 pub mod gateway;
 pub mod heartbeat;
 pub mod ids;
+pub mod logs;
 pub mod notice;
 pub mod order;
 pub mod replica;

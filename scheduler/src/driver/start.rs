@@ -16,6 +16,7 @@ use super::waiters::Beats;
 use super::writer::Writer;
 use super::{COMMANDS, FACTS, Handle, REPORTS, Shared};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::log::{self, Draft, Opening, Snapshots, Stored};
 use crate::metrics::Metrics;
 
@@ -30,6 +31,18 @@ pub struct Options {
     pub log_options: log::Options,
     /// What the controller decides by.
     pub policy: Policy,
+}
+
+impl Options {
+    /// As an operator has decided.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            log: config.log.clone(),
+            snapshots: config.state_dir.join("snapshots"),
+            log_options: log::Options { most_pages: config.log_most_pages() },
+            policy: config.policy.clone(),
+        }
+    }
 }
 
 /// A running driver.

@@ -462,7 +462,7 @@ async fn until(commit: &mut Option<Commit>) -> (log::Writer, Result<Tip, AppendE
 }
 
 /// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -32,6 +32,9 @@ pub struct Peer {
     pub expired: bool,
     /// The end of the certificate.
     pub not_after: Option<SystemTime>,
+    /// SHA-256 (hex) of the certificate's public key: tells a machine from one that had its name
+    /// before.
+    pub key_sha256: Option<String>,
 }
 
 /// A name that no certificate is issued for.

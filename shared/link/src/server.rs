@@ -38,6 +38,7 @@ use crate::peer::{Facts, Peer};
 use crate::reload::Reloaded;
 use crate::socket;
 use crate::tls::{self, guard_config, machines_config, public_config};
+use crate::verify::spki_sha256;
 
 /// How much a listener bears.
 #[derive(Clone, Debug)]
@@ -278,6 +279,7 @@ fn peer(addr: SocketAddr, shown: Option<&Facts>) -> Peer {
         name: shown.and_then(|facts| facts.name.clone()),
         expired: shown.is_some_and(|facts| SystemTime::now() > facts.not_after),
         not_after: shown.map(|facts| facts.not_after),
+        key_sha256: shown.map(|facts| spki_sha256(&facts.spki)),
     }
 }
 
