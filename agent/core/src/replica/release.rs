@@ -76,10 +76,10 @@ impl Replica {
         match saw {
             Release::Free { processes_gone_at, memory_back_at, memory } => {
                 let ended = ended.clone();
-                let gpus = memory.len();
+                let measured = memory.len();
                 self.note(
                     out,
-                    format!("gone: no process is left, the memory of {gpus} GPUs is back"),
+                    format!("gone: no process is left, memory is back (GPUs measured: {measured})"),
                 );
                 out.report_now();
                 Some(Gone { replica, ended, processes_gone_at, memory_back_at, memory })

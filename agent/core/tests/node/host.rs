@@ -1,0 +1,491 @@
+//! A host of virtual time that carries out the node's decisions, with a small scheduler above it.
+//!
+//! It keeps the truth (which engines live, what the logs hold), so that tests compare what was
+//! decided with what was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wharfage_agent_core::input::{FoundReplica, Probe, Release};
+use wharfage_agent_core::{Agent, Config, Effect, Found, Input, Report};
+use wharfage_shared::capacity::ComputeClass;
+use wharfage_shared::heartbeat::{CONTROL_LEASE, HEARTBEAT_INTERVAL, HeartbeatAnswer};
+use wharfage_shared::ids::{GpuUuid, HookId, NoticeId, ReplicaId};
+use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource};
+use wharfage_shared::order::{Desired, HeldFor, Order, RunOrder, StopCause, StopOrder};
+use wharfage_shared::replica::{Ended, HookKind, HookOutcome, MemoryProof};
+use wharfage_shared::segment::{OpenSegment, Segment, SegmentsAcknowledged};
+use wharfage_shared::telemetry::Inventory;
+use wharfage_shared::time::{Boottime, Millis, Timestamp};
+use wharfage_shared::version::{DesiredVersion, Epoch, Generation, Term};
+
+/// The scheduler's clock is this far ahead of the host's.
+pub const WALL: i64 = 1_700_000_000_000;
+
+/// How the host's programs behave, in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Habits {
+    pub fetch: u64,
+    pub load: u64,
+    /// From SIGTERM to the end; `None` ignores it.
+    pub stop: Option<u64>,
+    /// `None` never ends by itself.
+    pub checkpoint: Option<u64>,
+    pub drain: Option<u64>,
+    /// Looks at released slots that find something held.
+    pub held_looks: u32,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self {
+            fetch: 500,
+            load: 2_000,
+            stop: Some(300),
+            checkpoint: Some(4_000),
+            drain: Some(1_000),
+            held_looks: 0,
+        }
+    }
+}
+
+/// One engine with its guard's record.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub order: RunOrder,
+    pub started_at: u64,
+    pub was_ready: bool,
+    pub alive: bool,
+    pub ended: Option<Ended>,
+    pub ended_at: Option<u64>,
+    looks: u32,
+}
+
+/// The host, its agent and the scheduler above.
+pub struct Host {
+    pub agent: Agent,
+    pub config: Config,
+    pub habits: Habits,
+    pub now: u64,
+    pub engines: BTreeMap<ReplicaId, Engine>,
+    /// Every id that an engine was ever started for.
+    pub ever_started: Vec<ReplicaId>,
+    pub forgotten: BTreeSet<ReplicaId>,
+    pub log: Vec<Segment>,
+    pub noted: Option<OpenSegment>,
+    pub persisted: Option<Desired>,
+    pub effects: Vec<(u64, Effect)>,
+    /// What the scheduler wants.
+    pub desired: Desired,
+    pub reachable: bool,
+    /// The scheduler drops orders whose `gone` it has heard.
+    pub drops_gone: bool,
+    pub heard: Option<Report>,
+    epoch: u64,
+    next_beat: u64,
+    queue: BTreeMap<(u64, u64), Input>,
+    sequence: u64,
+}
+
+impl Host {
+    pub fn new(habits: Habits) -> Self {
+        Self::with(habits, Config::default())
+    }
+
+    pub fn with(habits: Habits, config: Config) -> Self {
+        let (agent, _) = Agent::new(found(), config.clone());
+        Self {
+            agent,
+            config,
+            habits,
+            now: 10_000,
+            engines: BTreeMap::new(),
+            ever_started: Vec::new(),
+            forgotten: BTreeSet::new(),
+            log: Vec::new(),
+            noted: None,
+            persisted: None,
+            effects: Vec::new(),
+            desired: Desired::default(),
+            reachable: true,
+            drops_gone: true,
+            heard: None,
+            epoch: 1,
+            next_beat: 10_000,
+            queue: BTreeMap::new(),
+            sequence: 0,
+        }
+    }
+
+    /// The scheduler wants something else from now on.
+    pub fn want(&mut self, change: impl FnOnce(&mut Desired)) {
+        change(&mut self.desired);
+        let generation = self.desired.version.generation.0 + 1;
+        self.desired.version = version(1, generation);
+    }
+
+    /// Lets an agent with this replica run until it is ready.
+    pub fn ready(habits: Habits, orders: Vec<RunOrder>) -> Self {
+        let mut host = Self::new(habits);
+        host.want(|desired| {
+            desired.held_for = Some(acme());
+            desired.orders = orders.into_iter().map(|run| Order::Run(Box::new(run))).collect();
+        });
+        host.run_for(10_000);
+        assert!(host.engines.values().all(|engine| engine.was_ready), "ready before the story");
+        host
+    }
+
+    pub fn stop(&mut self, id: u32, because: StopCause, in_ms: u64, quiet: bool) {
+        let deadline = Timestamp(WALL + self.now as i64 + in_ms as i64);
+        let replica = ReplicaId(id);
+        self.want(|desired| {
+            desired.orders.retain(|order| order.replica() != replica);
+            desired.orders.push(Order::Stop(StopOrder { replica, because, deadline, quiet }));
+        });
+    }
+
+    /// Moves virtual time on by so many milliseconds.
+    pub fn run_for(&mut self, ms: u64) {
+        let end = self.now + ms;
+        loop {
+            let queued = self.queue.keys().next().map(|(at, _)| *at);
+            let wake = self.agent.next_wake().map(|at| at.0);
+            if let Some(wake) = wake {
+                assert!(wake > self.now || self.effects.is_empty(), "a wake must lie ahead");
+            }
+            let next = [queued, wake, Some(self.next_beat)].into_iter().flatten().min();
+            let at = next.expect("there is always a next heartbeat").max(self.now);
+            if at > end {
+                self.now = end;
+                return;
+            }
+            self.now = at;
+            if queued == Some(at) {
+                let (_, input) = self.queue.pop_first().expect("it was just seen");
+                self.tell(input);
+            } else if wake == Some(at) {
+                self.tell(Input::Wake);
+            } else {
+                self.beat();
+            }
+        }
+    }
+
+    /// Tells the agent one thing now and carries out what it decides.
+    pub fn tell(&mut self, input: Input) {
+        if let Input::Probed { replica, saw: Probe::Proven } = &input
+            && let Some(engine) = self.engines.get_mut(replica)
+        {
+            engine.was_ready = true;
+        }
+        for effect in self.agent.step(Boottime(self.now), input) {
+            self.carry_out(effect);
+        }
+    }
+
+    /// The agent is killed and started again after `ms`; engines and logs stay.
+    pub fn crash_agent(&mut self, ms: u64) {
+        self.now += ms;
+        // Everything that was under way for the agent is lost with it, engines' ends included.
+        self.queue.clear();
+        self.epoch += 1;
+        self.next_beat = self.now;
+        let records = self.engines.iter().filter(|(id, _)| !self.forgotten.contains(*id));
+        let replicas = records
+            .map(|(_, engine)| FoundReplica {
+                order: engine.order.clone(),
+                address: Some("127.0.0.1:9000".to_owned()),
+                started_at: Boottime(engine.started_at),
+                was_ready: engine.was_ready,
+                ended: engine.ended.clone(),
+            })
+            .collect();
+        let found = Found {
+            desired: self.persisted.clone(),
+            replicas,
+            last_segment: self.log.last().map_or(0, |segment| segment.key.number),
+            open_segment: self.noted.clone(),
+            unacknowledged: self.agent.closed_segments().to_vec(),
+            ..found()
+        };
+        let (agent, effects) = Agent::new(found, self.config.clone());
+        self.agent = agent;
+        for effect in effects {
+            self.carry_out(effect);
+        }
+        self.tell(Input::Wake);
+    }
+
+    pub fn alive(&self, id: u32) -> bool {
+        self.engines.get(&ReplicaId(id)).is_some_and(|engine| engine.alive)
+    }
+
+    pub fn end_engine(&mut self, id: ReplicaId, ended: Ended) {
+        let now = self.now;
+        if let Some(engine) = self.engines.get_mut(&id).filter(|engine| engine.alive) {
+            engine.alive = false;
+            engine.ended = Some(ended.clone());
+            engine.ended_at = Some(now);
+            self.tell(Input::Exited { replica: id, ended });
+        }
+    }
+
+    /// The journal since `from`, one line a decision, with seconds since then.
+    pub fn journal(&self, from: u64) -> String {
+        let mut lines = Vec::new();
+        for (at, effect) in &self.effects {
+            if let Effect::Note(note) = effect
+                && *at >= from
+            {
+                let seconds = (at - from) as f64 / 1000.0;
+                let who = note.replica.map_or("node".to_owned(), |id| id.to_string());
+                lines.push(format!("{seconds:6.1} {who} {}", note.text));
+            }
+        }
+        lines.join("\n")
+    }
+
+    /// When an effect that `wanted` picks was first asked for, since `from`.
+    pub fn first(&self, from: u64, wanted: impl Fn(&Effect) -> bool) -> Option<u64> {
+        let since = self.effects.iter().filter(|(at, _)| *at >= from);
+        since.filter(|(_, effect)| wanted(effect)).map(|(at, _)| *at).next()
+    }
+
+    pub fn notice(&self, id: &str, in_ms: u64) -> Notice {
+        Notice {
+            id: NoticeId::from(id),
+            kind: NoticeKind::Preempt,
+            source: NoticeSource::File,
+            leaves: Leaves::Node,
+            gone_at: Boottime(self.now + in_ms),
+            heard_at: Boottime(self.now),
+            certainty: Certainty::Certain,
+            can_acknowledge: true,
+            can_be_withdrawn: true,
+        }
+    }
+
+    fn beat(&mut self) {
+        let sent_at = Boottime(self.now);
+        self.next_beat = self.now + HEARTBEAT_INTERVAL.0;
+        if !self.reachable {
+            return;
+        }
+        let report = self.agent.report(sent_at);
+        if report.epoch.is_some() && self.drops_gone {
+            let gone: Vec<ReplicaId> = report.gone.iter().map(|gone| gone.replica).collect();
+            if self.desired.orders.iter().any(|order| gone.contains(&order.replica())) {
+                self.want(|d| d.orders.retain(|order| !gone.contains(&order.replica())));
+            }
+        }
+        let answer = self.answer(&report);
+        self.heard = Some(report);
+        self.later(10, Input::Answer { sent_at, answer: Box::new(answer) });
+    }
+
+    fn answer(&self, report: &Report) -> HeartbeatAnswer {
+        let newer = self.desired.version > report.persisted;
+        HeartbeatAnswer {
+            term: self.desired.version.term,
+            epoch: Epoch(self.epoch),
+            lease: CONTROL_LEASE,
+            next_in: HEARTBEAT_INTERVAL,
+            now: Timestamp(WALL + self.now as i64 + 5),
+            segments: Some(SegmentsAcknowledged {
+                log: "log-1".into(),
+                up_to: report.last_segment,
+            }),
+            desired: newer.then(|| self.desired.clone()),
+            send_inventory: false,
+        }
+    }
+
+    fn later(&mut self, ms: u64, input: Input) {
+        self.sequence += 1;
+        self.queue.insert((self.now + ms, self.sequence), input);
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        self.effects.push((self.now, effect.clone()));
+        match effect {
+            Effect::Persist(desired) => self.persisted = Some(*desired),
+            Effect::AppendSegment(segment) => {
+                self.log.push(*segment);
+                self.noted = None;
+            }
+            Effect::NoteOpenSegment(open) => self.noted = Some(*open),
+            Effect::Fetch(order) => {
+                self.later(self.habits.fetch, Input::Fetched { replica: order.replica });
+            }
+            Effect::Start(order) => self.start(*order),
+            Effect::Probe { replica, prove } => self.probe(replica, prove),
+            Effect::RunHook { replica, kind, deadline, .. } => {
+                self.run_hook(replica, kind, deadline);
+            }
+            Effect::CutHook { replica, kind } => {
+                let this = |input: &Input| {
+                    matches!(input, Input::HookEnded { replica: r, kind: k, .. }
+                        if *r == replica && *k == kind)
+                };
+                self.queue.retain(|_, input| !this(input));
+                self.hook_ends(1, replica, kind, HookOutcome::CutOff);
+            }
+            Effect::Terminate { replica } => {
+                if let Some(stop) = self.habits.stop {
+                    self.ends_in(stop, replica, 15);
+                }
+            }
+            Effect::Kill { replica } => self.ends_in(10, replica, 9),
+            Effect::CheckRelease { replica } => self.look(replica),
+            Effect::Forget { replica } => {
+                self.forgotten.insert(replica);
+            }
+            Effect::ReportNow => self.next_beat = self.next_beat.min(self.now + 1),
+            Effect::ServeUntil { .. }
+            | Effect::AcknowledgeNotice(_)
+            | Effect::Note(_)
+            | Effect::Abdicate => {}
+        }
+    }
+
+    fn start(&mut self, order: RunOrder) {
+        let replica = order.replica;
+        self.ever_started.push(replica);
+        let engine = Engine {
+            order,
+            started_at: self.now,
+            was_ready: false,
+            alive: true,
+            ended: None,
+            ended_at: None,
+            looks: 0,
+        };
+        self.engines.insert(replica, engine);
+        let outcome = Ok("127.0.0.1:9000".to_owned());
+        self.later(50, Input::Started { replica, outcome });
+    }
+
+    fn probe(&mut self, replica: ReplicaId, prove: bool) {
+        let Some(engine) = self.engines.get(&replica) else { return };
+        let loaded = self.now >= engine.started_at + self.habits.load;
+        let saw = match (engine.alive && loaded, prove) {
+            (false, _) => Probe::Loading,
+            (true, false) => Probe::Healthy,
+            (true, true) => Probe::Proven,
+        };
+        self.later(5, Input::Probed { replica, saw });
+    }
+
+    fn run_hook(&mut self, replica: ReplicaId, kind: HookKind, deadline: Boottime) {
+        let takes = match kind {
+            HookKind::Checkpoint => self.habits.checkpoint,
+            HookKind::Drain => self.habits.drain,
+            HookKind::Restore | HookKind::Post => Some(200),
+        };
+        let left = deadline.0.saturating_sub(self.now);
+        match takes {
+            Some(takes) if takes <= left => self.hook_ends(takes, replica, kind, HookOutcome::Done),
+            _ => self.hook_ends(left, replica, kind, HookOutcome::CutOff),
+        }
+    }
+
+    fn hook_ends(&mut self, ms: u64, replica: ReplicaId, kind: HookKind, outcome: HookOutcome) {
+        self.later(ms, Input::HookEnded { replica, kind, outcome, detail: None });
+    }
+
+    /// The engine's truth ends when its time has come, whether or not the agent looks.
+    fn ends_in(&mut self, ms: u64, replica: ReplicaId, signal: i32) {
+        let at = self.now + ms;
+        let Some(engine) = self.engines.get_mut(&replica) else { return };
+        if engine.ended.is_some() && engine.ended_at.is_some_and(|before| before <= at) {
+            return;
+        }
+        let ended = Ended::Signaled { signal };
+        engine.alive = false;
+        engine.ended = Some(ended.clone());
+        engine.ended_at = Some(at);
+        self.later(ms, Input::Exited { replica, ended });
+    }
+
+    fn look(&mut self, replica: ReplicaId) {
+        let Some(engine) = self.engines.get_mut(&replica) else { return };
+        engine.looks += 1;
+        let saw = if engine.looks <= self.habits.held_looks {
+            let because = "GPU-0: 1,024 MiB are held by pid 77".to_owned();
+            Release::Held { processes_left: false, because }
+        } else {
+            let memory = |gpu: &GpuUuid| MemoryProof {
+                gpu: gpu.clone(),
+                baseline_mib: 4,
+                used_mib: 4,
+            };
+            Release::Free {
+                processes_gone_at: Boottime(self.now),
+                memory_back_at: Boottime(self.now),
+                memory: engine.order.gpus.iter().map(memory).collect(),
+            }
+        };
+        self.later(20, Input::Release { replica, saw });
+    }
+}
+
+/// Compares a journal with what a story expects, line by line without the indentation.
+pub fn tells(journal: &str, expected: &str) {
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    };
+    let (journal, expected) = (lines(journal), lines(expected));
+    assert!(journal == expected, "the journal reads:\n{}\n", journal.join("\n"));
+}
+
+pub fn version(term: u64, generation: u64) -> DesiredVersion {
+    DesiredVersion { term: Term(term), generation: Generation(generation) }
+}
+
+pub fn acme() -> HeldFor {
+    HeldFor { organization: "acme".into(), claim: None, compute_class: ComputeClass::Standard }
+}
+
+/// An order for replica `id` on GPU `GPU-<id>`, without hooks.
+pub fn order(id: u32) -> RunOrder {
+    RunOrder {
+        replica: ReplicaId(id),
+        deployment: "d-1".into(),
+        deployment_name: "chat".to_owned(),
+        organization: "acme".into(),
+        engine: "vllm".to_owned(),
+        engine_version: "0.9".to_owned(),
+        engine_flags: BTreeMap::new(),
+        engine_env: BTreeMap::new(),
+        model_name: "chat".to_owned(),
+        model_bucket: "models".to_owned(),
+        model_path: "chat".to_owned(),
+        gpus: vec![GpuUuid::new(format!("GPU-{id}"))],
+        hooks: BTreeMap::new(),
+        single_copy: false,
+        grace: Millis::from_seconds(30),
+        start_deadline: Millis::from_seconds(600),
+    }
+}
+
+/// The same with a checkpoint and a drain hook.
+pub fn hooked(id: u32) -> RunOrder {
+    let hooks = [(HookKind::Checkpoint, "save"), (HookKind::Drain, "flush")];
+    let hooks = hooks.into_iter().map(|(kind, id)| (kind, HookId::from(id)));
+    RunOrder { hooks: hooks.collect(), ..order(id) }
+}
+
+fn found() -> Found {
+    Found {
+        node: "node-1".into(),
+        boot: "boot-1".into(),
+        nonce: "nonce".to_owned(),
+        desired: None,
+        replicas: Vec::new(),
+        log: "log-1".into(),
+        last_segment: 0,
+        open_segment: None,
+        unacknowledged: Vec::new(),
+        inventory: Inventory::default(),
+    }
+}

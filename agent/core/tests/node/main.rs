@@ -1,0 +1,9 @@
+//! The node's decisions against a host and a scheduler of virtual time: stories that read like
+//! timelines, and rules that hold for every course of events.
+
+mod host;
+mod leaving;
+mod life;
+mod metering;
+mod orders;
+mod properties;
