@@ -9,7 +9,7 @@
 pub mod authority;
 pub mod client;
 pub mod enroll;
-mod files;
+pub mod files;
 mod head;
 pub mod identity;
 pub mod peer;

@@ -1,0 +1,78 @@
+//! The program's edge: exit codes and the sentences that go with them.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir()
+            .join(format!("wharfage-gateway-program-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the temporary folder is writable");
+        Self(path)
+    }
+
+    /// Exit code and everything printed.
+    fn run(&self, config: &str, arguments: &[&str]) -> (i32, String) {
+        let file = self.0.join("gateway.toml");
+        let state = self.0.join("state");
+        let text = config.replace("STATE", &format!("state_dir = {:?}", state.display()));
+        std::fs::write(&file, text).expect("writable");
+        let output = Command::new(env!("CARGO_BIN_EXE_wharfage-gateway"))
+            .arg("--config")
+            .arg(&file)
+            .args(arguments)
+            .output()
+            .expect("the program starts");
+        let printed = [output.stdout, output.stderr].concat();
+        let code = output.status.code().expect("it exits by itself");
+        (code, String::from_utf8_lossy(&printed).into_owned())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn each_way_to_fail_has_its_code_and_its_sentence() {
+    let folder = Folder::new("codes");
+    let check = |config: &str| folder.run(config, &["check-config"]);
+    assert_eq!(check("STATE").0, 0);
+    for (config, told) in [
+        ("", "missing field `state_dir`"),
+        ("STATE\nlistem = \"127.0.0.1:1\"", "listem"),
+        ("STATE\nlisten = \"0.0.0.0:0\"", "give [tls]"),
+        ("STATE\njoin_file = \"missing\"", "missing"),
+        ("STATE\n[tls]\ncertificate = \"missing\"\nkey = \"missing\"", "missing"),
+    ] {
+        let (code, printed) = check(config);
+        assert_eq!(code, 78, "{config}: {printed}");
+        assert!(printed.contains(told), "{config}: {printed}");
+    }
+    assert_eq!(folder.run("STATE", &["--nonsense"]).0, 64);
+    assert_eq!(folder.run("STATE", &["--version"]).0, 0);
+    let (code, printed) = folder.run("STATE\nlisten = \"127.0.0.1:0\"", &[]);
+    assert_eq!(code, 78, "{printed}");
+    assert!(printed.contains("not enrolled yet: give join or join_file"), "{printed}");
+}
+
+#[test]
+fn a_taken_port_or_state_folder_is_named() {
+    let folder = Folder::new("taken");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("bound").port();
+    let (code, printed) = folder.run(&format!("STATE\nlisten = \"127.0.0.1:{port}\""), &[]);
+    assert_eq!(code, 75, "{printed}");
+    assert!(printed.contains(&format!("port {port}")), "{printed}");
+
+    let lock = std::fs::File::create(folder.0.join("state/lock")).expect("the folder is there");
+    lock.lock().expect("free by now");
+    let (code, printed) = folder.run("STATE\nlisten = \"127.0.0.1:0\"", &[]);
+    assert_eq!(code, 75, "{printed}");
+    assert!(printed.contains("another gateway uses"), "{printed}");
+}
