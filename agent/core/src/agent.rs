@@ -79,8 +79,13 @@ impl Agent {
         let adopted = found.replicas.into_iter();
         let replicas: BTreeMap<ReplicaId, Replica> =
             adopted.map(|left| (left.order.replica, Replica::adopted(left))).collect();
-        for replica in replicas.keys() {
-            out.note(Some(*replica), "adopted from an earlier agent, not started again");
+        for (id, replica) in &replicas {
+            let text = if replica.phase.is_leaving() {
+                "found ended: its guard recorded the end while no agent was there"
+            } else {
+                "adopted from an earlier agent, not started again"
+            };
+            out.note(Some(*id), text);
         }
         let agent = Agent {
             config,

@@ -48,7 +48,7 @@ impl Replica {
             return Turn::Same;
         }
         self.engine_at = out.now;
-        self.note(out, "guard and engine are started");
+        self.note(out, "guard and engine are asked for");
         out.push(Effect::Start(Box::new(self.order.clone())));
         self.enter(Phase::Starting, out);
         Turn::Changed
@@ -167,7 +167,7 @@ impl Replica {
         match (&self.phase, outcome) {
             (Phase::Starting, Ok(address)) => {
                 self.address = Some(address);
-                self.note(out, "its guard is up and its engine was started");
+                self.note(out, "its guard is up, its engine loads");
                 let probe = Asking::from(out.now);
                 self.enter(Phase::Loading { done: 0, total: 0, probe }, out);
                 out.report_now();

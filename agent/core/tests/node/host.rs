@@ -414,11 +414,8 @@ impl Host {
             let because = "GPU-0: 1,024 MiB are held by pid 77".to_owned();
             Release::Held { processes_left: false, because }
         } else {
-            let memory = |gpu: &GpuUuid| MemoryProof {
-                gpu: gpu.clone(),
-                baseline_mib: 4,
-                used_mib: 4,
-            };
+            let memory =
+                |gpu: &GpuUuid| MemoryProof { gpu: gpu.clone(), baseline_mib: 4, used_mib: 4 };
             Release::Free {
                 processes_gone_at: Boottime(self.now),
                 memory_back_at: Boottime(self.now),
