@@ -1,2 +1,99 @@
-//! x
-fn main() {}
+//! `wharfage-agent`: the daemon on a GPU host, and the two programs that it starts from itself.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use wharfage_agent::config::Config;
+use wharfage_agent::exit::{self, Failure};
+use wharfage_agent::{daemon, gpu, guard};
+
+/// Runs GPU inference replicas on this host as the scheduler orders, and proves what it did.
+#[derive(Parser)]
+#[command(name = "wharfage-agent", version)]
+struct Arguments {
+    /// The configuration, `agent.toml`.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Checks the configuration, the engines and the hooks, and ends.
+    CheckConfig,
+    /// Guards one replica; started by the agent.
+    #[command(hide = true)]
+    Guard {
+        /// The replica's parameter file.
+        #[arg(long, value_name = "FILE")]
+        params: PathBuf,
+    },
+    /// Reads GPUs through NVML; started by the agent.
+    #[command(hide = true)]
+    NvmlHelper {
+        /// The library's path, or `default`.
+        #[arg(long, value_name = "PATH")]
+        library: Option<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed terminal cannot be told; the code still says what happened.
+            drop(error.print());
+            return if error.use_stderr() { exit::USAGE.into() } else { exit::FINE.into() };
+        }
+    };
+    match run(arguments) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            eprintln!("wharfage-agent: {failure}");
+            failure.code.into()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<u8, Failure> {
+    match arguments.verb {
+        Some(Verb::Guard { params }) => {
+            guard::run(&params).map_err(Failure::unavailable).map(|()| exit::FINE)
+        }
+        Some(Verb::NvmlHelper { library }) => {
+            Ok(gpu::helper::run(library.filter(|library| library != "default")))
+        }
+        Some(Verb::CheckConfig) => {
+            daemon::check(&load(arguments.config)?)?;
+            println!("the configuration is good");
+            Ok(exit::FINE)
+        }
+        None => {
+            let config = load(arguments.config)?;
+            log();
+            let runtime = tokio::runtime::Runtime::new()
+                .map_err(|error| Failure::unavailable(format!("no threads: {error}")))?;
+            let done = runtime.block_on(daemon::run(config));
+            // Helpers that hang in the driver must not keep the agent from ending.
+            runtime.shutdown_background();
+            done.map(|()| exit::FINE)
+        }
+    }
+}
+
+fn load(path: Option<PathBuf>) -> Result<Config, Failure> {
+    let path = path.ok_or_else(|| Failure {
+        code: exit::USAGE,
+        message: "--config FILE is needed".to_owned(),
+    })?;
+    Ok(Config::load(&path)?)
+}
+
+fn log() {
+    let filter = EnvFilter::try_from_env("WHARFAGE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

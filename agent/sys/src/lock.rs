@@ -36,12 +36,8 @@ impl Lock {
     /// Takes the lock at once or says that it is held.
     pub fn take(path: &Path) -> Result<Self, Error> {
         let at = |source| Error::Io { path: path.to_owned(), source };
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(at)?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(at)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _file: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Held { path: path.to_owned() }),
@@ -56,8 +52,7 @@ mod tests {
 
     #[test]
     fn a_second_holder_is_told_that_it_is_held() {
-        let path =
-            std::env::temp_dir().join(format!("wharfage-lock-test-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("wharfage-lock-test-{}", std::process::id()));
         let first = Lock::take(&path).expect("nobody holds it");
         assert!(matches!(Lock::take(&path), Err(Error::Held { .. })));
         drop(first);

@@ -92,8 +92,7 @@ impl Family {
                 break;
             }
         }
-        let guard_is_other =
-            find(self.guard.pid).is_some_and(|process| process.id != self.guard);
+        let guard_is_other = find(self.guard.pid).is_some_and(|process| process.id != self.guard);
         let belongs = |process: &Process| {
             let by_kin = inside.contains(&process.id.pid) && !guard_is_other;
             process.id.pid != self.guard.pid && (by_kin || has_mark(process.id.pid, &self.mark))

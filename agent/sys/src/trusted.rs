@@ -14,6 +14,15 @@ use rustix::fs::{Mode, OFlags};
 /// The most that such a file may hold: it is a page of settings.
 pub const LARGEST: u64 = 64 * 1024;
 
+/// Whose files are trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Only root's.
+    Root,
+    /// Root's and those of this process's own user.
+    RootOrSelf,
+}
+
 /// Why a file is not trusted or cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -43,14 +52,14 @@ pub enum Error {
         mode: u32,
     },
     /// It belongs to somebody else.
-    #[error("`{path}` is refused: its owner is uid {owner}, accepted are root and uid {own}")]
+    #[error("`{path}` is refused: its owner is uid {owner}, accepted: {accepted}")]
     WrongOwner {
         /// The file or its folder.
         path: PathBuf,
         /// Whose it is.
         owner: u32,
-        /// The user of this process.
-        own: u32,
+        /// Whose would be accepted.
+        accepted: String,
     },
     /// It is too large.
     #[error("`{path}` is refused: {bytes} bytes, accepted are at most {LARGEST}")]
@@ -68,11 +77,11 @@ pub enum Error {
     },
 }
 
-/// The text of a file that only root or this process's own user can have written.
-pub fn read(path: &Path) -> Result<String, Error> {
+/// The text of a file that nobody but a trusted owner can have written.
+pub fn read(path: &Path, owner: Owner) -> Result<String, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
-        check_folder(folder)?;
+        check_folder(folder, owner)?;
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let opened = rustix::fs::open(path, flags, Mode::empty());
@@ -85,7 +94,7 @@ pub fn read(path: &Path) -> Result<String, Error> {
     if !meta.is_file() {
         return Err(Error::NotAPlainFile { path: path.to_owned() });
     }
-    check_owner_and_mode(path, &meta)?;
+    check_owner_and_mode(path, &meta, owner)?;
     if meta.len() > LARGEST {
         return Err(Error::TooLarge { path: path.to_owned(), bytes: meta.len() });
     }
@@ -94,27 +103,31 @@ pub fn read(path: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::NotText { path: path.to_owned() })
 }
 
-/// Whether only root or this process's own user can put files into a folder.
-pub fn check_folder(folder: &Path) -> Result<(), Error> {
+/// Whether nobody but a trusted owner can put files into a folder.
+pub fn check_folder(folder: &Path, owner: Owner) -> Result<(), Error> {
     let meta = std::fs::metadata(folder)
         .map_err(|source| Error::Read { path: folder.to_owned(), source })?;
-    check_owner_and_mode(folder, &meta)
+    check_owner_and_mode(folder, &meta, owner)
 }
 
 /// Whether a program that a trusted file names can be exchanged by others.
-pub fn check_program(path: &Path) -> Result<(), Error> {
-    let meta = std::fs::metadata(path)
-        .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+pub fn check_program(path: &Path, owner: Owner) -> Result<(), Error> {
+    let meta =
+        std::fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     if !meta.is_file() {
         return Err(Error::NotAPlainFile { path: path.to_owned() });
     }
-    check_owner_and_mode(path, &meta)
+    check_owner_and_mode(path, &meta, owner)
 }
 
-fn check_owner_and_mode(path: &Path, meta: &std::fs::Metadata) -> Result<(), Error> {
+fn check_owner_and_mode(path: &Path, meta: &std::fs::Metadata, owner: Owner) -> Result<(), Error> {
     let own = crate::process::effective_user();
-    if meta.uid() != 0 && meta.uid() != own {
-        return Err(Error::WrongOwner { path: path.to_owned(), owner: meta.uid(), own });
+    let (is_accepted, accepted) = match owner {
+        Owner::Root => (meta.uid() == 0, "root".to_owned()),
+        Owner::RootOrSelf => (meta.uid() == 0 || meta.uid() == own, format!("root, uid {own}")),
+    };
+    if !is_accepted {
+        return Err(Error::WrongOwner { path: path.to_owned(), owner: meta.uid(), accepted });
     }
     let mode = meta.mode() & 0o7777;
     let who = match (mode & 0o020 != 0, mode & 0o002 != 0) {
@@ -160,10 +173,15 @@ mod tests {
     #[test]
     fn a_file_that_others_may_write_is_refused_with_the_reason() {
         let folder = Folder::new("modes");
-        assert_eq!(read(&folder.file("good", 0o644)).expect("trusted"), "x = 1\n");
-        let group = read(&folder.file("group", 0o664)).expect_err("refused").to_string();
+        assert_eq!(
+            read(&folder.file("good", 0o644), Owner::RootOrSelf).expect("trusted"),
+            "x = 1\n"
+        );
+        let group =
+            read(&folder.file("group", 0o664), Owner::RootOrSelf).expect_err("refused").to_string();
         assert!(group.contains("its group may write it (mode 0664)"), "{group}");
-        let all = read(&folder.file("all", 0o646)).expect_err("refused").to_string();
+        let all =
+            read(&folder.file("all", 0o646), Owner::RootOrSelf).expect_err("refused").to_string();
         assert!(all.contains("everybody may write it"), "{all}");
     }
 
@@ -173,9 +191,9 @@ mod tests {
         let real = folder.file("real", 0o644);
         let link = folder.0.join("link");
         symlink(&real, &link).expect("link");
-        assert!(matches!(read(&link), Err(Error::NotAPlainFile { .. })));
+        assert!(matches!(read(&link, Owner::RootOrSelf), Err(Error::NotAPlainFile { .. })));
         let open = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(&folder.0, open).expect("chmod");
-        assert!(matches!(read(&real), Err(Error::OthersMayWrite { .. })));
+        assert!(matches!(read(&real, Owner::RootOrSelf), Err(Error::OthersMayWrite { .. })));
     }
 }

@@ -1,0 +1,388 @@
+//! `agent.toml`: read whole, checked whole, refused with the key named.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use wharfage_agent_sys::trusted::Owner;
+use wharfage_shared::enroll::JoinString;
+use wharfage_shared::ids::{NodeId, PoolId};
+
+/// The agent's settings as its owner wrote them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The node's name in the fleet: `[a-z0-9-]{1,63}`.
+    pub node: String,
+    /// The pool that it joins; must be the join string's.
+    pub pool: Option<String>,
+    /// A join string; needed until the node has enrolled.
+    pub join: Option<String>,
+    /// A file that holds the join string.
+    pub join_file: Option<PathBuf>,
+    /// Identity, desired state, segment log, replicas' records, checkpoints.
+    pub state_dir: PathBuf,
+    /// Models that were fetched.
+    pub cache_dir: PathBuf,
+    /// Where guards listen for gateways.
+    #[serde(default = "loopback")]
+    pub guard_listen_ip: IpAddr,
+    /// The host by which gateways reach the guards (default: `guard_listen_ip`).
+    pub advertise_host: Option<String>,
+    /// Definitions of engines.
+    #[serde(default = "default_engines_dir")]
+    pub engines_dir: PathBuf,
+    /// Definitions of hooks.
+    #[serde(default = "default_hooks_dir")]
+    pub hooks_dir: PathBuf,
+    /// How replicas are run.
+    #[serde(default)]
+    pub driver: Driver,
+    /// Engine and hook files must belong to root; otherwise the agent's own user may own them too.
+    #[serde(default = "yes")]
+    pub require_root_owned: bool,
+    /// What happens to replicas when the agent is ended by SIGTERM or SIGINT.
+    #[serde(default)]
+    pub on_exit: OnExit,
+    /// How GPUs are read.
+    #[serde(default)]
+    pub nvml: Nvml,
+    /// Where notices come from.
+    #[serde(default)]
+    pub notices: Notices,
+    /// The status page.
+    #[serde(default)]
+    pub status: Status,
+    /// Margins and estimates.
+    #[serde(default)]
+    pub timing: Timing,
+    /// Where models come from.
+    #[serde(default, rename = "bucket")]
+    pub buckets: Vec<Bucket>,
+    /// Extra environment of every engine and of the GPU helper, set by the node's owner.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// How replicas are run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// A guard process per replica, in a session and (where there is one) a cgroup of its own.
+    #[default]
+    Process,
+}
+
+/// What happens to replicas when the agent is ended by a signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExit {
+    /// They go on; the next agent adopts them.
+    #[default]
+    Leave,
+    /// They are ended with the agent (development, a host that is handed back).
+    Stop,
+}
+
+/// How GPUs are read.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nvml {
+    /// Whether to look for GPUs at all.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// The library's path (default: the system's `libnvidia-ml.so.1`).
+    pub library: Option<PathBuf>,
+}
+
+/// Where notices come from.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notices {
+    /// The notice file of `interfaces.md` section 2.
+    pub file: Option<NoticeFile>,
+}
+
+/// The notice file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeFile {
+    /// Where it appears; its folder exists.
+    pub path: PathBuf,
+}
+
+/// The status page.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// Where `/status` and `/metrics` listen.
+    #[serde(default = "default_status_listen")]
+    pub listen: SocketAddr,
+    /// A file with the token that readers must show; needed off loopback.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Margins and estimates of the node's decisions, in seconds.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    /// Everything is gone this long before a deadline.
+    #[serde(default = "default_stop_margin")]
+    pub stop_margin_seconds: u32,
+    /// What a checkpoint is believed to take before one was seen.
+    #[serde(default = "default_checkpoint_estimate")]
+    pub checkpoint_seconds: u32,
+    /// What a drain hook is believed to take.
+    #[serde(default = "default_drain_estimate")]
+    pub drain_seconds: u32,
+    /// What an engine is given between SIGTERM and SIGKILL under a deadline.
+    #[serde(default = "default_stop_estimate")]
+    pub stop_seconds: u32,
+}
+
+/// A bucket: a name in the API, a folder on this host (a mount, a local copy).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bucket {
+    /// Its name in the API.
+    pub name: String,
+    /// Its folder.
+    pub directory: PathBuf,
+    /// Development: a path that is not there is made, as a small valid model.
+    #[serde(default)]
+    pub generate_missing: bool,
+    /// The size of a made model.
+    #[serde(default = "default_generate_mib")]
+    pub generate_mib: u32,
+}
+
+/// Why the configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not what is accepted.
+    #[error("`{path}`: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, key and what is accepted.
+        message: String,
+    },
+    /// A value is out of what is accepted.
+    #[error("`{path}`: {key}: {message}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What was wrong and what is accepted.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks the file.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        let config: Self = toml::from_str(text).map_err(|error| Error::Parse {
+            path: path.to_owned(),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        match config.check() {
+            Ok(()) => Ok(config),
+            Err((key, message)) => Err(Error::Value { path: path.to_owned(), key, message }),
+        }
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if !is_name(&self.node) {
+            return Err((
+                "node",
+                format!("`{}` is no name: accepted is [a-z0-9-]{{1,63}}", self.node),
+            ));
+        }
+        if self.join.is_some() && self.join_file.is_some() {
+            return Err(("join", "set either join or join_file".to_owned()));
+        }
+        if let Some(join) = &self.join {
+            join.parse::<JoinString>().map_err(|error| ("join", error.to_string()))?;
+        }
+        if !self.status.listen.ip().is_loopback() && self.status.token_file.is_none() {
+            let listen = self.status.listen;
+            return Err((
+                "status.listen",
+                format!("{listen} is not loopback: set status.token_file, or listen on 127.0.0.1"),
+            ));
+        }
+        for bucket in &self.buckets {
+            if bucket.name.is_empty()
+                || self.buckets.iter().filter(|b| b.name == bucket.name).count() > 1
+            {
+                return Err(("bucket.name", format!("`{}` is empty or named twice", bucket.name)));
+            }
+            if bucket.generate_mib > 1024 {
+                return Err(("bucket.generate_mib", "at most 1024 is accepted".to_owned()));
+            }
+        }
+        for key in self.env.keys() {
+            if key.is_empty() || key.contains(['=', '\0']) {
+                return Err(("env", format!("`{key}` is no name of an environment variable")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The node's id.
+    pub fn node_id(&self) -> NodeId {
+        NodeId::from(self.node.as_str())
+    }
+
+    /// The pool's id, if one is named.
+    pub fn pool_id(&self) -> Option<PoolId> {
+        self.pool.as_deref().map(PoolId::from)
+    }
+
+    /// The join string, from the file if that is where it is.
+    pub fn join_string(&self) -> Result<Option<JoinString>, String> {
+        let text = match (&self.join, &self.join_file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(path)) => std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read join_file `{}`: {error}", path.display()))?,
+            (None, None) => return Ok(None),
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|error: wharfage_shared::enroll::BadJoinString| error.to_string())
+    }
+
+    /// The host by which gateways reach the guards.
+    pub fn advertised(&self) -> String {
+        self.advertise_host.clone().unwrap_or_else(|| self.guard_listen_ip.to_string())
+    }
+
+    /// Whose engine and hook files are trusted.
+    pub fn trusted_owner(&self) -> Owner {
+        if self.require_root_owned { Owner::Root } else { Owner::RootOrSelf }
+    }
+}
+
+impl Default for Nvml {
+    fn default() -> Self {
+        Self { enabled: true, library: None }
+    }
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self { listen: default_status_listen(), token_file: None }
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            stop_margin_seconds: default_stop_margin(),
+            checkpoint_seconds: default_checkpoint_estimate(),
+            drain_seconds: default_drain_estimate(),
+            stop_seconds: default_stop_estimate(),
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(good)
+}
+
+fn loopback() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::LOCALHOST)
+}
+
+fn default_engines_dir() -> PathBuf {
+    PathBuf::from("/etc/wharfage/engines.d")
+}
+
+fn default_hooks_dir() -> PathBuf {
+    PathBuf::from("/etc/wharfage/hooks.d")
+}
+
+fn default_status_listen() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 7090))
+}
+
+fn default_stop_margin() -> u32 {
+    2
+}
+
+fn default_checkpoint_estimate() -> u32 {
+    30
+}
+
+fn default_drain_estimate() -> u32 {
+    5
+}
+
+fn default_stop_estimate() -> u32 {
+    5
+}
+
+fn default_generate_mib() -> u32 {
+    8
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "node = \"node-1\"\nstate_dir = \"s\"\ncache_dir = \"c\"\n";
+
+    fn refusal(extra: &str) -> String {
+        let text = format!("{GOOD}{extra}");
+        Config::parse(Path::new("agent.toml"), &text).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn the_smallest_file_has_usable_defaults() {
+        let config = Config::parse(Path::new("agent.toml"), GOOD).expect("accepted");
+        assert_eq!(config.status.listen.to_string(), "127.0.0.1:7090");
+        assert_eq!(config.advertised(), "127.0.0.1");
+        assert!(config.require_root_owned);
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_its_key() {
+        for (extra, expected) in [
+            ("colour = 1\n", "unknown field `colour`"),
+            ("driver = \"docker\"\n", "process"),
+            ("join = \"hello\"\n", "join: not a join string"),
+            (
+                "[status]\nlisten = \"0.0.0.0:7090\"\n",
+                "status.listen: 0.0.0.0:7090 is not loopback",
+            ),
+            ("[nvml]\nenabled = \"no\"\n", "line 5"),
+        ] {
+            let said = refusal(extra);
+            assert!(said.contains(expected), "{extra}: {said}");
+        }
+        let name = Config::parse(Path::new("a"), &GOOD.replace("node-1", "Node 1"));
+        assert!(name.expect_err("refused").to_string().contains("node: `Node 1` is no name"));
+    }
+}

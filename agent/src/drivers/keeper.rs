@@ -1,0 +1,138 @@
+//! One task per living replica: holds the line to its guard, passes commands on, sees its end.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::Child;
+use tokio::sync::mpsc;
+use wharfage_agent_core::input::Input;
+use wharfage_agent_sys::process;
+use wharfage_shared::replica::Ended;
+
+use super::process::Driver;
+use crate::guard::record::{Command, Event, Folder, Params, Record, SocketPath};
+
+/// Between two tries to reach a guard that lives but does not listen.
+const RECONNECT: Duration = Duration::from_millis(100);
+
+/// A living replica.
+pub struct Kept {
+    /// Its folder.
+    pub folder: Folder,
+    /// What its guard was told.
+    pub params: Params,
+    /// What its guard has written down.
+    pub record: Record,
+    /// The guard, when this very agent started it.
+    pub child: Option<Child>,
+}
+
+/// Keeps it until its engine has ended; answers `LoadProgress` and `Exited`.
+pub async fn keep(driver: &Driver, mut kept: Kept, mut commands: mpsc::Receiver<Command>) {
+    let replica = kept.params.order.replica;
+    let ended = loop {
+        if let Some(ended) = kept.folder.record().and_then(|record| record.ended) {
+            break ended;
+        }
+        if !process::is_alive(kept.record.guard) {
+            // Its last act may have been to write the end down.
+            let last = kept.folder.record().and_then(|record| record.ended);
+            break last.unwrap_or_else(|| {
+                tracing::warn!(replica.id = %replica, "the guard died before its engine");
+                end_what_is_left(&kept.folder, &kept.params, &kept.record);
+                Ended::Unknown
+            });
+        }
+        match connect(&kept.folder).await {
+            Ok(line) => {
+                if let Some(ended) = talk(driver, &kept, line, &mut commands).await {
+                    break ended;
+                }
+            }
+            Err(_) => {
+                tokio::time::sleep(RECONNECT).await;
+                while let Ok(command) = commands.try_recv() {
+                    act_alone(&kept, &command);
+                }
+            }
+        }
+    };
+    driver.say(Input::Exited { replica, ended }).await;
+    if let Some(child) = &mut kept.child {
+        // Collects the guard; how it ended says nothing more.
+        drop(child.wait().await);
+    }
+}
+
+type Line = (Lines<BufReader<OwnedReadHalf>>, OwnedWriteHalf);
+
+async fn connect(folder: &Folder) -> io::Result<Line> {
+    let socket = SocketPath::of(folder)?;
+    let (input, output) = UnixStream::connect(socket.path()).await?.into_split();
+    Ok((BufReader::new(input).lines(), output))
+}
+
+/// Until the line breaks (nothing) or the engine's end is told.
+async fn talk(
+    driver: &Driver,
+    kept: &Kept,
+    (mut events, mut output): Line,
+    commands: &mut mpsc::Receiver<Command>,
+) -> Option<Ended> {
+    let replica = kept.params.order.replica;
+    loop {
+        tokio::select! {
+            event = events.next_line() => {
+                let Ok(Some(event)) = event else { return None };
+                match serde_json::from_str(&event) {
+                    Ok(Event::Record(record)) => {
+                        if record.ended.is_some() {
+                            return record.ended;
+                        }
+                    }
+                    Ok(Event::Load { done, total }) => {
+                        driver.say(Input::LoadProgress { replica, done, total }).await;
+                    }
+                    // A word of a newer guard that this agent does not know.
+                    Err(_) => {}
+                }
+            }
+            Some(command) = commands.recv() => {
+                act_alone(kept, &command);
+                let Ok(mut text) = serde_json::to_vec(&command) else { continue };
+                text.push(b'\n');
+                if output.write_all(&text).await.is_err() {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// What must happen even when the guard is frozen: an end that was ordered.
+fn act_alone(kept: &Kept, command: &Command) {
+    let Some(engine) = kept.record.engine else { return };
+    match command {
+        Command::Terminate => drop(process::signal(engine, Signal::TERM)),
+        Command::Kill => {
+            if process::is_alive(engine) {
+                drop(process::signal_group(engine.pid, Signal::KILL));
+            }
+        }
+        Command::ServeUntil { .. } => {}
+    }
+}
+
+/// Ends processes whose guard is gone: nobody can reach them and nobody enforces their lease.
+pub fn end_what_is_left(folder: &Folder, params: &Params, record: &Record) {
+    for member in params.family(record.guard).members().unwrap_or_default() {
+        if process::signal(member.id, Signal::KILL).is_err() {
+            let at = folder.path().display();
+            tracing::warn!(process.pid = member.id.pid, "cannot end what is left of `{at}`");
+        }
+    }
+}

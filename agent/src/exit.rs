@@ -1,0 +1,47 @@
+//! Why the agent ends, as exit codes of `interfaces.md` section 1.
+
+use crate::config;
+
+/// Everything was done.
+pub const FINE: u8 = 0;
+/// Bad usage.
+pub const USAGE: u8 = 64;
+/// A needed service is not there.
+pub const UNAVAILABLE: u8 = 69;
+/// Another instance runs.
+pub const ANOTHER_RUNS: u8 = 75;
+/// Bad configuration.
+pub const CONFIG: u8 = 78;
+
+/// An end with its reason: one sentence for an operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The exit code.
+    pub code: u8,
+    /// The sentence.
+    pub message: String,
+}
+
+impl Failure {
+    /// The configuration must be changed.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self { code: CONFIG, message: message.into() }
+    }
+
+    /// Something that the agent needs is not there.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { code: UNAVAILABLE, message: message.into() }
+    }
+
+    /// Another agent has what this one would need.
+    pub fn another_runs(message: impl Into<String>) -> Self {
+        Self { code: ANOTHER_RUNS, message: message.into() }
+    }
+}
+
+impl From<config::Error> for Failure {
+    fn from(error: config::Error) -> Self {
+        Self::config(crate::engines::describe(&error))
+    }
+}

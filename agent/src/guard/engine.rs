@@ -1,0 +1,117 @@
+//! The engine process below its guard: started in a group of its own, ended with everything that
+//! it started.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::BufReader;
+use tokio::sync::watch;
+use wharfage_agent_sys::cgroup::Cgroup;
+use wharfage_agent_sys::process::{self, Family, ProcessId};
+use wharfage_shared::replica::Ended;
+
+use super::logs::{self, Load};
+use super::record::{Folder, Params};
+
+/// How long an ended engine's children get to disappear after SIGKILL before the guard leaves
+/// them to the agent's proof of release.
+const LAST_LOOKS: u32 = 50;
+
+/// A started engine.
+pub struct Engine {
+    /// The process.
+    pub id: ProcessId,
+    family: Family,
+    cgroup: Option<Cgroup>,
+}
+
+impl Engine {
+    /// Starts it. The guard is already in the replica's session and control group, and every
+    /// child follows.
+    pub fn start(params: &Params, folder: &Folder, load: watch::Sender<Load>) -> io::Result<Self> {
+        let (program, arguments) = params
+            .command
+            .split_first()
+            .ok_or_else(|| io::Error::other("the engine's command is empty"))?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .envs(&params.env)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| io::Error::other(format!("cannot start `{program}`: {error}")))?;
+        if let Some(output) = child.stdout.take() {
+            let output = tokio::process::ChildStdout::from_std(output)?;
+            let path = folder.path().join("engine.log");
+            let load = load.clone();
+            tokio::spawn(async move { logs::keep(BufReader::new(output), &path, load).await });
+        }
+        if let Some(output) = child.stderr.take() {
+            let output = tokio::process::ChildStderr::from_std(output)?;
+            let path = folder.path().join("engine.err.log");
+            tokio::spawn(async move { logs::keep(BufReader::new(output), &path, load).await });
+        }
+        let pid = child.id();
+        // An engine that has ended already is still in the table: nobody has collected it.
+        let id = process::identify(pid).ok_or_else(|| io::Error::other("the engine vanished"))?;
+        let guard = process::identify(std::process::id())
+            .ok_or_else(|| io::Error::other("the process table does not list the guard"))?;
+        let cgroup = params.cgroup.as_deref().and_then(Cgroup::existing);
+        Ok(Self { id, family: params.family(guard), cgroup })
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        // A process that cannot be signalled is gone or shows in the proof of release.
+        drop(process::signal(self.id, Signal::TERM));
+    }
+
+    /// Ends everything of the replica but the guard, which must see how the engine ended.
+    pub fn kill(&self) {
+        drop(process::signal_group(self.id.pid, Signal::KILL));
+        let own = std::process::id();
+        let inside = self.cgroup.as_ref().map(Cgroup::members).unwrap_or_default();
+        for pid in inside.into_iter().filter(|pid| *pid != own) {
+            if let Some(id) = process::identify(pid) {
+                drop(process::signal(id, Signal::KILL));
+            }
+        }
+        for member in self.family.members().unwrap_or_default() {
+            drop(process::signal(member.id, Signal::KILL));
+        }
+    }
+
+    /// Collects children that ended; how the engine ended, when it was among them.
+    pub fn collect(&self) -> Option<Ended> {
+        let mut ended = None;
+        while let Some(child) = process::collect() {
+            if child.pid == self.id.pid {
+                ended = Some(match (child.code, child.signal) {
+                    (Some(code), _) => Ended::Exited { code },
+                    (None, Some(signal)) => Ended::Signaled { signal },
+                    (None, None) => Ended::Unknown,
+                });
+            }
+        }
+        ended
+    }
+
+    /// The engine has ended: nothing that it started may stay.
+    pub async fn clear_away(&self) {
+        for _ in 0..LAST_LOOKS {
+            self.collect();
+            if self.family.members().is_ok_and(|left| left.is_empty()) {
+                return;
+            }
+            self.kill();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! A replica's folder: what the guard is told, what it writes down, and the words on its socket.
+//!
+//! Another agent than the one that started a guard must find everything here.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use wharfage_agent_sys::process::{Family, ProcessId};
+use wharfage_shared::ids::{BootId, GpuUuid, ReplicaId};
+use wharfage_shared::order::RunOrder;
+use wharfage_shared::replica::Ended;
+use wharfage_shared::time::Boottime;
+
+use crate::engines::Prove;
+
+/// The folder of one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+/// What a guard is told once, when it is started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Params {
+    /// The order that it carries out.
+    pub order: RunOrder,
+    /// The boot of the agent that started it.
+    pub boot: BootId,
+    /// When the start was asked for.
+    pub asked_at: Boottime,
+    /// The engine's program and arguments.
+    pub command: Vec<String>,
+    /// The engine's whole environment.
+    pub env: BTreeMap<String, String>,
+    /// `NAME=value` in that environment by which every process of the replica is known.
+    pub mark: String,
+    /// The loopback port that the engine listens on.
+    pub engine_port: u16,
+    /// The path of its health.
+    pub health: String,
+    /// How it proves that it works.
+    pub prove: Prove,
+    /// Where the guard listens for gateways.
+    pub listen_ip: IpAddr,
+    /// By which host gateways reach it.
+    pub advertise_host: String,
+    /// The node's identity: what the guard serves with.
+    pub identity_dir: PathBuf,
+    /// The control group for everything of the replica, where there is one.
+    pub cgroup: Option<PathBuf>,
+    /// What each GPU showed while idle, before the engine was started.
+    pub baselines: Vec<Baseline>,
+}
+
+/// One GPU while idle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Which.
+    pub gpu: GpuUuid,
+    /// Memory in use.
+    pub used_mib: u64,
+    /// Processes that held it then already (a display server, a monitor).
+    pub holders: Vec<u32>,
+}
+
+/// What a guard has written down of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Itself.
+    pub guard: ProcessId,
+    /// The engine, once started.
+    pub engine: Option<ProcessId>,
+    /// `host:port` for gateways.
+    pub address: String,
+    /// When the engine was started.
+    pub started_at: Boottime,
+    /// How the engine ended, once it has.
+    #[serde(default)]
+    pub ended: Option<Ended>,
+    /// Why the guard ended it, when it did so by itself (one sentence).
+    #[serde(default)]
+    pub because: Option<String>,
+}
+
+/// What the agent tells a guard: one JSON object a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum Command {
+    /// Ask the engine to end.
+    Terminate,
+    /// End everything of the replica at once.
+    Kill,
+    /// The serving lease: absent = no end.
+    ServeUntil {
+        /// Its end.
+        until: Option<Boottime>,
+    },
+}
+
+/// What a guard tells the agent: one JSON object a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "saw")]
+pub enum Event {
+    /// The record, at the beginning and after each change.
+    Record(Record),
+    /// The engine has read this much of its weights.
+    Load {
+        /// Bytes read.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+}
+
+impl Folder {
+    /// The folder of this replica in the agent's state folder.
+    pub fn of(state_dir: &Path, replica: ReplicaId) -> Self {
+        Self { path: all(state_dir).join(replica.to_string()) }
+    }
+
+    /// The folder that holds this parameter file.
+    pub fn of_params(params: &Path) -> Self {
+        Self { path: params.parent().unwrap_or(Path::new(".")).to_owned() }
+    }
+
+    /// Every replica that has a folder here, in order.
+    pub fn list(state_dir: &Path) -> io::Result<Vec<ReplicaId>> {
+        let entries = match std::fs::read_dir(all(state_dir)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut replicas = Vec::new();
+        for entry in entries {
+            replicas.extend(entry?.file_name().to_str().and_then(|name| name.parse::<ReplicaId>().ok()));
+        }
+        replicas.sort();
+        Ok(replicas)
+    }
+
+    /// Makes it, for its owner's eyes only.
+    pub fn create(&self) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
+    }
+
+    /// Removes it with everything inside.
+    pub fn remove(&self) -> io::Result<()> {
+        match std::fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The parameter file.
+    pub fn params_path(&self) -> PathBuf {
+        self.path.join("params.json")
+    }
+
+    /// Writes the parameters.
+    pub fn write_params(&self, params: &Params) -> io::Result<()> {
+        crate::journal::replace(&self.params_path(), &serde_json::to_vec(params)?)
+    }
+
+    /// The parameters, if they are there and readable.
+    pub fn params(&self) -> io::Result<Params> {
+        read_json(&self.params_path())
+    }
+
+    /// Writes the record.
+    pub fn write_record(&self, record: &Record) -> io::Result<()> {
+        crate::journal::replace(&self.path.join("guard.json"), &serde_json::to_vec(record)?)
+    }
+
+    /// The record, if the guard came so far.
+    pub fn record(&self) -> Option<Record> {
+        read_json(&self.path.join("guard.json")).ok()
+    }
+
+    /// Notes that the replica was proven ready once.
+    pub fn mark_ready(&self) -> io::Result<()> {
+        std::fs::write(self.path.join("ready"), "")
+    }
+
+    /// Whether it was proven ready once.
+    pub fn was_ready(&self) -> bool {
+        self.path.join("ready").exists()
+    }
+}
+
+impl Params {
+    /// How the replica's processes are found.
+    pub fn family(&self, guard: ProcessId) -> Family {
+        Family { guard, mark: self.mark.clone() }
+    }
+}
+
+/// A path to the control socket that is short whatever the state folder's name: a socket's path
+/// may hold 107 bytes only, so it is named through an open folder.
+pub struct SocketPath {
+    _folder: std::fs::File,
+    path: PathBuf,
+}
+
+impl SocketPath {
+    /// For the socket in this folder.
+    pub fn of(folder: &Folder) -> io::Result<Self> {
+        use std::os::fd::AsRawFd;
+        let folder = std::fs::File::open(folder.path())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/control.sock", folder.as_raw_fd()));
+        Ok(Self { _folder: folder, path })
+    }
+
+    /// The path; usable while this value lives.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn all(state_dir: &Path) -> PathBuf {
+    state_dir.join("replicas")
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}

@@ -1,0 +1,150 @@
+//! The guard's life: start the engine, serve, obey, enforce the serving lease, write the end down.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use wharfage_agent_sys::cgroup::Cgroup;
+use wharfage_agent_sys::{clock, process};
+use wharfage_link::identity::IdentityDir;
+use wharfage_link::tls;
+use wharfage_shared::replica::Ended;
+use wharfage_shared::time::{Boottime, Millis};
+
+use super::control::{self, Seen};
+use super::engine::Engine;
+use super::logs::Load;
+use super::pump;
+use super::record::{Command, Folder, Params, Record};
+
+/// From the end of the serving lease to SIGKILL: half of the scheduler's kill budget of 20 s.
+const LEASE_KILL_AFTER: Millis = Millis::from_seconds(10);
+
+/// The boot-time clock runs on through suspend and tokio's does not: it is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a connected agent has to read the end before the guard is gone.
+const LAST_WORD: Duration = Duration::from_millis(200);
+
+/// Runs one guard to its end. The error is one sentence, also for `guard.err.log`.
+pub fn run(params_path: &Path) -> Result<(), String> {
+    let folder = Folder::of_params(params_path);
+    let params = folder
+        .params()
+        .map_err(|error| format!("the guard cannot read `{}`: {error}", params_path.display()))?;
+    process::new_session().map_err(|error| format!("the guard gets no session: {error}"))?;
+    process::adopt_orphans().map_err(|error| format!("the guard cannot adopt orphans: {error}"))?;
+    if let Some(cgroup) = params.cgroup.as_deref().and_then(Cgroup::existing) {
+        cgroup
+            .enter(std::process::id())
+            .map_err(|error| format!("the guard cannot enter its control group: {error}"))?;
+    }
+    tls::install();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the guard gets no threads: {error}"))?;
+    runtime.block_on(guard(&params, &folder)).map_err(|error| error.to_string())
+}
+
+struct Guard<'a> {
+    folder: &'a Folder,
+    engine: Engine,
+    record: watch::Sender<Option<Record>>,
+    serve_until: Option<Boottime>,
+    lease_over: bool,
+}
+
+async fn guard(params: &Params, folder: &Folder) -> io::Result<()> {
+    let identity = IdentityDir::new(&params.identity_dir);
+    let acceptor = tls::guard_acceptor(identity).map_err(io::Error::other)?;
+    let listener = TcpListener::bind((params.listen_ip, 0)).await.map_err(|error| {
+        io::Error::other(format!("the guard cannot listen on {}: {error}", params.listen_ip))
+    })?;
+    let address = format!("{}:{}", params.advertise_host, listener.local_addr()?.port());
+    let control = control::listen(folder)?;
+    let (commands, mut orders) = mpsc::channel(16);
+    let (record, seen_record) = watch::channel(None);
+    let (load, seen_load) = watch::channel::<Load>(None);
+    let mut children = signal(SignalKind::child())?;
+    let mut asked_to_end = signal(SignalKind::terminate())?;
+    let started_at = clock::boottime();
+    let engine = Engine::start(params, folder, load)?;
+    let own = process::identify(std::process::id())
+        .ok_or_else(|| io::Error::other("the process table does not list the guard"))?;
+    let first = Record {
+        guard: own,
+        engine: Some(engine.id),
+        address,
+        started_at,
+        ended: None,
+        because: None,
+    };
+    folder.write_record(&first)?;
+    record.send_replace(Some(first));
+    let seen = Seen { record: seen_record, load: seen_load };
+    tokio::spawn(control::serve(control, commands, seen));
+    let stop = CancellationToken::new();
+    tokio::spawn(pump::serve(listener, acceptor, params.engine_port, stop.clone()));
+    let mut guard = Guard { folder, engine, record, serve_until: None, lease_over: false };
+    let ended = guard.watch(&mut orders, &mut children, &mut asked_to_end, &stop).await;
+    stop.cancel();
+    guard.engine.clear_away().await;
+    guard.write_end(ended)?;
+    tokio::time::sleep(LAST_WORD).await;
+    Ok(())
+}
+
+impl Guard<'_> {
+    /// Until the engine has ended.
+    async fn watch(
+        &mut self,
+        orders: &mut mpsc::Receiver<Command>,
+        children: &mut Signal,
+        asked_to_end: &mut Signal,
+        stop: &CancellationToken,
+    ) -> Ended {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                Some(command) = orders.recv() => match command {
+                    Command::Terminate => self.engine.terminate(),
+                    Command::Kill => self.engine.kill(),
+                    Command::ServeUntil { until } => self.serve_until = until,
+                },
+                _ = children.recv() => {}
+                _ = asked_to_end.recv() => self.engine.terminate(),
+                _ = look.tick() => self.enforce_lease(stop),
+            }
+            if let Some(ended) = self.engine.collect() {
+                return ended;
+            }
+        }
+    }
+
+    fn enforce_lease(&mut self, stop: &CancellationToken) {
+        let Some(until) = self.serve_until else { return };
+        let now = clock::boottime();
+        if now >= until + LEASE_KILL_AFTER {
+            self.engine.kill();
+        } else if now >= until && !self.lease_over {
+            self.lease_over = true;
+            stop.cancel();
+            self.engine.terminate();
+        }
+    }
+
+    fn write_end(&self, ended: Ended) -> io::Result<()> {
+        let Some(mut record) = self.record.borrow().clone() else { return Ok(()) };
+        record.ended = Some(ended);
+        record.because = self.lease_over.then(|| "its serving lease ended".to_owned());
+        self.folder.write_record(&record)?;
+        self.record.send_replace(Some(record));
+        Ok(())
+    }
+}

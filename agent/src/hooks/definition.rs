@@ -1,0 +1,124 @@
+//! `hooks.d/<id>.toml`: what a hook's id means on this host, read anew each time it is used and
+//! only from files that nobody else could have written.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use wharfage_agent_sys::trusted::{self, Owner};
+use wharfage_shared::ids::HookId;
+
+use crate::engines::{definition_files, describe};
+
+/// No hook runs longer than a day.
+const LONGEST_SECONDS: u32 = 86_400;
+
+/// One hook.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// The program and its arguments; no shell reads them.
+    pub command: Vec<String>,
+    /// It is cut off with its whole process group after this long.
+    pub timeout_seconds: u32,
+    /// What it usually takes, for planning (default: learned, until then the node's estimate).
+    pub expected_seconds: Option<u32>,
+    /// The user that it runs as (default: the agent's own).
+    pub user: Option<String>,
+}
+
+impl Definition {
+    /// The hook of this id, or why it is refused.
+    pub fn load(folder: &Path, id: &HookId, owner: Owner) -> Result<Self, String> {
+        if HookId::parse(id.as_str()).is_none() {
+            return Err(format!("`{id}` is no hook id: accepted is [a-z0-9-]{{1,32}}"));
+        }
+        let path = folder.join(format!("{id}.toml"));
+        let text = trusted::read(&path, owner).map_err(|error| describe(&error))?;
+        let definition: Self = toml::from_str(&text)
+            .map_err(|error| format!("`{}`: {}", path.display(), error.to_string().trim_end()))?;
+        definition
+            .check(owner)
+            .map_err(|(key, message)| format!("`{}`: {key}: {message}", path.display()))?;
+        Ok(definition)
+    }
+
+    fn check(&self, owner: Owner) -> Result<(), (&'static str, String)> {
+        let Some(program) = self.command.first().filter(|program| program.starts_with('/')) else {
+            return Err(("command", "must begin with an absolute path".to_owned()));
+        };
+        trusted::check_program(Path::new(program), owner)
+            .map_err(|error| ("command", describe(&error)))?;
+        if !(1..=LONGEST_SECONDS).contains(&self.timeout_seconds) {
+            let message = format!("must be 1 to {LONGEST_SECONDS}, got {}", self.timeout_seconds);
+            return Err(("timeout_seconds", message));
+        }
+        Ok(())
+    }
+}
+
+/// Every hook that can be used here with its definition, and one sentence for each that is
+/// refused.
+pub fn list(folder: &Path, owner: Owner) -> (Vec<(HookId, Definition)>, Vec<String>) {
+    let files = match definition_files(folder) {
+        Ok(files) => files,
+        Err(why) => return (Vec::new(), vec![why]),
+    };
+    let (mut known, mut refused) = (Vec::new(), Vec::new());
+    for path in files {
+        let id = HookId::from(path.file_stem().unwrap_or_default().to_string_lossy().as_ref());
+        match Definition::load(folder, &id, owner) {
+            Ok(definition) => known.push((id, definition)),
+            Err(why) => refused.push(why),
+        }
+    }
+    (known, refused)
+}
+
+/// The numeric user and group of a name in `/etc/passwd`.
+pub fn user_ids(name: &str) -> Result<(u32, u32), String> {
+    let users = std::fs::read_to_string("/etc/passwd")
+        .map_err(|error| format!("cannot read `/etc/passwd`: {error}"))?;
+    let ids = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let is_it = fields.next() == Some(name);
+        let (user, group) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        is_it.then_some((user, group))
+    });
+    ids.ok_or_else(|| format!("there is no user `{name}` on this host"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::testing::Folder;
+
+    fn write(folder: &Folder, name: &str, text: &str, mode: u32) {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+
+    #[test]
+    fn a_hook_that_its_group_may_write_is_refused_and_said_so() {
+        let folder = Folder::new("hooks-definition");
+        let good = "command = [\"/bin/sh\", \"-c\", \"true\"]\ntimeout_seconds = 5\n";
+        write(&folder, "save.toml", good, 0o644);
+        write(&folder, "open.toml", good, 0o664);
+        write(&folder, "long.toml", &good.replace("= 5", "= 0"), 0o644);
+        write(&folder, "odd.toml", &format!("{good}shell = true\n"), 0o644);
+        write(&folder, "Bad_Name.toml", good, 0o644);
+        let (known, refused) = list(folder.path(), Owner::RootOrSelf);
+        let ids: Vec<&str> = known.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, ["save"]);
+        for expected in [
+            "is refused: its group may write it (mode 0664)",
+            "timeout_seconds: must be 1 to 86400, got 0",
+            "unknown field `shell`",
+            "is no hook id",
+        ] {
+            assert!(refused.iter().any(|said| said.contains(expected)), "{expected}: {refused:?}");
+        }
+    }
+}

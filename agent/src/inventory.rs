@@ -1,0 +1,65 @@
+//! What seldom changes on the host: read at the start and again from time to time, hashed so that
+//! it travels only when it changed.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+use wharfage_agent_sys::clock;
+use wharfage_shared::ids::HookId;
+use wharfage_shared::telemetry::Inventory;
+use wharfage_shared::time::Millis;
+
+use crate::config::Config;
+use crate::engines::Engines;
+use crate::gpu::Gpus;
+use crate::hooks::definition;
+
+/// The owner's definitions as they are on disk now.
+#[derive(Clone, Debug, Default)]
+pub struct Definitions {
+    /// Engines.
+    pub engines: Engines,
+    /// Usable hooks.
+    pub hooks: Vec<HookId>,
+    /// What hooks are expected to take, where their owner said so.
+    pub hook_estimates: BTreeMap<HookId, Millis>,
+    /// Files that were refused, one sentence each.
+    pub refused: Vec<String>,
+}
+
+impl Definitions {
+    /// Reads both folders.
+    pub fn load(config: &Config) -> Self {
+        let owner = config.trusted_owner();
+        let engines = Engines::load(&config.engines_dir, owner);
+        let (known, refused_hooks) = definition::list(&config.hooks_dir, owner);
+        let refused = engines.refused.iter().cloned().chain(refused_hooks).collect();
+        let estimate = |(id, hook): &(HookId, definition::Definition)| {
+            let seconds = hook.expected_seconds?;
+            Some((id.clone(), Millis::from_seconds(u64::from(seconds))))
+        };
+        let hook_estimates = known.iter().filter_map(estimate).collect();
+        let hooks = known.into_iter().map(|(id, _)| id).collect();
+        Self { engines, hooks, hook_estimates, refused }
+    }
+
+    /// The inventory with these GPUs.
+    pub fn inventory(&self, gpus: &Gpus) -> Inventory {
+        Inventory {
+            gpus: gpus.identities.clone(),
+            driver_version: gpus.driver_version.clone(),
+            gpu_trouble: gpus.trouble.clone(),
+            engines: self.engines.offers(),
+            hooks: self.hooks.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: clock::kernel_release(),
+        }
+    }
+}
+
+/// The name under which the scheduler knows an inventory.
+pub fn hash(inventory: &Inventory) -> String {
+    // Plain structures of text and numbers: turning them into JSON cannot fail.
+    let text = serde_json::to_vec(inventory).unwrap_or_default();
+    hex::encode(Sha256::digest(text))
+}

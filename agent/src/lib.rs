@@ -1,0 +1,22 @@
+//! The hands of the node: they carry out what `wharfage-agent-core` decides and tell it what
+//! happened. Replicas outlive this process; everything it must know again is on disk.
+
+pub mod config;
+pub mod daemon;
+pub mod drivers;
+pub mod engines;
+pub mod exit;
+pub mod gpu;
+pub mod guard;
+pub mod hooks;
+pub mod inventory;
+pub mod journal;
+pub mod notices;
+pub mod probe;
+pub mod runtime;
+pub mod status;
+pub mod uplink;
+pub mod weights;
+
+#[cfg(test)]
+mod testing;

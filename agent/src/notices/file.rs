@@ -1,0 +1,241 @@
+//! The notice file: appears by rename, is withdrawn by removal.
+//!
+//! Looked at five times a second: it works on every file system, also where the kernel tells
+//! nothing of changes, and costs one `stat`.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use wharfage_agent_core::input::Input;
+use wharfage_agent_sys::clock;
+use wharfage_shared::ids::NoticeId;
+use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource};
+use wharfage_shared::time::{Boottime, ClockOffset, Timestamp};
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A notice is a line of JSON.
+const LARGEST: u64 = 64 * 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Words {
+    kind: NoticeKind,
+    gone_at: String,
+    #[serde(default)]
+    leaves: Leaves,
+}
+
+/// What one look saw.
+#[derive(Debug, PartialEq)]
+pub enum Look {
+    /// The same as before.
+    Same,
+    /// A notice, new or with other words; the one before it is withdrawn.
+    Heard {
+        /// What it says now.
+        notice: Box<Notice>,
+        /// The notice that the file said before, if another.
+        instead_of: Option<NoticeId>,
+    },
+    /// The file is gone.
+    Withdrawn(NoticeId),
+    /// The file cannot be understood: one sentence. What was heard before stays in force.
+    Alarm(String),
+}
+
+/// The file and what it said last.
+pub struct NoticeFile {
+    path: PathBuf,
+    seen: Option<(u64, i64, i64, u64)>,
+    heard: Option<NoticeId>,
+}
+
+impl NoticeFile {
+    /// Nothing was seen yet.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), seen: None, heard: None }
+    }
+
+    /// Looks once. `now` and `wall` are the same instant on both clocks.
+    pub fn look(&mut self, now: Boottime, wall: Timestamp) -> Look {
+        let meta = match std::fs::metadata(&self.path) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.seen = None;
+                return self.heard.take().map_or(Look::Same, Look::Withdrawn);
+            }
+            Err(error) => return self.once(None, error.to_string()),
+        };
+        let stamp = Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()));
+        if stamp == self.seen {
+            return Look::Same;
+        }
+        if meta.len() > LARGEST {
+            return self.once(stamp, format!("{} bytes are no notice", meta.len()));
+        }
+        let text = match std::fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            // Removed or replaced between the two calls: the next look sees which.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Look::Same,
+            Err(error) => return self.once(stamp, error.to_string()),
+        };
+        self.seen = stamp;
+        match parse(&text, now, wall) {
+            Ok(notice) => {
+                let before = self.heard.replace(notice.id.clone());
+                let instead_of = before.filter(|before| *before != notice.id);
+                Look::Heard { notice: Box::new(notice), instead_of }
+            }
+            Err(why) => Look::Alarm(self.sentence(&why)),
+        }
+    }
+
+    fn once(&mut self, stamp: Option<(u64, i64, i64, u64)>, why: String) -> Look {
+        let stamp = stamp.or(Some((0, 0, 0, 0)));
+        if self.seen == stamp {
+            return Look::Same;
+        }
+        self.seen = stamp;
+        Look::Alarm(self.sentence(&why))
+    }
+
+    fn sentence(&self, why: &str) -> String {
+        format!(
+            "the notice file `{}` is not understood: {why}; accepted: {{\"kind\":\"preempt\",\
+             \"gone_at\":\"<RFC 3339>\"}} with optional \"leaves\":\"node\" or \"replicas\"",
+            self.path.display()
+        )
+    }
+}
+
+/// Looks until `stop`; every change becomes an input, every alarm is sent to `alarms`.
+pub async fn watch(
+    path: PathBuf,
+    inputs: mpsc::Sender<Input>,
+    alarms: mpsc::Sender<Option<String>>,
+    stop: CancellationToken,
+) {
+    let mut file = NoticeFile::new(&path);
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let sent = match file.look(clock::boottime(), clock::wall()) {
+            Look::Same => continue,
+            Look::Heard { notice, instead_of } => {
+                drop(alarms.send(None).await);
+                let heard = inputs.send(Input::NoticeHeard(*notice)).await;
+                match instead_of {
+                    Some(before) => inputs.send(Input::NoticeWithdrawn(before)).await,
+                    None => heard,
+                }
+            }
+            Look::Withdrawn(id) => {
+                drop(alarms.send(None).await);
+                inputs.send(Input::NoticeWithdrawn(id)).await
+            }
+            Look::Alarm(why) => {
+                drop(alarms.send(Some(why)).await);
+                continue;
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+fn parse(text: &str, now: Boottime, wall: Timestamp) -> Result<Notice, String> {
+    let words: Words = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let gone_at: jiff::Timestamp =
+        words.gone_at.parse().map_err(|error| format!("gone_at: {error}"))?;
+    let gone_at = Timestamp(gone_at.as_millisecond());
+    Ok(Notice {
+        id: NoticeId::from(format!("file-{}", gone_at.0).as_str()),
+        kind: words.kind,
+        source: NoticeSource::File,
+        leaves: words.leaves,
+        gone_at: ClockOffset::between(wall, now).boottime(gone_at),
+        heard_at: now,
+        certainty: Certainty::Certain,
+        can_acknowledge: false,
+        can_be_withdrawn: true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Folder;
+
+    const NOW: Boottime = Boottime(50_000);
+    /// 2026-01-01T00:00:00Z
+    const WALL: Timestamp = Timestamp(1_767_225_600_000);
+
+    fn say(folder: &Folder, text: &str) {
+        let temporary = folder.path().join("new");
+        std::fs::write(&temporary, text).expect("written");
+        std::fs::rename(&temporary, folder.path().join("notice")).expect("renamed");
+    }
+
+    fn heard(look: Look) -> (Notice, Option<NoticeId>) {
+        match look {
+            Look::Heard { notice, instead_of } => (*notice, instead_of),
+            other => panic!("not heard: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_notice_is_heard_once_moved_and_withdrawn() {
+        let folder = Folder::new("notice-life");
+        let mut file = NoticeFile::new(&folder.path().join("notice"));
+        assert_eq!(file.look(NOW, WALL), Look::Same);
+        say(&folder, r#"{"kind":"preempt","gone_at":"2026-01-01T00:02:00Z"}"#);
+        let (notice, before) = heard(file.look(NOW, WALL));
+        assert_eq!((notice.gone_at, before), (Boottime(170_000), None));
+        assert_eq!(notice.leaves, Leaves::Node);
+        assert_eq!(file.look(NOW, WALL), Look::Same);
+
+        say(
+            &folder,
+            r#"{"kind":"preempt","gone_at":"2026-01-01T01:01:00+01:00","leaves":"replicas"}"#,
+        );
+        let (moved, before) = heard(file.look(NOW, WALL));
+        assert_eq!((moved.gone_at, before), (Boottime(110_000), Some(notice.id)));
+        assert_eq!(moved.leaves, Leaves::Replicas);
+
+        std::fs::remove_file(folder.path().join("notice")).expect("removed");
+        assert_eq!(file.look(NOW, WALL), Look::Withdrawn(moved.id));
+        assert_eq!(file.look(NOW, WALL), Look::Same);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said_once_and_what_was_heard_stays() {
+        let folder = Folder::new("notice-bad");
+        let mut file = NoticeFile::new(&folder.path().join("notice"));
+        say(&folder, r#"{"kind":"preempt","gone_at":"2026-01-01T00:02:00Z"}"#);
+        let (notice, _) = heard(file.look(NOW, WALL));
+        for (bad, expected) in [
+            ("soon", "expected value"),
+            (r#"{"kind":"preempt"}"#, "missing field `gone_at`"),
+            (r#"{"kind":"eviction","gone_at":"x"}"#, "unknown variant `eviction`"),
+            (r#"{"kind":"preempt","gone_at":"tomorrow"}"#, "gone_at:"),
+            (r#"{"kind":"preempt","gone_at":"2026-01-01T00:02:00Z","at":1}"#, "unknown field `at`"),
+        ] {
+            say(&folder, bad);
+            let Look::Alarm(said) = file.look(NOW, WALL) else { panic!("no alarm for {bad}") };
+            assert!(said.contains(expected), "{said}");
+            assert_eq!(file.look(NOW, WALL), Look::Same, "{bad} is said once");
+        }
+        std::fs::remove_file(folder.path().join("notice")).expect("removed");
+        assert_eq!(file.look(NOW, WALL), Look::Withdrawn(notice.id));
+    }
+}

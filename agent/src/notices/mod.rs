@@ -1,0 +1,3 @@
+//! Where the node hears that it will be taken away. One source so far: a file.
+
+pub mod file;

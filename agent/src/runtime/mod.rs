@@ -1,0 +1,288 @@
+//! One task owns the node's decisions: it tells them what happened, carries out what they answer
+//! and makes the reports. Everything else only sends it words.
+
+mod effects;
+mod hooks;
+mod reports;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use wharfage_agent_core::Agent;
+use wharfage_agent_core::input::Input;
+use wharfage_agent_sys::clock;
+use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
+use wharfage_shared::ids::{GpuUuid, NodeId, ReplicaId, SegmentLogId};
+use wharfage_shared::order::{Desired, RunOrder};
+use wharfage_shared::replica::HookKind;
+use wharfage_shared::segment::{Segment, SegmentBatch};
+use wharfage_shared::time::Boottime;
+use wharfage_shared::version::DesiredVersion;
+
+use crate::drivers::process::Driver;
+use crate::gpu::Gpus;
+use crate::inventory::{self, Definitions};
+use crate::journal::desired::DesiredFile;
+use crate::journal::segments::SegmentLog;
+use crate::status::Shown;
+
+/// The owner's definitions are read again this often.
+const RELOAD_DEFINITIONS: Duration = Duration::from_secs(30);
+
+/// The boot-time clock runs on through suspend and tokio's does not: no sleep is longer.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Notes kept for the status page.
+const NOTES_KEPT: usize = 200;
+
+/// What others ask of the runtime.
+pub enum Ask {
+    /// The next report.
+    Heartbeat {
+        /// Whether the scheduler shall not hold it open.
+        answer_at_once: bool,
+        /// Where it goes.
+        reply: oneshot::Sender<Heartbeat>,
+    },
+    /// The scheduler answered this report.
+    Answered {
+        /// What was sent.
+        sent: Box<Heartbeat>,
+        /// What came back.
+        answer: Box<HeartbeatAnswer>,
+    },
+    /// Segments to be sent now, if any.
+    Segments {
+        /// Where they go.
+        reply: oneshot::Sender<Option<SegmentBatch>>,
+    },
+    /// Segments up to this number were taken; their acknowledgement is to come.
+    SegmentsSent {
+        /// Of which log.
+        log: SegmentLogId,
+        /// The last number.
+        up_to: u64,
+    },
+    /// What the status page shows.
+    Status {
+        /// Where it goes.
+        reply: oneshot::Sender<Shown>,
+    },
+}
+
+/// Why the runtime ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to.
+    Stopped,
+    /// A newer start of this node exists.
+    Superseded,
+}
+
+/// A line of the journal, kept for the status page.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct KeptNote {
+    /// When.
+    pub at: Boottime,
+    /// About which replica.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaId>,
+    /// The sentence.
+    pub text: String,
+}
+
+/// What the runtime is made of.
+pub struct Parts {
+    /// The node's name.
+    pub node: NodeId,
+    /// Names this start.
+    pub nonce: String,
+    /// The decisions, as they came out of what was found.
+    pub agent: Agent,
+    /// Runs replicas.
+    pub driver: Arc<Driver>,
+    /// The owner's definitions.
+    pub definitions: Definitions,
+    /// The desired state on disk.
+    pub desired_file: DesiredFile,
+    /// The version that is on disk.
+    pub stored: DesiredVersion,
+    /// The segment log.
+    pub log: SegmentLog,
+    /// Rung when a report must not wait.
+    pub report_now: Arc<Notify>,
+    /// Orders of the replicas that were found.
+    pub orders: BTreeMap<ReplicaId, RunOrder>,
+    /// What is wrong with files of the state folder, for the operator.
+    pub troubles: Vec<String>,
+}
+
+/// The ears of the runtime.
+pub struct Ears {
+    /// What happened on the host.
+    pub inputs: mpsc::Receiver<Input>,
+    /// What others ask.
+    pub asks: mpsc::Receiver<Ask>,
+    /// The notice file's alarm, or that it is over.
+    pub alarms: mpsc::Receiver<Option<String>>,
+    /// The GPUs.
+    pub gpus: watch::Receiver<Arc<Gpus>>,
+}
+
+/// The runtime.
+pub struct Runtime {
+    parts: Parts,
+    number: u64,
+    inventory: Arc<wharfage_shared::telemetry::Inventory>,
+    inventory_hash: String,
+    /// The inventory that the scheduler is known to have.
+    known_inventory: Option<String>,
+    gpus: Arc<Gpus>,
+    gpu_troubles: BTreeMap<GpuUuid, String>,
+    /// What could not be written yet (a full disk) and is tried again.
+    unsaved_desired: Option<Desired>,
+    unsaved_segments: VecDeque<Segment>,
+    segments_sent: Option<(u64, Boottime)>,
+    last_answer_at: Option<Boottime>,
+    running_hooks: BTreeMap<(ReplicaId, HookKind), CancellationToken>,
+    notes: VecDeque<KeptNote>,
+    disk_alarm: Option<String>,
+    notice_alarm: Option<String>,
+    end: Option<End>,
+}
+
+impl Runtime {
+    /// Around these parts.
+    pub fn new(parts: Parts, gpus: Arc<Gpus>) -> Self {
+        let inventory = parts.definitions.inventory(&gpus);
+        Self {
+            number: 0,
+            inventory_hash: inventory::hash(&inventory),
+            inventory: Arc::new(inventory),
+            known_inventory: None,
+            gpus,
+            gpu_troubles: BTreeMap::new(),
+            unsaved_desired: None,
+            unsaved_segments: VecDeque::new(),
+            segments_sent: None,
+            last_answer_at: None,
+            running_hooks: BTreeMap::new(),
+            notes: VecDeque::new(),
+            disk_alarm: None,
+            notice_alarm: None,
+            end: None,
+            parts,
+        }
+    }
+
+    /// Runs until `stop` or until a newer start of this node exists.
+    pub async fn run(
+        mut self,
+        first: Vec<wharfage_agent_core::Effect>,
+        mut ears: Ears,
+        stop: CancellationToken,
+    ) -> End {
+        for trouble in std::mem::take(&mut self.parts.troubles) {
+            self.note(None, trouble);
+        }
+        self.carry_out(first);
+        self.step(Input::Wake);
+        self.hear_gpus(Arc::clone(&self.gpus));
+        let mut reload = tokio::time::interval(RELOAD_DEFINITIONS);
+        reload.reset();
+        loop {
+            if let Some(end) = self.end {
+                return end;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return End::Stopped,
+                Some(input) = ears.inputs.recv() => self.step(input),
+                Some(ask) = ears.asks.recv() => self.answer(ask),
+                Some(alarm) = ears.alarms.recv() => self.notice_alarm(alarm),
+                changed = ears.gpus.changed() => {
+                    if changed.is_err() {
+                        // Nobody reads GPUs (switched off): the channel stays as it is.
+                        tokio::time::sleep(LONGEST_SLEEP).await;
+                    }
+                    let gpus = Arc::clone(&ears.gpus.borrow_and_update());
+                    self.hear_gpus(gpus);
+                }
+                _ = reload.tick() => self.reload_definitions(),
+                () = tokio::time::sleep(self.until_wake()) => self.step(Input::Wake),
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        self.retry_unsaved();
+        let effects = self.parts.agent.step(clock::boottime(), input);
+        self.carry_out(effects);
+    }
+
+    fn until_wake(&self) -> Duration {
+        let now = clock::boottime();
+        let wake = self.parts.agent.next_wake().map(|at| Duration::from_millis(at.since(now).0));
+        wake.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
+    }
+
+    fn hear_gpus(&mut self, gpus: Arc<Gpus>) {
+        self.gpus = gpus;
+        let troubles = self.gpus.troubles();
+        let before = std::mem::replace(&mut self.gpu_troubles, troubles.clone());
+        for (gpu, trouble) in &troubles {
+            if before.get(gpu) != Some(trouble) {
+                self.step(Input::GpuTrouble { gpu: gpu.clone(), trouble: Some(trouble.clone()) });
+            }
+        }
+        for gpu in before.keys().filter(|gpu| !troubles.contains_key(*gpu)) {
+            self.step(Input::GpuTrouble { gpu: gpu.clone(), trouble: None });
+        }
+        self.compare_inventory();
+    }
+
+    fn reload_definitions(&mut self) {
+        let definitions =
+            tokio::task::block_in_place(|| Definitions::load(&self.parts.driver.config));
+        for refused in &definitions.refused {
+            if !self.parts.definitions.refused.contains(refused) {
+                self.note(None, refused.clone());
+            }
+        }
+        self.parts.definitions = definitions;
+        self.compare_inventory();
+    }
+
+    fn compare_inventory(&mut self) {
+        let inventory = self.parts.definitions.inventory(&self.gpus);
+        if inventory == *self.inventory {
+            return;
+        }
+        self.inventory_hash = inventory::hash(&inventory);
+        self.inventory = Arc::new(inventory.clone());
+        self.step(Input::Inventory(inventory));
+        self.parts.report_now.notify_one();
+    }
+
+    fn notice_alarm(&mut self, alarm: Option<String>) {
+        if let Some(text) = &alarm
+            && self.notice_alarm != alarm
+        {
+            self.note(None, text.clone());
+        }
+        self.notice_alarm = alarm;
+    }
+
+    fn note(&mut self, replica: Option<ReplicaId>, text: String) {
+        match replica {
+            Some(replica) => tracing::info!(replica.id = %replica, "{text}"),
+            None => tracing::info!("{text}"),
+        }
+        if self.notes.len() == NOTES_KEPT {
+            self.notes.pop_front();
+        }
+        self.notes.push_back(KeptNote { at: clock::boottime(), replica, text });
+    }
+}

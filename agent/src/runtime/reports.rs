@@ -1,0 +1,119 @@
+//! What leaves the node: heartbeats, segments, the status page; and the answers that come back.
+
+use wharfage_agent_core::input::Input;
+use wharfage_agent_sys::clock;
+use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
+use wharfage_shared::segment::{SEGMENTS_PER_BATCH, SegmentBatch};
+use wharfage_shared::time::Millis;
+use wharfage_shared::version::PROTOCOL_VERSION;
+
+use super::{Ask, Runtime};
+use crate::status::Shown;
+
+/// Segments that were taken but not acknowledged are sent again after this long.
+const SEND_AGAIN: Millis = Millis::from_seconds(60);
+
+impl Runtime {
+    pub(super) fn answer(&mut self, ask: Ask) {
+        // A reply that nobody waits for any more is dropped.
+        match ask {
+            Ask::Heartbeat { answer_at_once, reply } => {
+                self.step(Input::Wake);
+                drop(reply.send(self.heartbeat(answer_at_once)));
+            }
+            Ask::Answered { sent, answer } => self.hear_answer(&sent, *answer),
+            Ask::Segments { reply } => drop(reply.send(self.segments())),
+            Ask::SegmentsSent { log, up_to } => {
+                if log == *self.parts.log.id() {
+                    self.segments_sent = Some((up_to, clock::boottime()));
+                }
+            }
+            Ask::Status { reply } => drop(reply.send(self.shown())),
+        }
+    }
+
+    fn heartbeat(&mut self, answer_at_once: bool) -> Heartbeat {
+        self.number += 1;
+        let now = clock::boottime();
+        let report = self.parts.agent.report(now);
+        let is_known = self.known_inventory.as_ref() == Some(&self.inventory_hash);
+        Heartbeat {
+            protocol: PROTOCOL_VERSION,
+            node: self.parts.node.clone(),
+            boot: self.parts.driver.boot.clone(),
+            nonce: self.parts.nonce.clone(),
+            epoch: report.epoch,
+            number: self.number,
+            // What could not be written is not claimed to be on disk.
+            persisted: self.parts.stored.min(report.persisted),
+            applied: report.applied,
+            sent_at: now,
+            wall: clock::wall(),
+            inventory_hash: self.inventory_hash.clone(),
+            inventory: (!is_known).then(|| (*self.inventory).clone()),
+            readings: self.gpus.readings(now),
+            replicas: report.replicas,
+            gone: report.gone,
+            open_segment: report.open_segment,
+            last_segment: report.last_segment,
+            notices: report.notices,
+            answer_at_once: answer_at_once || report.epoch.is_none(),
+        }
+    }
+
+    fn hear_answer(&mut self, sent: &Heartbeat, answer: HeartbeatAnswer) {
+        self.last_answer_at = Some(clock::boottime());
+        if answer.send_inventory {
+            self.known_inventory = None;
+        } else if sent.epoch.is_some() && sent.inventory.is_some() {
+            self.known_inventory = Some(sent.inventory_hash.clone());
+        }
+        let is_unnamed = sent.epoch.is_none();
+        let acknowledged = answer.segments.clone();
+        self.step(Input::Answer { sent_at: sent.sent_at, answer: Box::new(answer) });
+        if let Some(acknowledged) = acknowledged
+            && acknowledged.log == *self.parts.log.id()
+        {
+            let log = &mut self.parts.log;
+            let noted = tokio::task::block_in_place(|| log.acknowledge(acknowledged.up_to));
+            self.disk("note acknowledged segments", noted);
+        }
+        // The first answer only gave the epoch: everything else has not been told yet.
+        if is_unnamed {
+            self.parts.report_now.notify_one();
+        }
+    }
+
+    fn segments(&mut self) -> Option<SegmentBatch> {
+        let epoch = self.parts.agent.report(clock::boottime()).epoch?;
+        if let Some((_, at)) = self.segments_sent
+            && clock::boottime().since(at) > SEND_AGAIN
+        {
+            self.segments_sent = None;
+        }
+        let sent = self.segments_sent.map_or(0, |(up_to, _)| up_to);
+        let synced = self.parts.log.last();
+        let closed = self.parts.agent.closed_segments().iter();
+        let due = closed.filter(|segment| (sent + 1..=synced).contains(&segment.key.number));
+        let segments: Vec<_> = due.take(SEGMENTS_PER_BATCH).cloned().collect();
+        (!segments.is_empty()).then_some(SegmentBatch { epoch, segments })
+    }
+
+    fn shown(&self) -> Shown {
+        let now = clock::boottime();
+        let alarms = [&self.disk_alarm, &self.notice_alarm, &self.gpus.trouble];
+        Shown {
+            core: self.parts.agent.status(),
+            gpus: self.gpus.readings(now),
+            gpu_names: self.gpus.identities.clone(),
+            gpu_helpers: self.gpus.helpers_alive,
+            last_answer_ago: self.last_answer_at.map(|at| now.since(at)),
+            reports_sent: self.number,
+            engines: self.inventory.engines.clone(),
+            hooks: self.inventory.hooks.clone(),
+            refused: self.parts.definitions.refused.clone(),
+            alarms: alarms.into_iter().flatten().cloned().collect(),
+            notes: self.notes.iter().cloned().collect(),
+        }
+    }
+}

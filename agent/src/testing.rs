@@ -1,0 +1,53 @@
+//! What several unit tests need: a folder that goes away with its test.
+
+use std::path::{Path, PathBuf};
+
+/// A private folder below the system's temporary one.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new empty folder; `name` tells tests apart.
+    pub fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("wharfage-agent-{name}-{}", std::process::id()));
+        // A leftover of an earlier process with this pid would be in the way.
+        drop(std::fs::remove_dir_all(&path));
+        std::fs::create_dir_all(&path).expect("temporary folder");
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A leftover in the temporary folder harms nobody.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// An order for replica `number` with one GPU of the same number.
+pub fn order(number: u32) -> wharfage_shared::order::RunOrder {
+    use wharfage_shared::time::Millis;
+    wharfage_shared::order::RunOrder {
+        replica: wharfage_shared::ids::ReplicaId(number),
+        deployment: "d-1".into(),
+        deployment_name: "chat".into(),
+        organization: "acme".into(),
+        engine: "vllm".into(),
+        engine_version: "1".into(),
+        engine_flags: std::collections::BTreeMap::new(),
+        engine_env: std::collections::BTreeMap::new(),
+        model_name: "small".into(),
+        model_bucket: "models".into(),
+        model_path: "small/1".into(),
+        gpus: vec![format!("GPU-{number}").as_str().into()],
+        hooks: std::collections::BTreeMap::new(),
+        single_copy: false,
+        grace: Millis::from_seconds(30),
+        start_deadline: Millis::from_seconds(600),
+    }
+}

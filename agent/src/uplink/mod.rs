@@ -1,0 +1,7 @@
+//! The line to the scheduler. The agent dials out and never listens for commands.
+
+mod enrolment;
+mod heartbeat;
+
+pub use enrolment::{address, enrol};
+pub use heartbeat::{Line, run};
