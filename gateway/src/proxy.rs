@@ -65,7 +65,7 @@ pub struct Call {
 /// Gets the call answered.
 pub async fn answer(gateway: &Arc<Gateway>, call: Call) -> Result<Response<Body>, Problem> {
     let arrived = Instant::now();
-    let headers = forwarded(&call.headers);
+    let headers = forwarded(call.headers);
     let request = || outgoing(call.path, &headers, &call.body);
     let ticket = gateway.ticket();
     let mut tried: Vec<ReplicaId> = Vec::new();
@@ -234,13 +234,12 @@ fn is_refusal(status: StatusCode) -> bool {
 }
 
 /// The client's headers as far as they go further.
-fn forwarded(headers: &HeaderMap) -> HeaderMap {
-    let mut forwarded = headers.clone();
+fn forwarded(mut headers: HeaderMap) -> HeaderMap {
     for name in &NOT_FORWARDED {
-        forwarded.remove(name);
+        headers.remove(name);
     }
-    forwarded.insert(header::HOST, HeaderValue::from_static("replica"));
-    forwarded
+    headers.insert(header::HOST, HeaderValue::from_static("replica"));
+    headers
 }
 
 fn outgoing(path: &'static str, headers: &HeaderMap, body: &Bytes) -> Request<Full<Bytes>> {

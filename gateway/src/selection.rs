@@ -88,10 +88,7 @@ struct Named {
 
 /// The body's `model`.
 fn model_of(body: &[u8]) -> Result<String, Problem> {
-    let named: Named = serde_json::from_slice(body).map_err(|error| {
-        let message = format!("The body is no JSON object that a model can be read from: {error}.");
-        Problem::bad_body("invalid_json", None, message)
-    })?;
+    let named: Named = object(body)?;
     match named.model {
         Some(serde_json::Value::String(model)) if !model.is_empty() => Ok(model),
         None | Some(serde_json::Value::Null) => {
@@ -105,6 +102,18 @@ fn model_of(body: &[u8]) -> Result<String, Problem> {
     }
 }
 
+/// Reads some members of a JSON object. An array would pass for an object whose members come in
+/// order, so the first byte is looked at.
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+    let refused = |reason: String| {
+        Problem::bad_body("invalid_json", None, format!("The body is no JSON object: {reason}."))
+    };
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(refused("it does not begin with {".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| refused(error.to_string()))
+}
+
 /// The path of the engine that a Baseten `predict` body is meant for, by what the body holds.
 pub fn predict_path(body: &[u8]) -> Result<&'static str, Problem> {
     #[derive(Deserialize)]
@@ -113,9 +122,7 @@ pub fn predict_path(body: &[u8]) -> Result<&'static str, Problem> {
         prompt: Option<serde::de::IgnoredAny>,
         input: Option<serde::de::IgnoredAny>,
     }
-    let shape: Shape = serde_json::from_slice(body).map_err(|error| {
-        Problem::bad_body("invalid_json", None, format!("The body is no JSON object: {error}."))
-    })?;
+    let shape: Shape = object(body)?;
     match (shape.messages, shape.prompt, shape.input) {
         (Some(_), _, _) => Ok("/v1/chat/completions"),
         (None, Some(_), _) => Ok("/v1/completions"),
@@ -162,7 +169,7 @@ mod tests {
     fn a_body_without_a_usable_model_says_what_is_wrong() {
         for (body, code) in [
             ("", "invalid_json"),
-            ("[]", "invalid_json"),
+            ("[\"a\"]", "invalid_json"),
             ("{\"model\":", "invalid_json"),
             ("{\"model\":\"a\",\"model\":\"b\"}", "invalid_json"),
             ("{}", "missing_model"),

@@ -123,10 +123,14 @@ impl State {
 /// scheduler that is not there yet; a refusal is final.
 pub async fn join(state: &State, name: &str, join: Option<&JoinString>) -> Result<String, Error> {
     let identity = state.identity();
-    if identity.is_enrolled() {
-        return state.scheduler(join);
-    }
-    let join = join.ok_or(Error::NoJoin)?;
+    let join = match join {
+        None if identity.is_enrolled() => return state.scheduler(None),
+        None => return Err(Error::NoJoin),
+        Some(join) if identity.is_usable_for(join, SystemTime::now()) => {
+            return state.scheduler(Some(join));
+        }
+        Some(join) => join,
+    };
     let request = EnrollRequest {
         protocol: PROTOCOL_VERSION,
         name: NodeId::from(name),

@@ -2,7 +2,10 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::installation::{ACME, Installation, client, deployment, soon};
 
 struct Folder(PathBuf);
 
@@ -75,4 +78,59 @@ fn a_taken_port_or_state_folder_is_named() {
     let (code, printed) = folder.run("STATE\nlisten = \"127.0.0.1:0\"", &[]);
     assert_eq!(code, 75, "{printed}");
     assert!(printed.contains("another gateway uses"), "{printed}");
+}
+
+/// A child that does not outlive a failed test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already where the test went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn the_program_joins_serves_and_ends_on_a_signal() {
+    let all = Installation::start().await;
+    let engine = all.engine("node-1").await;
+    all.publish(vec![deployment("chat", &[(1, &engine)])]).await;
+    let folder = Folder::new("lives");
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr();
+    let port = port.expect("bound").port();
+    let join = folder.0.join("join");
+    std::fs::write(&join, format!("{}\n", all.scheduler.join())).expect("writable");
+    let file = folder.0.join("gateway.toml");
+    let config = format!(
+        "listen = \"127.0.0.1:{port}\"\nname = \"door\"\nstate_dir = {:?}\njoin_file = {:?}\n",
+        folder.0.join("state").display(),
+        join.display(),
+    );
+    std::fs::write(&file, config).expect("writable");
+    let child = Command::new(env!("CARGO_BIN_EXE_wharfage-gateway"))
+        .arg("--config")
+        .arg(&file)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let mut running = Running(child);
+    let url = format!("http://127.0.0.1:{port}");
+    let healthy = async {
+        let ask = async || client().get(format!("{url}/healthz")).send().await;
+        while !ask().await.is_ok_and(|health| health.status() == 200) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("health", healthy).await;
+    let chat = client()
+        .post(format!("{url}/v1/chat/completions"))
+        .header("authorization", format!("Bearer {ACME}"))
+        .body(r#"{"model":"chat"}"#);
+    assert_eq!(soon("an answer", chat.send()).await.expect("an answer").status(), 200);
+    let told = Command::new("kill").arg(running.0.id().to_string()).status().expect("kill runs");
+    assert!(told.success());
+    let ended = tokio::task::spawn_blocking(move || running.0.wait());
+    let status = soon("its end", ended).await.expect("no panic").expect("our child");
+    assert_eq!(status.code(), Some(0));
 }

@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use wharfage_shared::enroll::Enrolled;
+use wharfage_shared::enroll::{Enrolled, JoinString};
 
 use crate::authority::{BACK_DATED, common_name};
 use crate::files::write_atomically;
 use crate::peer::{Facts, PeerName};
+use crate::verify::{RENEWABLE_AFTER_END, spki_sha256};
 
 const KEY_FILE: &str = "key.pem";
 const CERTIFICATE_FILE: &str = "cert.pem";
@@ -79,6 +80,15 @@ impl IdentityDir {
     /// Whether a certificate is there.
     pub fn is_enrolled(&self) -> bool {
         self.dir.join(CERTIFICATE_FILE).exists() && self.dir.join(KEY_FILE).exists()
+    }
+
+    /// Whether the folder can still do what a fresh join would: its authority is the one that the
+    /// join string names, and its certificate is not beyond renewal.
+    pub fn is_usable_for(&self, join: &JoinString, now: SystemTime) -> bool {
+        self.load().is_ok_and(|own| {
+            Facts::read(&own.authority).is_some_and(|ca| spki_sha256(&ca.spki) == join.authority)
+                && now <= own.not_after + RENEWABLE_AFTER_END
+        })
     }
 
     /// The files whose change means a new identity.

@@ -25,3 +25,4 @@ pub use enroll::EnrollError;
 pub use identity::IdentityDir;
 pub use peer::{Peer, PeerName};
 pub use server::{Limits, ServerTls, serve};
+pub use verify::RENEWABLE_AFTER_END;

@@ -23,9 +23,12 @@ use crate::peer::{Facts, PeerName};
 /// The name in the scheduler's certificate, whatever address it is reached at.
 pub(crate) const SCHEDULER_NAME: &str = "scheduler.wharfage";
 
+/// How long after its end a certificate may still be renewed.
+pub const RENEWABLE_AFTER_END: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// How long after its end a certificate still opens the data path: an outage of the scheduler, in
-/// which nobody can renew, must not cut requests. The same seven days as for renewal.
-pub(crate) const DATA_PATH_TOLERANCE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// which nobody can renew, must not cut requests.
+const DATA_PATH_TOLERANCE: Duration = RENEWABLE_AFTER_END;
 
 /// SHA-256 of a SubjectPublicKeyInfo as join strings spell it.
 pub(crate) fn spki_sha256(spki: &[u8]) -> String {

@@ -178,6 +178,22 @@ async fn a_renewed_certificate_is_used_from_the_next_request_on() {
 }
 
 #[tokio::test]
+async fn an_identity_beyond_renewal_or_of_another_installation_needs_a_new_join() {
+    let folder = Folder::new();
+    let scheduler = Scheduler::start(&folder).await;
+    let join = scheduler.join();
+    let now = SystemTime::now();
+    let issued = |ago| scheduler.machine(&folder, node("node-1"), now - ago, DAY);
+    assert!(issued(Duration::ZERO).is_usable_for(&join, now));
+    assert!(issued(DAY * 7).is_usable_for(&join, now), "it may still renew");
+    assert!(!issued(DAY * 9).is_usable_for(&join, now));
+    assert!(!IdentityDir::new(folder.join("nobody")).is_usable_for(&join, now));
+    let elsewhere = Folder::new();
+    let other = Scheduler::start(&elsewhere).await.join();
+    assert!(!issued(Duration::ZERO).is_usable_for(&other, now));
+}
+
+#[tokio::test]
 async fn a_request_under_one_name_cannot_be_certified_with_names_of_its_own() {
     let folder = Folder::new();
     let scheduler = Scheduler::start(&folder).await;
