@@ -1,0 +1,89 @@
+//! Baseten's API: `PATCH .../autoscaling_settings` of seed 003, on development, production and id.
+
+pub mod errors;
+pub mod settings;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::json;
+use wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow;
+use wharfage_scheduler_core::words::command::{Action, Answer, deployments};
+use wharfage_scheduler_core::words::principal::{Caller, Role};
+
+use super::body::Write;
+use super::fault::Fault;
+use super::route::{Access, Route};
+use super::{Parted, Shared};
+use crate::driver::View;
+
+/// Every route of the API.
+pub fn routes() -> Vec<Route> {
+    let path = "/v1/models/{model}/deployments/{deployment}/autoscaling_settings";
+    vec![
+        Route::patch(path, "Change a deployment's autoscaling settings.", patch)
+            .access(Access::Role(Role::Operator))
+            .takes("AutoscalingSettings")
+            .query(&["dryRun"]),
+    ]
+}
+
+async fn patch(
+    State(shared): State<Shared>,
+    Parted((model, deployment)): Parted<(String, String)>,
+    write: Write,
+) -> Result<Response, Fault> {
+    let patch = settings::read(&write.body)?;
+    let view = shared.handle.view();
+    let id = resolve(&view, &write.caller, &model, &deployment)?.id.clone();
+    if shared.config.compat.strict
+        && deployment == "development"
+        && (patch.min.is_some() || patch.max.is_some())
+    {
+        return Err(Fault::field(
+            if patch.min.is_some() { "min_replica" } else { "max_replica" },
+            "a development deployment has 0 to 1 replicas",
+            "the other settings",
+        ));
+    }
+    let action = Action::Deployment(deployments::Action::Settings { id, patch });
+    write.carry_out(&shared, action, |_, answer| (StatusCode::OK, shown(answer))).await
+}
+
+fn shown(answer: &Answer) -> serde_json::Value {
+    match answer {
+        Answer::Settings { status, message } => json!({"status": status, "message": message}),
+        Answer::Done => json!({"status": "ACCEPTED", "message": "the settings are in force"}),
+    }
+}
+
+/// The deployment that Baseten's words name (`interfaces.md` section 4): `model` is a model's name
+/// or a deployment's id; `production` the one promoted last, else the oldest; `development` the one
+/// of that environment, else the youngest never promoted, else the only one.
+pub fn resolve<'v>(
+    view: &'v View,
+    caller: &Caller,
+    model: &str,
+    deployment: &str,
+) -> Result<&'v DeploymentRow, Fault> {
+    let named = |row: &&DeploymentRow| {
+        row.deleting.is_none()
+            && caller.sees(&row.organization)
+            && (row.spec.model.name == model || row.id.as_str() == model)
+    };
+    let rows: Vec<&DeploymentRow> = view.fleet().deployments().filter(named).collect();
+    if rows.is_empty() {
+        return Err(Fault::not_found("model", model));
+    }
+    let age = |row: &&&DeploymentRow| (row.created_at, row.id.clone());
+    let found = match deployment {
+        // Nothing is promoted before there are promotions: the oldest.
+        "production" => rows.iter().min_by_key(age),
+        "development" => rows
+            .iter()
+            .find(|row| row.spec.extension.environment.as_deref() == Some("development"))
+            .or_else(|| rows.iter().max_by_key(age)),
+        id => rows.iter().find(|row| row.id.as_str() == id),
+    };
+    found.copied().ok_or_else(|| Fault::not_found("deployment", deployment))
+}

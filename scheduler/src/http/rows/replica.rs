@@ -1,0 +1,120 @@
+//! A replica's row (`interfaces.md` section 4).
+
+use serde::Serialize;
+use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
+use wharfage_scheduler_core::words::replica::{Phase, PhaseWord};
+use wharfage_shared::capacity::CapacityClass;
+use wharfage_shared::ids::{DeploymentId, GpuUuid, NodeId, OrganizationId, ReplicaId};
+use wharfage_shared::replica::{Ended, HookKind, HookOutcome};
+
+use super::{Shown, instant};
+
+/// The row.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Its id.
+    pub id: ReplicaId,
+    /// Of which deployment.
+    pub deployment: DeploymentId,
+    /// That deployment's name; absent once it is gone.
+    pub deployment_name: Option<String>,
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Where; null while it is pending.
+    pub node: Option<NodeId>,
+    /// Its GPUs.
+    pub gpus: Vec<GpuUuid>,
+    /// The word for where it is in its life.
+    pub phase: PhaseWord,
+    /// Since when.
+    pub since: String,
+    /// How far the phase has come, 0 to 1; null where it has no measure.
+    pub progress: Option<f64>,
+    /// When it should be ready; null when it is, or nobody knows.
+    pub expected_ready_at: Option<String>,
+    /// Why it is where it is.
+    pub because: Option<String>,
+    /// On what ground it stands there.
+    pub capacity_class: Option<CapacityClass>,
+    /// Which of the deployment's settings it runs.
+    pub revision: u32,
+    /// The engine's version.
+    pub engine_version: Option<String>,
+    /// When it was first wanted.
+    pub created_at: String,
+    /// Until when it may go on, once it leaves.
+    pub deadline: Option<String>,
+    /// Requests at it now, as gateways say.
+    pub in_flight: u64,
+    /// Hooks that ran or run.
+    pub hooks: Vec<Hook>,
+    /// How its engine ended.
+    pub ended: Option<Ended>,
+}
+
+/// One run of one hook.
+#[derive(Clone, Debug, Serialize)]
+pub struct Hook {
+    /// The local id.
+    pub hook: String,
+    /// Which hook.
+    pub kind: HookKind,
+    /// How it stands.
+    pub outcome: HookOutcome,
+    /// What it said last.
+    pub detail: Option<String>,
+}
+
+impl Shown<'_> {
+    /// Every replica that the caller may see, in the order of ids.
+    pub fn replicas(&self) -> Vec<Row> {
+        let visible = self.fleet.replicas().filter(|row| self.caller.sees(&row.organization));
+        visible.map(|row| self.replica(row)).collect()
+    }
+
+    /// One replica's row.
+    pub fn replica(&self, row: &ReplicaRow) -> Row {
+        let told = row.node().and_then(|node| self.telemetry.node(node));
+        let report = told.as_ref().and_then(|told| told.replica(row.id));
+        let phase = self.fleet.phase_word(row);
+        let starting =
+            matches!(phase, PhaseWord::Fetching | PhaseWord::Loading | PhaseWord::Warming);
+        let is_over = matches!(row.phase, Phase::Stopped { .. });
+        let report = report.filter(|_| !is_over);
+        let permille = report.and_then(|report| report.progress_permille);
+        let expected = told.as_ref().and_then(|told| told.expected_ready_at(row.id));
+        let hooks = report.map(|report| report.hooks.as_slice()).unwrap_or_default();
+        Row {
+            id: row.id,
+            deployment: row.deployment.clone(),
+            deployment_name: self
+                .fleet
+                .deployment(&row.deployment)
+                .map(|deployment| deployment.spec.name.clone()),
+            organization: row.organization.clone(),
+            node: row.node().cloned(),
+            gpus: row.phase.seat().map(|seat| seat.gpus.clone()).unwrap_or_default(),
+            phase,
+            since: instant(row.since()),
+            progress: permille.filter(|_| starting).map(|permille| f64::from(permille) / 1000.0),
+            expected_ready_at: expected.filter(|_| starting).map(instant),
+            because: row.because(),
+            capacity_class: row.placement.as_ref().map(|placement| placement.class),
+            revision: row.revision,
+            engine_version: Some(row.engine_version.clone()).filter(|version| !version.is_empty()),
+            created_at: instant(row.created_at),
+            deadline: row.phase.leaving().map(|leaving| instant(leaving.deadline)),
+            in_flight: self.telemetry.in_flight(self.now, row.id),
+            hooks: hooks
+                .iter()
+                .map(|hook| Hook {
+                    hook: hook.hook.to_string(),
+                    kind: hook.kind,
+                    outcome: hook.outcome,
+                    detail: hook.detail.clone(),
+                })
+                .collect(),
+            ended: row.ended.clone(),
+        }
+    }
+}
