@@ -43,7 +43,6 @@ impl Client {
 
     /// For this scheduler and token.
     pub fn new(url: String, token: String) -> Result<Self, Failure> {
-        wharfage_link::tls::install();
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)

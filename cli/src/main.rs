@@ -17,6 +17,7 @@ use crate::args::{Args, Command};
 use crate::exit::Failure;
 
 fn main() -> std::process::ExitCode {
+    wharfage_link::tls::install();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return exit::usage(&error),

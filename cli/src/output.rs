@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::args::Output;
 use crate::exit::Failure;
 
-/// A column: its title and where in a row its value is (a JSON pointer).
+/// A column: its title and where in a row its value is (a JSON pointer; `#` before it = how many
+/// there are).
 pub type Column = (&'static str, &'static str);
 
 /// Prints an API answer as it came, or as a table of the rows under `plural`.
@@ -28,7 +29,12 @@ pub fn table(rows: &[Value], columns: &[Column]) -> String {
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(columns.iter().map(|(title, _)| *title));
     for row in rows {
-        table.add_row(columns.iter().map(|(_, at)| cell(row.pointer(at))));
+        table.add_row(columns.iter().map(|(_, at)| match at.strip_prefix('#') {
+            Some(list) => {
+                row.pointer(list).and_then(Value::as_array).map_or(0, Vec::len).to_string()
+            }
+            None => cell(row.pointer(at)),
+        }));
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }

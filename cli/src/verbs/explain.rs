@@ -8,7 +8,13 @@ use crate::client::Client;
 use crate::exit::Failure;
 use crate::output::{self, Column};
 
-const CANDIDATES: &[Column] = &[("NODE", "/node"), ("FITS", "/fits"), ("BECAUSE", "/because")];
+const CANDIDATES: &[Column] = &[
+    ("NODE", "/node"),
+    ("ZONE", "/zone"),
+    ("CLASS", "/compute_class"),
+    ("FREE", "/free"),
+    ("VERDICT", "/sentence"),
+];
 
 /// Asks and prints.
 pub async fn run(client: &Client, what: Explainable, id: &str, how: Output) -> Result<(), Failure> {

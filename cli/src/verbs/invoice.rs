@@ -49,7 +49,7 @@ fn print(invoice: &Value, how: Output) -> Result<(), Failure> {
     println!(
         "{} ({}) for {}, {} to {}",
         text("id"),
-        text("state"),
+        text("status"),
         text("organization"),
         text("from"),
         text("to")

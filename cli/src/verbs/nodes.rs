@@ -15,7 +15,7 @@ const GPUS: &[Column] = &[
     ("USED MIB", "/memory_used_mib"),
     ("OF MIB", "/memory_mib"),
     ("UTIL %", "/utilization"),
-    ("HELD BY", "/held_by"),
+    ("REPLICA", "/replica"),
 ];
 
 /// `wharfage cordon|uncordon|drain|reclaim NODE`.
