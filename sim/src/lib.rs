@@ -1,4 +1,21 @@
 //! The simulator: both production cores under one virtual clock, with a hostile network and the
 //! truth kept on simulated hosts.
+//!
+//! Everything is decided by a seed. The rules of `ARCHITECTURE.md` are checked after every step,
+//! against the truth of the world and against the facts (`checks`).
+
+mod checks;
+mod gateway;
+mod host;
+mod network;
+mod queue;
+mod rng;
+mod scheduler;
+mod stage;
+mod story;
+mod trace;
+mod world;
 
 pub mod sheet;
+
+pub use stage::Violation;

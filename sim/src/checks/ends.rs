@@ -1,0 +1,102 @@
+//! Liveness, once every fault is over: L1 (what is wanted stands where it can), L3 (constant load
+//! changes no count).
+
+use wharfage_scheduler_core::Fleet;
+use wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow;
+use wharfage_scheduler_core::fleet::rows::node::NodeRow;
+use wharfage_scheduler_core::words::node::{Health, Intent, Reach};
+use wharfage_scheduler_core::words::replica::Phase;
+use wharfage_shared::time::Millis;
+
+use super::facts::{Facts, class_allows};
+use crate::stage::Stage;
+
+/// Under constant load a count changes at most so often within the time that is looked at.
+const MOST_CHANGES: usize = 2;
+
+/// Why nothing may be placed on a node, if so: read from its row, axis by axis.
+pub(crate) fn nobody_may_place(node: &NodeRow) -> Option<String> {
+    match &node.reach {
+        Reach::Connected => {}
+        reach @ (Reach::Joining | Reach::Silent | Reach::Lost) => {
+            return Some(format!("is {reach:?}"));
+        }
+    }
+    match &node.health {
+        Health::Fit => {}
+        health @ (Health::Qualifying | Health::Unfit { .. }) => {
+            return Some(format!("is {health:?}"));
+        }
+    }
+    match &node.intent {
+        Intent::Open => {}
+        intent @ (Intent::Cordoned { .. } | Intent::Draining { .. } | Intent::Retired) => {
+            return Some(format!("is {intent:?}"));
+        }
+    }
+    if let Some(notice) = node.notices.keys().next() {
+        return Some(format!("is under notice {notice}"));
+    }
+    node.departed_at.map(|_| "has departed".to_owned())
+}
+
+/// L1: nothing that could stand is missing.
+pub(crate) fn everything_stands(facts: &Facts, stage: &mut Stage) {
+    let fleet = &facts.fleet;
+    for deployment in fleet.deployments() {
+        let ready = fleet.replicas_of(&deployment.id).filter(|row| {
+            let node = row.node().and_then(|node| fleet.node(node));
+            row.phase.is_ready() && node.is_some_and(|node| node.reach != Reach::Lost)
+        });
+        let ready = ready.count();
+        let wanted = deployment.desired as usize;
+        if ready >= wanted || deployment.spec.disabled || deployment.deleting.is_some() {
+            continue;
+        }
+        let starting = |row: &wharfage_scheduler_core::fleet::rows::replica::ReplicaRow| {
+            matches!(row.phase, Phase::Placed { .. }) && !row.phase.is_ready()
+        };
+        if let Some(stuck) = fleet.replicas_of(&deployment.id).find(|row| starting(row)) {
+            let found = format!(
+                "{} of {} is not ready long after every fault is over ({:?})",
+                stuck.id, deployment.spec.name, stuck.phase
+            );
+            stage.broken("L1", found);
+            continue;
+        }
+        if let Some(node) = fleet.nodes().find(|node| fits(fleet, deployment, node)) {
+            let found = format!(
+                "{} has {ready} of {wanted} replicas and {} would do",
+                deployment.spec.name, node.id
+            );
+            stage.broken("L1", found);
+        }
+    }
+}
+
+fn fits(fleet: &Fleet, deployment: &DeploymentRow, node: &NodeRow) -> bool {
+    let spec = &deployment.spec;
+    let serves = node.held_for.as_ref().map(|held| &held.organization);
+    let is_mine = serves.is_none_or(|serves| *serves == deployment.organization);
+    // What opens a node may be kept for a contract of somebody else: only the ledger can tell.
+    let is_kept = serves.is_none() && fleet.contracts().next().is_some();
+    nobody_may_place(node).is_none()
+        && node.sku == spec.sku
+        && spec.zone.as_ref().is_none_or(|zone| *zone == node.zone)
+        && class_allows(spec, node)
+        && node.free() >= spec.gpus.get()
+        && node.owner.is_none()
+        && is_mine
+        && !is_kept
+}
+
+/// L3: while nothing changed for so long, counts hardly did.
+pub(crate) fn counts_rest(facts: &Facts, stage: &mut Stage, since: Millis) {
+    for (deployment, changes) in &facts.scaled {
+        let late = changes.iter().filter(|at| **at > since).count();
+        if late > MOST_CHANGES {
+            let found = format!("{deployment} changed its count {late} times under constant load");
+            stage.broken("L3", found);
+        }
+    }
+}

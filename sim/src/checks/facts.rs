@@ -1,0 +1,318 @@
+//! Facts against the rules: a fleet of its own that facts are applied to, and what each fact must
+//! not do. Shares no code with the decisions: it reads rows and counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow;
+use wharfage_scheduler_core::fleet::rows::node::NodeRow;
+use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
+use wharfage_scheduler_core::words::deployment::Spec;
+use wharfage_scheduler_core::words::event;
+use wharfage_scheduler_core::words::node::{Health, Intent, Reach};
+use wharfage_scheduler_core::words::replica::Phase;
+use wharfage_scheduler_core::{Event, Fleet, invariants};
+use wharfage_shared::capacity::{CapacityClass, ComputeClass, Region, Sku};
+use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
+use wharfage_shared::time::{Millis, Timestamp};
+
+use super::ends::nobody_may_place;
+use crate::stage::Stage;
+use crate::story;
+
+/// Up to this many nodes the whole fleet is checked after each record; beyond, after every so many.
+const SMALL_FLEET: usize = 50;
+
+/// In a large fleet the whole is checked after so many records; facts are judged one by one always.
+const EVERY: usize = 64;
+
+/// The fleet that the facts make, and what is remembered of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub fleet: Fleet,
+    /// Nodes that the last record was about.
+    pub touched: BTreeSet<NodeId>,
+    /// Changes of the desired count, by deployment.
+    pub scaled: BTreeMap<DeploymentId, Vec<Millis>>,
+    records: usize,
+}
+
+impl Facts {
+    /// Applies one record's facts, each judged when it has become true.
+    pub fn take(&mut self, stage: &mut Stage, events: &[Event]) {
+        self.touched.clear();
+        for event in events {
+            self.before(stage, event);
+            let committed = self.committed_before(event);
+            self.fleet.apply(event);
+            self.after(stage, event, committed);
+            if stage.trace.keeps_lines()
+                && let Some((node, text)) = story::line(&self.fleet, event)
+            {
+                stage.trace.line(stage.now, node, text);
+            }
+        }
+        self.records += 1;
+        if self.fleet.nodes().take(SMALL_FLEET + 1).count() <= SMALL_FLEET
+            || self.records.is_multiple_of(EVERY)
+        {
+            self.whole(stage);
+        }
+    }
+
+    /// The core's own statement of its rules, on the fleet that facts made.
+    pub fn whole(&self, stage: &mut Stage) {
+        for violation in invariants::check(&self.fleet) {
+            stage.broken(&violation.rule, violation.found);
+        }
+        self.one_holder(stage);
+    }
+
+    /// S1 as rows say it: no two replicas that are not proven gone share a slot.
+    fn one_holder(&self, stage: &mut Stage) {
+        let mut holders: BTreeMap<(&NodeId, &str), ReplicaId> = BTreeMap::new();
+        for replica in self.fleet.replicas() {
+            let Some(seat) = replica.phase.holds() else { continue };
+            for gpu in &seat.gpus {
+                if let Some(other) = holders.insert((&seat.node, gpu.as_str()), replica.id) {
+                    let found = format!("{other} and {} both hold {gpu} of {}", replica.id, seat.node);
+                    stage.broken("S1", found);
+                }
+            }
+        }
+    }
+
+    fn before(&mut self, stage: &mut Stage, event: &Event) {
+        if let Event::Node(event::node::Event::EpochIssued { node, epoch, .. }) = event
+            && let Some(known) = self.fleet.node(node)
+            && *epoch <= known.epoch
+        {
+            stage.broken("S9", format!("{node} is given epoch {} again", epoch.0));
+        }
+        if let Some(node) = self.node_of(event) {
+            self.touched.insert(node);
+        }
+    }
+
+    fn node_of(&self, event: &Event) -> Option<NodeId> {
+        match event {
+            Event::Node(event) => event.node().cloned(),
+            Event::Replica(event::replica::Event::Placed { seat, .. })
+            | Event::Replica(event::replica::Event::Promised { seat, .. }) => {
+                Some(seat.node.clone())
+            }
+            Event::Replica(event) => self.fleet.replica(event.replica())?.node().cloned(),
+            Event::Term { .. }
+            | Event::Deployment(_)
+            | Event::Gateway(_)
+            | Event::Money(_)
+            | Event::Access(_)
+            | Event::Meter(_)
+            | Event::Request(_) => None,
+        }
+    }
+
+    fn after(&mut self, stage: &mut Stage, event: &Event, committed: Option<u32>) {
+        match event {
+            Event::Replica(event::replica::Event::Placed { replica, .. }) => {
+                self.started(stage, *replica);
+            }
+            Event::Replica(event::replica::Event::Promised { replica, victims, .. }) => {
+                self.promised(stage, *replica, victims);
+            }
+            Event::Node(event::node::Event::Held { node, held_for: Some(_), .. }) => {
+                self.opened(stage, node, committed);
+            }
+            Event::Money(event::money::Event::Signed { contract, .. }) => {
+                let (region, sku) = (contract.region.clone(), contract.sku.clone());
+                self.signed(stage, &region, &sku, contract.start, contract.end);
+            }
+            Event::Deployment(event::deployment::Event::Scaled { deployment, .. }) => {
+                self.scaled.entry(deployment.clone()).or_default().push(stage.now);
+            }
+            Event::Term { .. } => {
+                self.touched = self.fleet.nodes().map(|node| node.id.clone()).collect();
+            }
+            Event::Node(_)
+            | Event::Replica(_)
+            | Event::Deployment(_)
+            | Event::Gateway(_)
+            | Event::Money(_)
+            | Event::Access(_)
+            | Event::Meter(_)
+            | Event::Request(_) => {}
+        }
+    }
+
+    /// A replica was given a seat: S2, S3, S6.
+    fn started(&self, stage: &mut Stage, id: ReplicaId) {
+        let Some(replica) = self.fleet.replica(id) else {
+            return stage.broken("S7", format!("{id} was placed and has no row"));
+        };
+        let Some(deployment) = self.fleet.deployment(&replica.deployment) else {
+            return stage.broken("S2", format!("{id} was placed for a deployment that is not there"));
+        };
+        let Some(node) = replica.node().and_then(|node| self.fleet.node(node)) else {
+            return stage.broken("S6", format!("{id} was placed on a node that is not there"));
+        };
+        self.within_max(stage, deployment, id);
+        if let Some(why) = nobody_may_place(node) {
+            stage.broken("S6", format!("{id} is placed on {}, which {why}", node.id));
+        }
+        let spec = deployment.revisions.get(&replica.revision).unwrap_or(&deployment.spec);
+        if !class_allows(spec, node) {
+            let sold = node.compute_class;
+            stage.broken("S3", format!("{id} is placed on {}, sold as {sold}", node.id));
+        }
+        if node.sku != spec.sku || spec.zone.as_ref().is_some_and(|zone| *zone != node.zone) {
+            stage.broken("S3", format!("{id} is placed on {}: another type or zone", node.id));
+        }
+        let served = node.held_for.as_ref().map(|held| &held.organization);
+        if served.is_some_and(|served| *served != replica.organization) {
+            let found = format!("{id} is placed on {}, which serves another", node.id);
+            stage.broken("S1", found);
+        }
+        self.same_gpus(stage, replica, spec);
+    }
+
+    fn same_gpus(&self, stage: &mut Stage, replica: &ReplicaRow, spec: &Spec) {
+        let Some(seat) = replica.phase.seat() else { return };
+        let distinct: BTreeSet<&str> = seat.gpus.iter().map(|gpu| gpu.as_str()).collect();
+        if distinct.len() != usize::from(spec.gpus.get()) {
+            let found = format!("{} asks for {} GPUs and has {distinct:?}", replica.id, spec.gpus.get());
+            stage.broken("S1", found);
+        }
+    }
+
+    fn within_max(&self, stage: &mut Stage, deployment: &DeploymentRow, id: ReplicaId) {
+        let rows: Vec<&ReplicaRow> = self.fleet.replicas_of(&deployment.id).collect();
+        let counted: Vec<&&ReplicaRow> = rows.iter().filter(|row| self.counts(row)).collect();
+        let mixed = counted.iter().any(|row| row.revision != deployment.revision);
+        let surge = if mixed { deployment.spec.extension.rollout.max_surge } else { 0 };
+        let most = deployment.spec.scaling.bounds.max() + surge;
+        if counted.len() > most as usize {
+            let found = format!(
+                "{id} is started as number {} of {}, whose max is {most}",
+                counted.len(),
+                deployment.spec.name
+            );
+            stage.broken("S2", found);
+        }
+        if deployment.deleting.is_some() || deployment.spec.disabled {
+            let found = format!("{id} is started for {}, which is off", deployment.spec.name);
+            stage.broken("S2", found);
+        }
+    }
+
+    /// Whether a replica counts against `max`: it stands, does not leave, and its node neither.
+    fn counts(&self, replica: &ReplicaRow) -> bool {
+        let stands = matches!(replica.phase, Phase::Placed { .. });
+        let node = replica.node().and_then(|node| self.fleet.node(node));
+        stands
+            && node.is_some_and(|node| {
+                node.reach != Reach::Lost
+                    && node.notices.is_empty()
+                    && node.departed_at.is_none()
+                    && !matches!(node.health, Health::Unfit { .. })
+                    && !matches!(node.intent, Intent::Draining { .. } | Intent::Retired)
+            })
+    }
+
+    /// A seat is kept: S4 for whoever leaves for it, S6 for the node.
+    fn promised(&self, stage: &mut Stage, id: ReplicaId, victims: &[ReplicaId]) {
+        let Some(winner) = self.fleet.replica(id) else { return };
+        let priority = |row: &ReplicaRow| {
+            self.fleet.deployment(&row.deployment).map(|d| d.spec.priority)
+        };
+        for victim in victims.iter().filter_map(|id| self.fleet.replica(*id)) {
+            if victim.organization != winner.organization {
+                stage.broken("S4", format!("{} of another organization leaves for {id}", victim.id));
+            }
+            if priority(victim) >= priority(winner) {
+                stage.broken("S4", format!("{} leaves for {id} of no higher priority", victim.id));
+            }
+        }
+        let node = winner.node().and_then(|node| self.fleet.node(node));
+        if let Some(node) = node
+            && let Some(why) = nobody_may_place(node)
+        {
+            stage.broken("S6", format!("a seat on {} is kept for {id}, which {why}", node.id));
+        }
+    }
+
+    fn committed_before(&self, event: &Event) -> Option<u32> {
+        match event {
+            Event::Node(event::node::Event::Held { node, held_for: Some(_), .. }) => {
+                let node = self.fleet.node(node)?;
+                Some(self.committed(&node.region(), &node.sku).1)
+            }
+            _ => None,
+        }
+    }
+
+    /// (usable, committed) of standard instances, counted from rows.
+    fn committed(&self, region: &Region, sku: &Sku) -> (u32, u32) {
+        let mut usable = 0;
+        let mut by_organization: BTreeMap<&OrganizationId, (u32, u32)> = BTreeMap::new();
+        for node in self.fleet.nodes() {
+            let is_of = node.sku == *sku && node.region() == *region;
+            let standard = node.compute_class == ComputeClass::Standard && node.owner.is_none();
+            if !is_of || !standard || nobody_may_place(node).is_some() {
+                continue;
+            }
+            usable += 1;
+            if let Some(held) = &node.held_for {
+                by_organization.entry(&held.organization).or_default().1 += 1;
+            }
+        }
+        for row in self.fleet.contracts().filter(|row| row.in_force) {
+            if row.contract.region == *region && row.contract.sku == *sku {
+                let entry = by_organization.entry(&row.contract.organization).or_default();
+                entry.0 += row.contract.instances;
+            }
+        }
+        let committed = by_organization.values().map(|(guaranteed, used)| guaranteed.max(used));
+        (usable, committed.sum())
+    }
+
+    /// A node began to serve somebody: S10, an oversold guarantee is not made worse.
+    fn opened(&self, stage: &mut Stage, id: &NodeId, before: Option<u32>) {
+        let Some(node) = self.fleet.node(id) else { return };
+        if node.compute_class == ComputeClass::Spot {
+            return;
+        }
+        let (usable, after) = self.committed(&node.region(), &node.sku);
+        if after > usable && before.is_some_and(|before| after > before) {
+            let found = format!("opening {id} commits {after} of {usable} usable instances");
+            stage.broken("S10", found);
+        }
+    }
+
+    /// A contract was signed: at no instant of its period are more promised than there are.
+    fn signed(&self, stage: &mut Stage, region: &Region, sku: &Sku, from: Timestamp, to: Timestamp) {
+        let (usable, _) = self.committed(region, sku);
+        let of = |row: &&wharfage_scheduler_core::fleet::ContractRow| {
+            row.contract.region == *region && row.contract.sku == *sku
+        };
+        let contracts: Vec<_> = self.fleet.contracts().filter(of).map(|row| &row.contract).collect();
+        let starts = contracts.iter().map(|contract| contract.start.max(from));
+        for at in starts.filter(|at| *at < to) {
+            let now = contracts.iter().filter(|c| c.start <= at && at < c.end);
+            let promised: u32 = now.map(|contract| contract.instances).sum();
+            if promised > usable {
+                let found = format!("{promised} instances are promised and {usable} are usable");
+                stage.broken("S10", found);
+            }
+        }
+    }
+}
+
+/// S3: whether the classes that a spec names allow how a node is sold. Unset is claims, then
+/// on-demand; spot only by name.
+pub(crate) fn class_allows(spec: &Spec, node: &NodeRow) -> bool {
+    match node.compute_class {
+        ComputeClass::Spot => spec.classes.contains(&CapacityClass::Spot),
+        ComputeClass::Standard => {
+            spec.classes.is_empty() || spec.classes.contains(&CapacityClass::OnDemand)
+        }
+    }
+}

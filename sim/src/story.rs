@@ -1,0 +1,150 @@
+//! Facts as lines for people: what a timeline tells. Facts of bookkeeping have no line.
+
+use wharfage_scheduler_core::words::event::{deployment, gateway, meter, money, node, replica};
+use wharfage_scheduler_core::words::node::{Health, Intent, Reach};
+use wharfage_scheduler_core::{Event, Fleet};
+use wharfage_shared::ids::{DeploymentId, NodeId, ReplicaId};
+use wharfage_shared::replica::{Ended, ReportedPhase};
+
+type Line = Option<(Option<NodeId>, String)>;
+
+/// The line of a fact that has just been applied.
+pub(crate) fn line(fleet: &Fleet, event: &Event) -> Line {
+    match event {
+        Event::Node(event) => of_node(event),
+        Event::Replica(event) => of_replica(fleet, event),
+        Event::Deployment(event) => of_deployment(fleet, event).map(|text| (None, text)),
+        Event::Gateway(gateway::Event::Lapsed { name, .. }) => {
+            Some((None, format!("gateway {name} is not heard any more")))
+        }
+        Event::Money(money::Event::ContractStarted { contract, .. }) => {
+            Some((None, format!("contract {contract} is in force")))
+        }
+        Event::Money(money::Event::ContractEnded { contract, .. }) => {
+            Some((None, format!("contract {contract} is over")))
+        }
+        Event::Meter(meter::Event::Incident { description, key, .. }) => {
+            Some((Some(key.node.clone()), format!("incident: {description}")))
+        }
+        Event::Term { .. }
+        | Event::Gateway(_)
+        | Event::Money(_)
+        | Event::Access(_)
+        | Event::Meter(_)
+        | Event::Request(_) => None,
+    }
+}
+
+fn of_node(event: &node::Event) -> Line {
+    let text = match event {
+        node::Event::ReachChanged { reach, .. } => match reach {
+            Reach::Joining => "joining".to_owned(),
+            Reach::Connected => "connected".to_owned(),
+            Reach::Silent => "silent".to_owned(),
+            Reach::Lost => "lost".to_owned(),
+        },
+        node::Event::HealthChanged { health, .. } => match health {
+            Health::Qualifying => "qualifying".to_owned(),
+            Health::Fit => "fit".to_owned(),
+            Health::Unfit { because } => format!("unfit: {because}"),
+        },
+        node::Event::IntentChanged { intent, .. } => match intent {
+            Intent::Open => "open".to_owned(),
+            Intent::Cordoned { reason } => format!("cordoned: {reason}"),
+            Intent::Draining { reason } => format!("draining: {reason}"),
+            Intent::Retired => "retired".to_owned(),
+        },
+        node::Event::Noticed { notice, .. } => {
+            let window = notice.gone_at.since(notice.heard_at);
+            format!("noticed: {:?} leaves {window} after it was heard", notice.leaves)
+        }
+        node::Event::NoticeEnded { .. } => "its notice is over".to_owned(),
+        node::Event::Departed { .. } => "departed".to_owned(),
+        node::Event::Held { held_for: Some(held), .. } => {
+            format!("serves {} as {}", held.organization, held.compute_class)
+        }
+        node::Event::Held { held_for: None, .. } => "serves nobody".to_owned(),
+        node::Event::OrphanFound { replica, .. } => format!("{replica} is an orphan there"),
+        node::Event::OrphanGone { replica, .. } => format!("{replica} is an orphan no more"),
+        node::Event::PoolCreated { .. }
+        | node::Event::Enrolled { .. }
+        | node::Event::RejoinAllowed { .. }
+        | node::Event::EpochIssued { .. }
+        | node::Event::InventoryReported { .. } => return None,
+    };
+    Some((event.node().cloned(), text))
+}
+
+fn of_replica(fleet: &Fleet, event: &replica::Event) -> Line {
+    let id = event.replica();
+    let who = named(fleet, id);
+    let row = fleet.replica(id);
+    let node = row.and_then(|row| row.node()).cloned();
+    let text = match event {
+        replica::Event::Placed { because, .. } => {
+            let class = format!("{:?}", because.class).to_lowercase();
+            format!("{who} is placed ({class})")
+        }
+        replica::Event::Promised { victims, .. } => {
+            let leaves: Vec<String> = victims.iter().map(ToString::to_string).collect();
+            format!("a seat is kept for {who} while {} leaves", leaves.join(", "))
+        }
+        replica::Event::PromiseWithdrawn { .. } => format!("the seat of {who} is not kept any more"),
+        replica::Event::Blocked { because, .. } => format!("{who} is pending: {because}"),
+        replica::Event::Seen { seen, .. } => match seen.phase {
+            ReportedPhase::Fetching
+            | ReportedPhase::Loading
+            | ReportedPhase::Warming
+            | ReportedPhase::Draining
+            | ReportedPhase::Stopping => return None,
+            ReportedPhase::Ready => format!("{who} is ready"),
+            ReportedPhase::Degraded => format!("{who} is degraded"),
+            ReportedPhase::Quarantined => format!("{who} is gone, its slots are held"),
+        },
+        replica::Event::Leaving { because, deadline, at, .. } => {
+            format!("{who} leaves within {}: {because}", deadline.since(*at))
+        }
+        replica::Event::Hastened { because, .. } => format!("{who} must leave earlier: {because}"),
+        replica::Event::Quiet { .. } => format!("{who} is quiet"),
+        replica::Event::Gone { ended, because, .. } => {
+            format!("{who} is gone ({}): {because}", how(ended))
+        }
+        replica::Event::Closed { because, .. } => format!("{who} is closed: {because}"),
+        replica::Event::Created { .. } | replica::Event::Dropped { .. } => return None,
+    };
+    Some((node, text))
+}
+
+fn how(ended: &Ended) -> String {
+    match ended {
+        Ended::Exited { code } => format!("exit {code}"),
+        Ended::Signaled { signal } => format!("signal {signal}"),
+        Ended::NeverStarted { because } => format!("never started: {because}"),
+        Ended::Unknown => "nobody saw how".to_owned(),
+    }
+}
+
+fn named(fleet: &Fleet, id: ReplicaId) -> String {
+    let deployment = fleet.replica(id).map(|row| row.deployment.to_string());
+    deployment.map_or(id.to_string(), |deployment| format!("{deployment} {id}"))
+}
+
+fn of_deployment(fleet: &Fleet, event: &deployment::Event) -> Option<String> {
+    let id: &DeploymentId = event.deployment();
+    Some(match event {
+        deployment::Event::Scaled { desired, because, .. } => {
+            format!("{id} is to have {desired}: {because}")
+        }
+        deployment::Event::BackedOff { failures, .. } => {
+            format!("{id} waits after {failures} failed starts")
+        }
+        deployment::Event::Removed { .. } => format!("{id} is removed"),
+        deployment::Event::Replaced { .. } => {
+            let revision = fleet.deployment(id).map(|row| row.revision).unwrap_or_default();
+            format!("{id} is replaced, revision {revision}")
+        }
+        deployment::Event::Created { .. }
+        | deployment::Event::SettingsChanged { .. }
+        | deployment::Event::Deleted { .. } => return None,
+    })
+}
