@@ -7,6 +7,9 @@ pub mod capacity;
 pub mod controller;
 pub mod explain;
 pub mod fleet;
+pub mod meter;
+pub mod policies;
+pub mod reconcile;
 pub mod routes;
 pub mod words;
 

@@ -1,3 +1,7 @@
-//! Questions that several policies ask: what is asked for, where it fits, what is guaranteed.
+//! Questions that several policies ask: what is asked for, where it fits, who counts, what is
+//! guaranteed.
 
+pub mod ask;
+pub mod fit;
 pub mod ledger;
+pub mod standing;

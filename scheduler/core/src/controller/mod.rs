@@ -2,20 +2,30 @@
 //! should be, with the facts that say so.
 
 mod durable;
+mod observe;
+mod soft;
+mod submit;
+mod tick;
+mod what_if;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use wharfage_shared::enroll::MachineProblem;
 use wharfage_shared::gateway::GatewayReport;
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
-use wharfage_shared::ids::{DeploymentId, NodeId, ReplicaId};
-use wharfage_shared::order::{Desired, StopCause};
+use wharfage_shared::ids::NodeId;
+use wharfage_shared::order::Desired;
 use wharfage_shared::segment::{SegmentBatch, SegmentsAcknowledged};
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::Term;
 
+pub use self::what_if::{Predicted, WhatIf};
+
+use self::soft::Soft;
 use crate::fleet::Fleet;
+use crate::reconcile::agenda::Agenda;
+use crate::reconcile::plan::Plan;
+use crate::reconcile::reconcile;
 use crate::words::command::{Answer, Command};
 use crate::words::event::Event;
 use crate::words::policy::Policy;
@@ -29,6 +39,8 @@ pub struct Controller {
     policy: Arc<Policy>,
     term: Term,
     now: Timestamp,
+    agenda: Agenda,
+    soft: Soft,
 }
 
 /// An answer and the facts that must be in the log before it is given; no facts, nothing to log.
@@ -67,78 +79,64 @@ pub enum Reply {
     Gateway(Result<(), MachineProblem>),
 }
 
-/// What a command would do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WhatIf {
-    /// What it would answer.
-    pub answer: Answer,
-    /// Where new replicas would go, or why nowhere.
-    pub placements: Vec<Predicted>,
-    /// Which replicas would have to leave.
-    pub leaving: Vec<(ReplicaId, StopCause)>,
-    /// What the instances that would newly serve the caller cost per hour, as a decimal text;
-    /// absent where a price is not known.
-    pub cost_per_hour: Option<String>,
-    /// The facts.
-    pub events: Vec<Event>,
-}
-
-/// A replica that a command would make.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Predicted {
-    /// Of which deployment.
-    pub deployment: DeploymentId,
-    /// Where; absent = it would be pending.
-    pub node: Option<NodeId>,
-    /// Why there, or why nowhere.
-    pub because: String,
-}
-
 impl Controller {
     /// Decides for an empty fleet.
     pub fn new(term: Term, now: Timestamp, policy: Policy) -> Self {
-        Self { fleet: Fleet::default(), policy: Arc::new(policy), term, now }
+        Self::recover(Fleet::default(), term, now, policy).0
     }
 
     /// Takes over the fleet that a log says, under a new term. The facts say so; nobody is declared
     /// lost before agents had time to be heard.
-    pub fn recover(fleet: Fleet, term: Term, now: Timestamp, policy: Policy) -> (Self, Vec<Event>) {
-        let mut controller = Self { fleet, policy: Arc::new(policy), term, now };
+    pub fn recover(
+        mut fleet: Fleet,
+        term: Term,
+        now: Timestamp,
+        policy: Policy,
+    ) -> (Self, Vec<Event>) {
         let begun = Event::Term { term, at: now };
-        controller.fleet.apply(&begun);
-        (controller, vec![begun])
+        fleet.apply(&begun);
+        let agenda = Agenda::everything(&fleet, &policy);
+        let soft = Soft::new(&fleet, now, policy.tick(), policy.silent_after());
+        (Self { fleet, policy: Arc::new(policy), term, now, agenda, soft }, vec![begun])
     }
 
-    /// Carries a command out, or says why not.
+    /// Carries a command out, or says why not; refused, nothing has changed.
     pub fn submit(&mut self, now: Timestamp, command: Command) -> Result<Decided<Answer>, Refusal> {
-        self.now = now;
-        drop(command);
-        Ok(Decided { answer: Answer::Done, events: Vec::new() })
+        let before = self.clone();
+        let mut plan = self.plan(now);
+        match submit::carry_out(&mut plan, &command) {
+            Ok(answer) => {
+                reconcile(&mut plan);
+                Ok(Decided { answer, events: plan.events })
+            }
+            Err(refusal) => {
+                *self = before;
+                Err(refusal)
+            }
+        }
     }
 
     /// Takes in what a machine says.
     pub fn observe(&mut self, now: Timestamp, heard: Heard) -> Decided<Reply> {
-        self.now = now;
-        drop(heard);
-        Decided { answer: Reply::Gateway(Ok(())), events: Vec::new() }
-    }
-
-    /// Does what is due; answers when it must be called again at the latest.
-    pub fn tick(&mut self, now: Timestamp) -> Decided<Timestamp> {
-        self.now = now;
-        Decided { answer: now + self.policy.tick(), events: Vec::new() }
+        match heard {
+            Heard::Heartbeat(heartbeat) => {
+                let Decided { answer, events } = self.heartbeat(now, &heartbeat);
+                Decided { answer: Reply::Heartbeat(answer.map(Box::new)), events }
+            }
+            Heard::Segments { node, batch } => {
+                let Decided { answer, events } = self.segments(now, &node, batch);
+                Decided { answer: Reply::Segments(answer), events }
+            }
+            Heard::Gateway(report) => {
+                let Decided { answer, events } = self.gateway(now, report);
+                Decided { answer: Reply::Gateway(answer), events }
+            }
+        }
     }
 
     /// What a node should run and stop, as of now.
     pub fn desired(&self, node: &NodeId) -> Option<Desired> {
-        self.fleet.node(node).map(|_| Desired::default())
-    }
-
-    /// What a command would do, decided on a copy.
-    pub fn what_if(&self, now: Timestamp, command: Command) -> Result<WhatIf, Refusal> {
-        let Decided { answer, events } = self.clone().submit(now, command)?;
-        let (placements, leaving) = (Vec::new(), Vec::new());
-        Ok(WhatIf { answer, placements, leaving, cost_per_hour: None, events })
+        self.fleet.desired(self.term, node)
     }
 
     /// The fleet; its copy is the published view.
@@ -154,5 +152,31 @@ impl Controller {
     /// The scheduler's term.
     pub fn term(&self) -> Term {
         self.term
+    }
+
+    /// Looks at everything once more at the instant of the last step: facts mean that something was
+    /// missed (L2). For tests and the simulator.
+    pub fn second_pass(&self) -> Vec<Event> {
+        let mut copy = self.clone();
+        copy.agenda = Agenda::everything(&copy.fleet, &copy.policy);
+        let now = copy.now;
+        let mut plan = copy.plan(now);
+        reconcile(&mut plan);
+        plan.events
+    }
+
+    /// A plan at this instant; time never goes back.
+    fn plan(&mut self, now: Timestamp) -> Plan<'_> {
+        self.now = self.now.max(now);
+        Plan {
+            fleet: &mut self.fleet,
+            policy: &self.policy,
+            term: self.term,
+            now: self.now,
+            began: self.soft.began,
+            agenda: &mut self.agenda,
+            gateways: &self.soft.gateways,
+            events: Vec::new(),
+        }
     }
 }

@@ -9,6 +9,8 @@ pub mod table;
 pub mod check;
 
 mod apply;
+mod desired;
+pub(crate) mod index;
 
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use wharfage_shared::ids::{
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::Term;
 
+use self::index::Index;
 use self::rows::access::{JoinRow, OrganizationRow, TokenRow};
 use self::rows::deployment::DeploymentRow;
 use self::rows::gateway::{GatewayProcessRow, GatewayRow};
@@ -28,6 +31,7 @@ use self::rows::node::NodeRow;
 use self::rows::replica::ReplicaRow;
 use self::table::Table;
 use crate::words::contract::{Contract, Price};
+use crate::words::deployment::Spec;
 use crate::words::event::money::Invoice;
 use crate::words::event::request::{self, RequestKey};
 use crate::words::node::{Pool, Reach};
@@ -35,6 +39,7 @@ use crate::words::replica::{Phase, PhaseWord};
 
 /// Everything that the log says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Fleet {
     pub(crate) term: Term,
     pub(crate) pools: Table<PoolId, Arc<Pool>>,
@@ -53,6 +58,24 @@ pub struct Fleet {
     pub(crate) meter: Meter,
     pub(crate) requests: Table<RequestKey, Arc<request::Event>>,
     pub(crate) routes_number: u64,
+    #[serde(skip)]
+    pub(crate) index: Index,
+}
+
+/// A snapshot as it is read: the indexes follow from the rows.
+impl<'de> Deserialize<'de> for Fleet {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The derived function of the rows: `remote` makes it an inherent one.
+        let mut fleet = Fleet::deserialize(deserializer)?;
+        fleet.index_anew();
+        Ok(fleet)
+    }
+}
+
+impl Serialize for Fleet {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Fleet::serialize(self, serializer)
+    }
 }
 
 /// A contract and whether its period is in force.
@@ -112,6 +135,12 @@ impl Fleet {
     pub fn replicas_on(&self, id: &NodeId) -> impl Iterator<Item = &ReplicaRow> {
         let ids = self.nodes.get(id).into_iter().flat_map(|row| row.replicas.iter());
         ids.filter_map(|id| self.replica(*id))
+    }
+
+    /// The spec that a replica runs.
+    pub fn spec_of(&self, replica: &ReplicaRow) -> Option<&Spec> {
+        let deployment = self.deployment(&replica.deployment)?;
+        deployment.revisions.get(&replica.revision).map(|spec| &**spec)
     }
 
     /// The word for a replica's phase: a lost node's replicas are unreachable.
@@ -178,7 +207,7 @@ impl Fleet {
 
     /// The token whose secret has this SHA-256 (hex).
     pub fn token_by_sha256(&self, sha256: &str) -> Option<&TokenRow> {
-        self.tokens().find(|row| row.sha256 == sha256)
+        self.index.tokens.get(&sha256.to_owned()).and_then(|id| self.token(id))
     }
 
     /// Joins in the order of their ids.
@@ -193,7 +222,7 @@ impl Fleet {
 
     /// The join whose secret has this SHA-256 (hex).
     pub fn join_by_sha256(&self, sha256: &str) -> Option<&JoinRow> {
-        self.joins().find(|row| row.sha256 == sha256)
+        self.index.joins.get(&sha256.to_owned()).and_then(|id| self.join(id))
     }
 
     /// Contracts in the order of their ids.

@@ -66,3 +66,28 @@ pub struct Incident {
     /// When.
     pub at: Timestamp,
 }
+
+impl Meter {
+    /// The wall-clock instant of a host's instant. It never goes back within a boot, whatever the
+    /// steps of the clocks.
+    pub fn wall(&self, node: &NodeId, boot: &BootId, at: Boottime) -> Option<Timestamp> {
+        let offsets = self.offsets.get(&(node.clone(), boot.clone()))?;
+        let mut wall = offsets.first()?.offset.wall(at.min(offsets.get(1).map_or(at, |o| o.from)));
+        for (position, fact) in offsets.iter().enumerate() {
+            if fact.from > at {
+                break;
+            }
+            let until = offsets.get(position + 1).map_or(at, |next| next.from.min(at));
+            wall = wall.max(fact.offset.wall(until));
+        }
+        Some(wall)
+    }
+}
+
+impl TickFact {
+    /// How far a node's open segment is proven.
+    pub fn of(&self, node: &NodeId) -> Timestamp {
+        let behind = self.behind.iter().find(|behind| behind.node == *node);
+        behind.map_or(self.proven_until, |behind| behind.proven_until)
+    }
+}

@@ -11,6 +11,7 @@ use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::{Epoch, Generation};
 
+use crate::words::because::placement::Rejection;
 use crate::words::node::{Departure, Health, Intent, NoticeFact, Reach};
 
 /// A node.
@@ -88,12 +89,14 @@ pub struct Slot {
     pub holder: Option<ReplicaId>,
     /// For whom it is kept once its holder is gone.
     pub promised: Option<ReplicaId>,
+    /// A replica that the log does not know and that the host reports here.
+    pub orphan: Option<ReplicaId>,
 }
 
 impl Slot {
     /// Neither held nor kept for somebody.
     pub fn is_free(&self) -> bool {
-        self.holder.is_none() && self.promised.is_none()
+        self.holder.is_none() && self.promised.is_none() && self.orphan.is_none()
     }
 }
 
@@ -111,6 +114,37 @@ impl NodeRow {
     /// The notice in force that ends first.
     pub fn notice(&self) -> Option<&NoticeFact> {
         self.notices.values().min_by_key(|notice| (notice.gone_at, &notice.id))
+    }
+
+    /// Whether something new may be placed here, and if not, why: the one question on all axes.
+    pub fn may_place(&self) -> Result<(), Rejection> {
+        match self.reach {
+            Reach::Joining => return Err(Rejection::Joining),
+            Reach::Silent => return Err(Rejection::Silent),
+            Reach::Lost => return Err(Rejection::Lost),
+            Reach::Connected => {}
+        }
+        match &self.health {
+            Health::Qualifying => return Err(Rejection::Qualifying),
+            Health::Unfit { because } => {
+                return Err(Rejection::Unfit { because: because.clone() });
+            }
+            Health::Fit => {}
+        }
+        match &self.intent {
+            Intent::Cordoned { reason } => {
+                return Err(Rejection::Cordoned { reason: reason.clone() });
+            }
+            Intent::Draining { reason } => {
+                return Err(Rejection::Draining { reason: reason.clone() });
+            }
+            Intent::Retired => return Err(Rejection::Retired),
+            Intent::Open => {}
+        }
+        match self.notice() {
+            Some(notice) => Err(Rejection::Noticed { gone_at: notice.gone_at }),
+            None => Ok(()),
+        }
     }
 
     /// Whether it is about to leave.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::replica::Ended;
-use wharfage_shared::time::Timestamp;
+use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::words::because::placement::Placement;
 use crate::words::replica::Phase;
@@ -29,6 +29,8 @@ pub struct ReplicaRow {
     pub placement: Option<Arc<Placement>>,
     /// The engine's version, from its placement on.
     pub engine_version: String,
+    /// How long its start may take.
+    pub start_deadline: Millis,
     /// It was ready at some time.
     pub was_ready: bool,
     /// How its engine ended.

@@ -5,7 +5,7 @@ use wharfage_shared::gateway::RoutesVersion;
 use wharfage_shared::ids::{DeploymentId, ReplicaId};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::Ended;
-use wharfage_shared::time::Timestamp;
+use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::words::because::placement::{Blocked, Placement};
 use crate::words::replica::{Seat, Seen};
@@ -61,6 +61,8 @@ pub enum Event {
         seat: Seat,
         /// The engine's version as the node offers it.
         engine_version: String,
+        /// How long its start may take.
+        start_deadline: Millis,
         /// Why there.
         because: Placement,
         /// When.

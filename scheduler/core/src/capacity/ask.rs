@@ -1,0 +1,94 @@
+//! What one replica asks for: the shape by which pending replicas are alike.
+
+use std::collections::BTreeSet;
+
+use wharfage_shared::capacity::{CapacityClass, ComputeClass, Sku, Zone};
+use wharfage_shared::ids::{HookId, OrganizationId};
+
+use crate::fleet::Fleet;
+use crate::fleet::rows::deployment::DeploymentRow;
+use crate::words::deployment::Spec;
+
+/// Everything that decides where a replica may stand; equal asks have equal answers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ask {
+    /// For whom.
+    pub organization: OrganizationId,
+    /// The instance type.
+    pub sku: Sku,
+    /// GPUs of one replica.
+    pub gpus: u8,
+    /// Where it may be; absent = anywhere.
+    pub zones: Option<BTreeSet<Zone>>,
+    /// On what ground, in the order of preference.
+    pub classes: Vec<CapacityClass>,
+    /// The engine.
+    pub engine: String,
+    /// Its version; empty = the newest that a node offers.
+    pub version: String,
+    /// Hooks that the node must have.
+    pub hooks: BTreeSet<HookId>,
+}
+
+/// Where replicas may run when nothing is said: claims, then on-demand.
+const UNSET: [CapacityClass; 2] = [CapacityClass::Reserved, CapacityClass::OnDemand];
+
+/// The classes of a spec, in the order of preference.
+pub fn classes(spec: &Spec) -> Vec<CapacityClass> {
+    if spec.classes.is_empty() { UNSET.to_vec() } else { spec.classes.clone() }
+}
+
+/// Whether a class may stand on a node that is sold so. RESERVED alone means claims.
+pub fn stands_on(class: CapacityClass, sold: ComputeClass) -> bool {
+    match (class, sold) {
+        (CapacityClass::OnDemand, ComputeClass::Standard)
+        | (CapacityClass::Spot, ComputeClass::Spot) => true,
+        (CapacityClass::Reserved, ComputeClass::Standard | ComputeClass::Spot)
+        | (CapacityClass::OnDemand, ComputeClass::Spot)
+        | (CapacityClass::Spot, ComputeClass::Standard) => false,
+    }
+}
+
+/// The zones that a spec's gateways and its own limit leave; absent = anywhere.
+pub fn zones(fleet: &Fleet, spec: &Spec) -> Option<BTreeSet<Zone>> {
+    let of_gateways: Option<BTreeSet<Zone>> = (!spec.gateways.is_empty()).then(|| {
+        let gateways = spec.gateways.iter().filter_map(|id| fleet.gateway(id));
+        gateways.flat_map(|gateway| gateway.spec.zones.iter().cloned()).collect()
+    });
+    match (&spec.zone, of_gateways) {
+        (None, of_gateways) => of_gateways,
+        (Some(zone), None) => Some(BTreeSet::from([zone.clone()])),
+        (Some(zone), Some(zones)) => {
+            Some(zones.into_iter().filter(|candidate| candidate == zone).collect())
+        }
+    }
+}
+
+impl Ask {
+    /// What a deployment's next replica asks for.
+    pub fn of(fleet: &Fleet, deployment: &DeploymentRow) -> Self {
+        let spec = &deployment.spec;
+        Self {
+            organization: deployment.organization.clone(),
+            sku: spec.sku.clone(),
+            gpus: spec.gpus.get(),
+            zones: zones(fleet, spec),
+            classes: classes(spec),
+            engine: spec.runtime.engine.clone(),
+            version: spec.runtime.version.clone(),
+            hooks: spec.extension.hooks.values().cloned().collect(),
+        }
+    }
+
+    /// Whether it may be in this zone.
+    pub fn admits_zone(&self, zone: &Zone) -> bool {
+        self.zones.as_ref().is_none_or(|zones| zones.contains(zone))
+    }
+
+    /// The first of its classes that may stand on a node that is sold so, with its place in the
+    /// order of preference.
+    pub fn class_on(&self, sold: ComputeClass) -> Option<(u8, CapacityClass)> {
+        let classes = (0u8..).zip(&self.classes);
+        classes.map(|(at, class)| (at, *class)).find(|(_, class)| stands_on(*class, sold))
+    }
+}

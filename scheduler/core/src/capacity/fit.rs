@@ -1,0 +1,142 @@
+//! Whether an ask fits a node: the first rule that fails, or the terms of the rank.
+
+use std::cmp::Ordering;
+
+use crate::capacity::ask::Ask;
+use crate::fleet::Fleet;
+use crate::fleet::index::Capacity;
+use crate::fleet::rows::node::NodeRow;
+use crate::words::because::placement::{Rejection, Score};
+use wharfage_shared::capacity::ComputeClass;
+use wharfage_shared::ids::{DeploymentId, OrganizationId};
+use wharfage_shared::time::Millis;
+
+/// Whether the ask fits the node. `last_start` is the deployment's history, `siblings` counts
+/// replicas of the same deployment there.
+pub fn fit(
+    fleet: &Fleet,
+    ask: &Ask,
+    of: &DeploymentId,
+    last_start: Option<Millis>,
+    node: &NodeRow,
+) -> Result<Score, Rejection> {
+    if node.sku != ask.sku {
+        return Err(Rejection::OtherSku { node: node.sku.clone(), wanted: ask.sku.clone() });
+    }
+    if !ask.admits_zone(&node.zone) {
+        return Err(Rejection::OtherZone { zone: node.zone.clone() });
+    }
+    node.may_place()?;
+    if node.owner.is_some() {
+        return Err(Rejection::Owned);
+    }
+    let Some((class, _)) = ask.class_on(node.compute_class) else {
+        return Err(Rejection::ClassNotAllowed { sold: node.compute_class });
+    };
+    let serves = node.held_for.as_ref().map(|held| &held.organization);
+    if serves.is_some_and(|serves| *serves != ask.organization) {
+        return Err(Rejection::ServesAnother);
+    }
+    offered(ask, node)?;
+    let free = node.free();
+    if free < ask.gpus {
+        return Err(Rejection::NotEnoughGpus { needed: ask.gpus, free });
+    }
+    let opens_node = serves.is_none();
+    if opens_node && node.compute_class == ComputeClass::Standard {
+        admitted(fleet, &ask.organization, node)?;
+    }
+    let siblings = fleet.replicas_on(&node.id).filter(|row| row.deployment == *of).count();
+    Ok(Score {
+        class,
+        breaks_whole_node: free > ask.gpus && usize::from(free) == node.slots.len(),
+        gpus_left: free - ask.gpus,
+        opens_node,
+        seconds_to_ready: last_start.map_or(0, |took| (took.0 / 1000) as u32),
+        siblings: siblings as u32,
+        node: node.id.clone(),
+    })
+}
+
+/// The node's owner has defined what the ask names.
+fn offered(ask: &Ask, node: &NodeRow) -> Result<(), Rejection> {
+    if newest(ask, node).is_none() {
+        let engine = ask.engine.clone();
+        let known = node.inventory.engines.iter().any(|offer| offer.name == engine);
+        return Err(if known {
+            Rejection::NoVersion { engine, version: ask.version.clone() }
+        } else {
+            Rejection::NoEngine { engine }
+        });
+    }
+    let missing = ask.hooks.iter().find(|hook| !node.inventory.hooks.contains(hook));
+    missing.map_or(Ok(()), |hook| Err(Rejection::NoHook { hook: hook.to_string() }))
+}
+
+/// The version that the node would run: the one that is asked for, else its newest.
+pub fn newest(ask: &Ask, node: &NodeRow) -> Option<String> {
+    let offers = node.inventory.engines.iter().filter(|offer| offer.name == ask.engine);
+    let versions = offers.flat_map(|offer| offer.versions.iter());
+    if ask.version.is_empty() {
+        return versions.max_by(|a, b| compare_versions(a, b)).cloned();
+    }
+    versions.into_iter().find(|version| **version == ask.version).cloned()
+}
+
+/// Compares versions by SemVer's rules; what has no number compares as text. Build metadata comes
+/// last, so that the order is total.
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
+    let (a_main, a_build) = a.split_once('+').unwrap_or((a, ""));
+    let (b_main, b_build) = b.split_once('+').unwrap_or((b, ""));
+    let (a_core, a_pre) = a_main.split_once('-').unwrap_or((a_main, ""));
+    let (b_core, b_pre) = b_main.split_once('-').unwrap_or((b_main, ""));
+    let releases = a_pre.is_empty().cmp(&b_pre.is_empty());
+    compare_parts(a_core, b_core)
+        .then(releases)
+        .then_with(|| compare_parts(a_pre, b_pre))
+        .then_with(|| compare_parts(a_build, b_build))
+}
+
+fn compare_parts(a: &str, b: &str) -> Ordering {
+    let part = |part: &str| match part.parse::<u64>() {
+        Ok(number) => (0, number, String::new()),
+        Err(_) => (1, 0, part.to_owned()),
+    };
+    a.split('.').map(part).cmp(b.split('.').map(part))
+}
+
+/// The region's sum of committed stays within what is usable when the organization takes one more
+/// instance (S10); what it is guaranteed is its own already.
+fn admitted(fleet: &Fleet, organization: &OrganizationId, node: &NodeRow) -> Result<(), Rejection> {
+    let key = (node.region(), node.sku.clone());
+    let Some(capacity) = fleet.index.capacity.get(&key) else { return Ok(()) };
+    let Capacity { usable, committed, ref organizations } = **capacity;
+    let shares = organizations.get(organization).copied().unwrap_or_default();
+    let within_guarantee = shares.used < shares.guaranteed;
+    if within_guarantee || committed < usable {
+        return Ok(());
+    }
+    Err(Rejection::Guaranteed { usable, committed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number_then_release_then_build() {
+        let ascending = [
+            "0.9.0",
+            "0.22.0-rc.1",
+            "0.22.0-rc.2",
+            "0.22.0",
+            "0.22.0+crwv.2",
+            "0.22.0+crwv.10",
+            "0.33.0",
+        ];
+        for pair in ascending.windows(2) {
+            assert_eq!(compare_versions(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+            assert_eq!(compare_versions(pair[1], pair[0]), Ordering::Greater, "{pair:?}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Whether a replica counts for its deployment, and if not, why: asked by scaling, evacuation,
+//! rollout and explanations alike.
+
+use crate::capacity::ask::{classes, stands_on};
+use crate::fleet::Fleet;
+use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::replica::ReplicaRow;
+use crate::words::node::{Intent, Reach};
+use crate::words::policy::Policy;
+use crate::words::replica::Phase;
+use wharfage_shared::replica::ReportedPhase;
+use wharfage_shared::time::{Millis, Timestamp};
+
+/// How a replica stands towards its deployment's wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It counts.
+    Wanted,
+    /// It runs older settings, or stands where the classes no longer allow it.
+    Outdated,
+    /// Its node is under a notice or has an operator's word to be emptied.
+    Evacuating,
+    /// Its node is lost.
+    Lost,
+    /// It fails without having been told to leave.
+    Failing,
+    /// It leaves or has ended.
+    Over,
+}
+
+/// How a replica stands.
+pub fn standing(fleet: &Fleet, deployment: &DeploymentRow, replica: &ReplicaRow) -> Standing {
+    let current = replica.revision == deployment.revision;
+    let seat = match &replica.phase {
+        Phase::Pending { .. } | Phase::Promised { .. } => {
+            return if current { Standing::Wanted } else { Standing::Outdated };
+        }
+        Phase::Leaving { .. } | Phase::Stopped { .. } => return Standing::Over,
+        Phase::Placed { seat, .. } => seat,
+    };
+    let Some(node) = fleet.node(&seat.node) else { return Standing::Lost };
+    if node.reach == Reach::Lost {
+        return Standing::Lost;
+    }
+    let emptied = match node.intent {
+        Intent::Draining { .. } | Intent::Retired => true,
+        Intent::Open | Intent::Cordoned { .. } => false,
+    };
+    if emptied || node.notice().is_some() {
+        return Standing::Evacuating;
+    }
+    let phase = replica.phase.seen().map(|seen| seen.phase);
+    if matches!(phase, Some(ReportedPhase::Quarantined | ReportedPhase::Stopping)) {
+        return Standing::Failing;
+    }
+    let allowed = classes(&deployment.spec);
+    let forbidden = !allowed.iter().any(|class| stands_on(*class, node.compute_class));
+    if !current || forbidden { Standing::Outdated } else { Standing::Wanted }
+}
+
+/// Whether a single-copy replica may still run somewhere, so that another one must wait: until its
+/// end is proven, or its lease with margin is over.
+pub fn may_still_run(fleet: &Fleet, policy: &Policy, replica: &ReplicaRow, now: Timestamp) -> bool {
+    held_until(fleet, policy, replica).is_some_and(|until| until.is_none_or(|until| now < until))
+}
+
+/// `None` = it runs nowhere; `Some(None)` = until proof; `Some(Some(t))` = until `t` at the latest.
+pub fn held_until(
+    fleet: &Fleet,
+    policy: &Policy,
+    replica: &ReplicaRow,
+) -> Option<Option<Timestamp>> {
+    match &replica.phase {
+        Phase::Pending { .. } | Phase::Promised { .. } => Some(None),
+        Phase::Stopped { proven: true, .. } => None,
+        Phase::Stopped { at, proven: false, .. } => {
+            let margin = policy.lease() + policy.single_copy_margin();
+            Some(Some(*at + margin))
+        }
+        Phase::Placed { seat, .. } | Phase::Leaving { seat, .. } => {
+            let node = fleet.node(&seat.node)?;
+            let lost = node.reach == Reach::Lost;
+            Some(lost.then(|| node.reach_since + policy.single_copy_margin()))
+        }
+    }
+}
+
+/// How long a stop of a replica may take.
+pub fn grace(fleet: &Fleet, replica: &ReplicaRow) -> Millis {
+    let seconds = fleet.spec_of(replica).map_or(30, |spec| spec.extension.grace_seconds);
+    Millis::from_seconds(seconds.into())
+}

@@ -1,0 +1,302 @@
+//! A heartbeat: old news is answered and not applied; everything else becomes facts where it
+//! changes something.
+
+use wharfage_shared::enroll::MachineProblem;
+use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
+use wharfage_shared::ids::{NodeId, NoticeId};
+use wharfage_shared::notice::{Notice, NoticeSource};
+use wharfage_shared::segment::SegmentsAcknowledged;
+use wharfage_shared::time::{Boottime, ClockOffset, Millis, Timestamp};
+use wharfage_shared::version::{Epoch, PROTOCOL_VERSION};
+
+use super::{problem, replicas, segments};
+use crate::controller::soft::{Drift, NodeHeard};
+use crate::controller::{Controller, Decided};
+use crate::fleet::rows::node::NodeRow;
+use crate::policies::health;
+use crate::reconcile::plan::Plan;
+use crate::reconcile::reconcile;
+use crate::words::event::meter::Event as MeterEvent;
+use crate::words::event::node::Event;
+use crate::words::node::{NoticeFact, Reach};
+
+/// A host's clock that differs by more than this from the fact has stepped.
+const CLOCK_STEP_MS: i64 = 2000;
+/// So many late samples in a row are a step; fewer are delay.
+const LATE_SAMPLES: u32 = 3;
+
+impl Controller {
+    pub(in crate::controller) fn heartbeat(
+        &mut self,
+        now: Timestamp,
+        heartbeat: &Heartbeat,
+    ) -> Decided<Result<HeartbeatAnswer, MachineProblem>> {
+        self.now = self.now.max(now);
+        if let Err(problem) = self.check_heartbeat(heartbeat) {
+            return Decided { answer: Err(problem), events: Vec::new() };
+        }
+        let events = match self.start_of(heartbeat) {
+            Start::Current => self.take_in(heartbeat),
+            Start::New(epoch) => self.begin(heartbeat, epoch),
+            Start::Older => Vec::new(),
+        };
+        Decided { answer: Ok(self.answer(heartbeat)), events }
+    }
+
+    fn check_heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), MachineProblem> {
+        let node = &heartbeat.node;
+        if self.fleet.node(node).is_none() {
+            let detail = format!("no node `{node}` has enrolled; enrol with a join string");
+            return Err(problem("node_unknown", detail));
+        }
+        if heartbeat.protocol.abs_diff(PROTOCOL_VERSION) > 1 {
+            let detail = format!(
+                "protocol {}; accepted: {PROTOCOL_VERSION} and its neighbours: update the older \
+                 side first",
+                heartbeat.protocol
+            );
+            return Err(problem("protocol_unsupported", detail));
+        }
+        Ok(())
+    }
+
+    /// Which start of its agent a heartbeat is from.
+    fn start_of(&self, heartbeat: &Heartbeat) -> Start {
+        let Some(row) = self.fleet.node(&heartbeat.node) else { return Start::Older };
+        let known = row.start.as_ref().is_some_and(|start| start.nonce == heartbeat.nonce);
+        match heartbeat.epoch {
+            None if known => Start::Older,
+            None => Start::New(Epoch(row.epoch.0 + 1)),
+            Some(epoch) if epoch == row.epoch && known => Start::Current,
+            // A log that was restored does not know what it once issued: it is taken over.
+            Some(epoch) if epoch > row.epoch => Start::New(epoch),
+            Some(_) => Start::Older,
+        }
+    }
+
+    fn begin(&mut self, heartbeat: &Heartbeat, epoch: Epoch) -> Vec<crate::Event> {
+        let (node, boot) = (heartbeat.node.clone(), heartbeat.boot.clone());
+        let heard = NodeHeard { at: self.now, ..NodeHeard::default() };
+        self.soft.nodes.insert(node.clone(), heard);
+        let nonce = heartbeat.nonce.clone();
+        let mut plan = self.plan(self.now);
+        let at = plan.now;
+        plan.record(Event::EpochIssued { node, boot, nonce, epoch, at });
+        reconcile(&mut plan);
+        plan.events
+    }
+
+    /// A heartbeat of the newest start: applied unless an equal or newer one was.
+    fn take_in(&mut self, heartbeat: &Heartbeat) -> Vec<crate::Event> {
+        let node = &heartbeat.node;
+        let now = self.now;
+        let known = self.soft.nodes.get(node).cloned();
+        let is_first = known.is_none();
+        let before = known.unwrap_or_default();
+        if heartbeat.number <= before.number {
+            return Vec::new();
+        }
+        // The first report after a start may have been sent to an earlier scheduler and be older
+        // than what that one has in the log: it shows that the node lives, and nothing else (S9).
+        if is_first && heartbeat.persisted.term != self.term {
+            return self.hear_first(heartbeat);
+        }
+        let (offset, drift) = self.clock(heartbeat, before.drift);
+        let proven = heartbeat.open_segment.as_ref().map(|s| (s.key.clone(), s.proven_until));
+        let heard = NodeHeard { at: now, number: heartbeat.number, proven, drift };
+        self.soft.nodes.insert(node.clone(), heard);
+        let reach = self.fleet.node(node).map(|row| row.reach);
+        self.watch(node, reach);
+        let mut plan = self.plan(now);
+        if reach != Some(Reach::Connected) {
+            let reach = Reach::Connected;
+            plan.record(Event::ReachChanged { node: node.clone(), reach, at: now });
+        }
+        if let Some(event) = offset {
+            plan.record(event);
+        }
+        hardware(&mut plan, heartbeat);
+        notices(&mut plan, heartbeat);
+        replicas::reported(&mut plan, heartbeat);
+        replicas::gone(&mut plan, heartbeat);
+        if let Some(segment) = &heartbeat.open_segment {
+            segments::open(&mut plan, segment, before.proven);
+        }
+        reconcile(&mut plan);
+        plan.events
+    }
+
+    fn hear_first(&mut self, heartbeat: &Heartbeat) -> Vec<crate::Event> {
+        let (node, at) = (heartbeat.node.clone(), self.now);
+        let heard = NodeHeard { at, number: heartbeat.number, ..NodeHeard::default() };
+        self.soft.nodes.insert(node.clone(), heard);
+        let reach = self.fleet.node(&node).map(|row| row.reach);
+        self.watch(&node, reach);
+        let mut plan = self.plan(at);
+        if reach != Some(Reach::Connected) {
+            plan.record(Event::ReachChanged { node, reach: Reach::Connected, at });
+        }
+        reconcile(&mut plan);
+        plan.events
+    }
+
+    /// A node that was not looked at for silence is from now on.
+    fn watch(&mut self, node: &NodeId, reach: Option<Reach>) {
+        if matches!(reach, Some(Reach::Joining | Reach::Lost)) {
+            let check = (self.now + self.policy.silent_after(), node.clone());
+            self.soft.checks.insert(check, ());
+        }
+    }
+
+    /// What moves the host's clock to ours: a fact for each boot, and again where it steps.
+    fn clock(
+        &self,
+        heartbeat: &Heartbeat,
+        drift: Option<Drift>,
+    ) -> (Option<MeterEvent>, Option<Drift>) {
+        let (node, boot, from) = (&heartbeat.node, &heartbeat.boot, heartbeat.sent_at);
+        let sample = ClockOffset::between(self.now, from);
+        let fact = |offset| {
+            let (node, boot) = (node.clone(), boot.clone());
+            Some(MeterEvent::Offset { node, boot, from, offset })
+        };
+        let known = self.fleet.meter().offsets.get(&(node.clone(), boot.clone()));
+        let Some(known) = known.and_then(|offsets| offsets.last()) else {
+            return (fact(sample), None);
+        };
+        let ahead = sample.0.saturating_sub(known.offset.0);
+        if ahead < -CLOCK_STEP_MS {
+            return (fact(sample), None);
+        }
+        if ahead <= CLOCK_STEP_MS {
+            return (None, None);
+        }
+        let least = drift.map_or(sample, |drift| drift.least.min(sample));
+        let samples = drift.map_or(1, |drift| drift.samples + 1);
+        if samples >= LATE_SAMPLES {
+            return (fact(least), None);
+        }
+        (None, Some(Drift { samples, least }))
+    }
+
+    /// What every heartbeat is told, old news included.
+    fn answer(&self, heartbeat: &Heartbeat) -> HeartbeatAnswer {
+        let row = self.fleet.node(&heartbeat.node);
+        let epoch = row.map_or(Epoch(0), |row| row.epoch);
+        let current = heartbeat.epoch == Some(epoch);
+        // Without its epoch an agent can do nothing: it reports again at once.
+        let asks_for_epoch = heartbeat.epoch.is_none();
+        let interval = Millis::from_seconds(self.policy.heartbeat_interval_seconds.into());
+        let newer = |desired: &wharfage_shared::order::Desired| {
+            current && desired.version > heartbeat.persisted
+        };
+        let unknown = |row: &NodeRow| {
+            row.inventory_hash != heartbeat.inventory_hash && heartbeat.inventory.is_none()
+        };
+        HeartbeatAnswer {
+            term: self.term,
+            epoch,
+            lease: self.policy.lease(),
+            next_in: if asks_for_epoch { Millis(0) } else { interval },
+            now: self.now,
+            segments: current.then(|| self.acknowledged(heartbeat)).flatten(),
+            desired: self.desired(&heartbeat.node).filter(newer),
+            send_inventory: current && row.is_some_and(unknown),
+        }
+    }
+
+    /// How far the log of the agent's open segment is durable here.
+    fn acknowledged(&self, heartbeat: &Heartbeat) -> Option<SegmentsAcknowledged> {
+        let meter = self.fleet.meter();
+        let log = match &heartbeat.open_segment {
+            Some(segment) => segment.key.log.clone(),
+            None => {
+                let from = (heartbeat.node.clone(), "".into());
+                let logs = meter.dense.from(&from).take_while(|(k, _)| k.0 == heartbeat.node);
+                logs.last().map(|((_, log), _)| log.clone())?
+            }
+        };
+        let up_to = meter.dense.get(&(heartbeat.node.clone(), log.clone())).copied().unwrap_or(0);
+        Some(SegmentsAcknowledged { log, up_to })
+    }
+}
+
+/// Which start of its agent a heartbeat is from.
+enum Start {
+    /// The newest.
+    Current,
+    /// One that has no number yet.
+    New(Epoch),
+    /// One that is over, or one that only asks for its number again.
+    Older,
+}
+
+/// Inventory and health.
+fn hardware(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
+    let node = heartbeat.node.clone();
+    if let Some(inventory) = &heartbeat.inventory {
+        let known = plan.fleet.node(&node).map(|row| row.inventory_hash.clone());
+        if known.as_ref() != Some(&heartbeat.inventory_hash) {
+            let (hash, inventory) = (heartbeat.inventory_hash.clone(), inventory.clone());
+            plan.record(Event::InventoryReported { node: node.clone(), hash, inventory });
+        }
+    }
+    let Some(row) = plan.fleet.node(&node) else { return };
+    // Without the inventory that the hash names nothing can be said of the hardware.
+    if row.inventory_hash != heartbeat.inventory_hash {
+        return;
+    }
+    let health = health::decide(row, &row.inventory, &heartbeat.readings);
+    if health != row.health {
+        let at = plan.now;
+        plan.record(Event::HealthChanged { node, health, at });
+    }
+}
+
+/// Notices that the node's own sources hear: what appears is in force, what disappears was taken
+/// back. What the scheduler said itself is not among them.
+fn notices(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
+    let Some(row) = plan.fleet.node(&heartbeat.node) else { return };
+    let mut changes = Vec::new();
+    for notice in &heartbeat.notices {
+        let fact = notice_fact(plan, heartbeat, notice);
+        let known = row.notices.get(&notice.id);
+        let same = known.is_some_and(|known| {
+            let moved = known.gone_at.0.abs_diff(fact.gone_at.0);
+            known.leaves == fact.leaves && known.kind == fact.kind && moved <= 2000
+        });
+        // Its deadline has passed and it was settled; the agent repeats it until it is cleared.
+        let is_over = row.past_notices.get(&notice.id).is_some_and(|gone_at| *gone_at <= plan.now);
+        if notice.source != NoticeSource::Scheduler && !same && !is_over {
+            changes.push(Event::Noticed { node: heartbeat.node.clone(), notice: fact });
+        }
+    }
+    let is_reported = |id: &NoticeId| heartbeat.notices.iter().any(|notice| notice.id == *id);
+    for known in row.notices.values() {
+        if known.source != NoticeSource::Scheduler && !is_reported(&known.id) {
+            let (node, notice, at) = (heartbeat.node.clone(), known.id.clone(), plan.now);
+            changes.push(Event::NoticeEnded { node, notice, at });
+        }
+    }
+    for event in changes {
+        plan.record(event);
+    }
+}
+
+/// The agent finds the last moment of its own drains: only a reclaim states one.
+fn notice_fact(plan: &Plan<'_>, heartbeat: &Heartbeat, notice: &Notice) -> NoticeFact {
+    let wall = |at: Boottime| {
+        let meter = plan.fleet.meter();
+        meter.wall(&heartbeat.node, &heartbeat.boot, at).unwrap_or(plan.now)
+    };
+    let gone_at = wall(notice.gone_at);
+    NoticeFact {
+        id: notice.id.clone(),
+        kind: notice.kind,
+        source: notice.source,
+        leaves: notice.leaves,
+        heard_at: wall(notice.heard_at).min(plan.now),
+        drain_at: gone_at,
+        gone_at,
+    }
+}

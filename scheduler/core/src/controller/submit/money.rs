@@ -1,0 +1,159 @@
+//! Commands about contracts, prices and invoices.
+
+use std::collections::BTreeSet;
+
+use wharfage_billing::invoice::RULES;
+use wharfage_shared::ids::OrganizationId;
+use wharfage_shared::time::Timestamp;
+
+use super::{name_taken, not_found, precondition};
+use crate::capacity::ledger;
+use crate::meter;
+use crate::reconcile::plan::Plan;
+use crate::words::command::Answer;
+use crate::words::command::money::Action;
+use crate::words::contract::{Contract, Price};
+use crate::words::event::money::{Event, Invoice};
+use crate::words::refusal::{Kind, Refusal};
+
+pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, Refusal> {
+    match action {
+        Action::Sign(contract) => sign(plan, contract)?,
+        Action::Price(price) => set_price(plan, price)?,
+        Action::DraftInvoice { id, organization, from, to } => {
+            draft(plan, id, organization, *from, *to)?;
+        }
+    }
+    Ok(Answer::Done)
+}
+
+fn sign(plan: &mut Plan<'_>, contract: &Contract) -> Result<(), Refusal> {
+    if plan.fleet.contract(&contract.id).is_some() {
+        return Err(name_taken(Kind::Contract, &contract.id));
+    }
+    if plan.fleet.organization(&contract.organization).is_none() {
+        return Err(not_found(Kind::Organization, &contract.organization));
+    }
+    if contract.end <= contract.start {
+        return Err(Refusal::invalid("end", "not after the start; accepted: an instant after it"));
+    }
+    if contract.end <= plan.now {
+        return Err(Refusal::invalid("end", "in the past; accepted: an instant in the future"));
+    }
+    if contract.instances == 0 {
+        return Err(Refusal::invalid("instances", "0; accepted: at least 1"));
+    }
+    if let Err(error) = meter::contract(contract) {
+        return Err(Refusal::invalid("terms", sentence(&error)));
+    }
+    check_future(plan, contract)?;
+    let (contract, at) = (contract.clone(), plan.now);
+    plan.record(Event::Signed { contract, at });
+    Ok(())
+}
+
+/// At every instant of the period the guarantees of all stay within what is usable (S10).
+fn check_future(plan: &Plan<'_>, contract: &Contract) -> Result<(), Refusal> {
+    let rows = ledger::capacity(plan.fleet);
+    let row = rows.iter().find(|row| row.region == contract.region && row.sku == contract.sku);
+    let usable = row.map_or(0, |row| row.usable);
+    let others: Vec<&Contract> = plan
+        .fleet
+        .contracts()
+        .map(|row| &row.contract)
+        .filter(|other| other.region == contract.region && other.sku == contract.sku)
+        .filter(|other| other.start < contract.end && other.end > contract.start)
+        .collect();
+    let first = contract.start.max(plan.now);
+    let mut instants = BTreeSet::from([first]);
+    instants.extend(others.iter().map(|other| other.start).filter(|start| *start > first));
+    for at in instants {
+        let in_force = others.iter().filter(|other| other.start <= at && at < other.end);
+        let guaranteed: u32 = in_force.map(|other| other.instances).sum();
+        if guaranteed.saturating_add(contract.instances) > usable {
+            let description = format!(
+                "{} instances of {} are asked for in {}; {usable} are usable there and \
+                 {guaranteed} are guaranteed by other contracts within the period",
+                contract.instances, contract.sku, contract.region
+            );
+            let subject = format!("{}/{}", contract.region, contract.sku);
+            return Err(Refusal::Exhausted { subject, description });
+        }
+    }
+    Ok(())
+}
+
+/// A price may not change what was in force already.
+fn set_price(plan: &mut Plan<'_>, price: &Price) -> Result<(), Refusal> {
+    if let Err(error) = meter::price(price) {
+        return Err(Refusal::invalid("price", sentence(&error)));
+    }
+    let same = |known: &&Price| known.sku == price.sku && known.region == price.region;
+    let mut known = plan.fleet.prices().iter().filter(same);
+    if known.clone().any(|known| known.from == price.from) {
+        let description = format!(
+            "{} in {} has a price from that instant already; accepted: another `from`",
+            price.sku, price.region
+        );
+        return Err(precondition("from", description));
+    }
+    if price.from < plan.now && known.any(|known| known.from <= plan.now) {
+        let description = "in the past, where a price is in force; accepted: now or later";
+        return Err(Refusal::invalid("from", description));
+    }
+    let gpus = plan.fleet.prices().iter().filter(|known| known.sku == price.sku);
+    if let Some(known) = gpus.filter_map(|known| known.gpus).next()
+        && price.gpus.is_some_and(|gpus| gpus != known)
+    {
+        let description = format!("accepted: {known}, as at each price of {}", price.sku);
+        return Err(Refusal::invalid("gpus", description));
+    }
+    let (price, at) = (price.clone(), plan.now);
+    plan.record(Event::PriceSet { price, at });
+    Ok(())
+}
+
+fn draft(
+    plan: &mut Plan<'_>,
+    id: &str,
+    organization: &OrganizationId,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<(), Refusal> {
+    if plan.fleet.invoice(id).is_some() {
+        return Err(name_taken(Kind::Invoice, &id));
+    }
+    if plan.fleet.organization(organization).is_none() {
+        return Err(not_found(Kind::Organization, organization));
+    }
+    if to <= from {
+        return Err(Refusal::invalid("to", "not after `from`; accepted: an instant after it"));
+    }
+    let draft = meter::draft(plan.fleet, organization, from, to);
+    let draft = draft.map_err(|error| precondition(id, sentence(&error)))?;
+    let body = draft.canonical_json();
+    let invoice = Invoice {
+        id: id.to_owned(),
+        organization: organization.clone(),
+        from,
+        to,
+        as_of: draft.request.as_of,
+        drafted_at: plan.now,
+        rules: RULES,
+        sha256: draft.sha256().to_string(),
+        body,
+    };
+    plan.record(Event::InvoiceDrafted { invoice: Box::new(invoice) });
+    Ok(())
+}
+
+/// An error with its causes as one sentence.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    text
+}

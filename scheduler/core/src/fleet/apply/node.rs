@@ -1,0 +1,157 @@
+//! What facts about nodes do to the fleet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wharfage_shared::ids::{GpuUuid, NodeId, PoolId, ReplicaId};
+use wharfage_shared::telemetry::Inventory;
+use wharfage_shared::time::Timestamp;
+use wharfage_shared::version::{Epoch, Generation};
+
+use crate::fleet::Fleet;
+use crate::fleet::rows::node::{AgentStart, NodeRow, Slot};
+use crate::words::event::node::Event;
+use crate::words::node::{Health, Intent, Reach};
+
+pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
+    match event {
+        Event::PoolCreated { pool } => {
+            fleet.pools.insert(pool.id.clone(), Arc::new(pool.clone()));
+        }
+        Event::Enrolled { node, pool, key, at, join: _ } => enrol(fleet, node, pool, key, *at),
+        Event::RejoinAllowed { node, .. } => {
+            fleet.change_node(node, |row| row.rejoin_allowed = true);
+        }
+        Event::EpochIssued { node, boot, nonce, epoch, .. } => fleet.change_node(node, |row| {
+            row.epoch = *epoch;
+            row.start = Some(AgentStart { nonce: nonce.clone(), boot: boot.clone() });
+        }),
+        Event::ReachChanged { node, reach, at } => {
+            fleet.change_node(node, |row| {
+                row.reach = *reach;
+                row.reach_since = *at;
+            });
+            if fleet.replicas_on(node).any(|replica| replica.phase.is_ready()) {
+                fleet.routes_number += 1;
+            }
+        }
+        Event::InventoryReported { node, hash, inventory } => fleet.change_node(node, |row| {
+            row.inventory_hash.clone_from(hash);
+            row.slots = slots(std::mem::take(&mut row.slots), inventory);
+            row.inventory = Arc::new(inventory.clone());
+        }),
+        Event::HealthChanged { node, health, .. } => {
+            fleet.change_node(node, |row| row.health = health.clone());
+        }
+        Event::IntentChanged { node, intent, .. } => fleet.change_node(node, |row| {
+            row.intent = intent.clone();
+            row.generation = next(row.generation);
+        }),
+        Event::Noticed { node, notice } => fleet.change_node(node, |row| {
+            row.notices.insert(notice.id.clone(), notice.clone());
+            row.generation = next(row.generation);
+        }),
+        Event::NoticeEnded { node, notice, .. } => fleet.change_node(node, |row| {
+            let ended = row.notices.remove(notice);
+            if let Some(ended) = ended {
+                row.past_notices.insert(notice.clone(), ended.gone_at);
+            }
+            row.departed_at = None;
+            row.generation = next(row.generation);
+        }),
+        Event::Departed { node, at, .. } => fleet.change_node(node, |row| {
+            row.departed_at = Some(*at);
+            row.generation = next(row.generation);
+        }),
+        Event::Held { node, held_for, .. } => fleet.change_node(node, |row| {
+            row.held_for.clone_from(held_for);
+            row.generation = next(row.generation);
+        }),
+        Event::OrphanFound { node, replica, gpus, .. } => fleet.change_node(node, |row| {
+            row.orphans.insert(*replica, gpus.clone());
+            mark_orphan(row, *replica, gpus);
+        }),
+        Event::OrphanGone { node, replica, .. } => fleet.change_node(node, |row| {
+            row.orphans.remove(replica);
+            for slot in row.slots.iter_mut().filter(|slot| slot.orphan == Some(*replica)) {
+                slot.orphan = None;
+            }
+        }),
+    }
+}
+
+pub(super) fn next(generation: Generation) -> Generation {
+    Generation(generation.0 + 1)
+}
+
+/// A new row; under a name that was given back, what the log holds of the node stays.
+fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timestamp) {
+    let Some(pool) = fleet.pools.get(pool).cloned() else { return };
+    let old = fleet.nodes.get(node).map(|row| NodeRow::clone(row));
+    let fresh = NodeRow {
+        id: node.clone(),
+        pool: pool.id.clone(),
+        zone: pool.zone.clone(),
+        sku: pool.sku.clone(),
+        compute_class: pool.compute_class,
+        tenancy: pool.tenancy,
+        owner: pool.owner.clone(),
+        key: key.to_owned(),
+        enrolled_at: at,
+        rejoin_allowed: false,
+        reach: Reach::Joining,
+        reach_since: at,
+        health: Health::Qualifying,
+        intent: Intent::Open,
+        notices: BTreeMap::new(),
+        past_notices: BTreeMap::new(),
+        departed_at: None,
+        epoch: Epoch(0),
+        start: None,
+        inventory_hash: String::new(),
+        inventory: Arc::default(),
+        slots: Vec::new(),
+        orphans: BTreeMap::new(),
+        held_for: None,
+        generation: Generation(1),
+        replicas: Vec::new(),
+    };
+    let row = match old {
+        None => fresh,
+        Some(old) => NodeRow {
+            intent: old.intent,
+            notices: old.notices,
+            past_notices: old.past_notices,
+            departed_at: old.departed_at,
+            epoch: old.epoch,
+            slots: old.slots,
+            orphans: old.orphans,
+            held_for: old.held_for,
+            generation: next(old.generation),
+            replicas: old.replicas,
+            ..fresh
+        },
+    };
+    fleet.put_node(row);
+}
+
+/// The slots of an inventory, with the holders that are known; a GPU that is held stays listed
+/// even when the inventory does not name it any more.
+fn slots(mut old: Vec<Slot>, inventory: &Inventory) -> Vec<Slot> {
+    let mut slots = Vec::with_capacity(inventory.gpus.len());
+    for gpu in &inventory.gpus {
+        let known = old.iter().position(|slot| slot.gpu == gpu.uuid);
+        slots.push(match known {
+            Some(at) => old.remove(at),
+            None => Slot { gpu: gpu.uuid.clone(), holder: None, promised: None, orphan: None },
+        });
+    }
+    slots.extend(old.into_iter().filter(|slot| !slot.is_free()));
+    slots
+}
+
+fn mark_orphan(row: &mut NodeRow, replica: ReplicaId, gpus: &[GpuUuid]) {
+    for slot in row.slots.iter_mut().filter(|slot| gpus.contains(&slot.gpu)) {
+        slot.orphan = Some(replica);
+    }
+}

@@ -1,0 +1,233 @@
+//! What facts about replicas do to the fleet.
+
+use std::sync::Arc;
+
+use wharfage_shared::ids::{DeploymentId, ReplicaId};
+use wharfage_shared::order::StopCause;
+use wharfage_shared::replica::ReportedPhase;
+use wharfage_shared::time::Timestamp;
+
+use super::node::next;
+use crate::fleet::Fleet;
+use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::replica::ReplicaRow;
+use crate::words::because::placement::Blocked;
+use crate::words::event::replica::Event;
+use crate::words::replica::{Leaving, Phase, Seat, Seen};
+
+pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
+    match event {
+        Event::Created { replica, deployment, revision, at } => {
+            create(fleet, *replica, deployment, *revision, *at);
+        }
+        Event::Blocked { replica, because } => fleet.change_replica(*replica, |row| {
+            row.phase = Phase::Pending { blocked: *because };
+        }),
+        Event::Promised { replica, seat, at, victims: _ } => {
+            fleet.change_replica(*replica, |row| {
+                row.phase = Phase::Promised { seat: seat.clone(), since: *at };
+            });
+            change_slots(fleet, seat, |_, promised| *promised = Some(*replica));
+        }
+        Event::PromiseWithdrawn { replica, .. } => {
+            let seat = fleet.replica(*replica).and_then(|row| row.phase.seat().cloned());
+            fleet.change_replica(*replica, |row| {
+                row.phase = Phase::Pending { blocked: Blocked::NotTried };
+            });
+            if let Some(seat) = seat {
+                change_slots(fleet, &seat, |_, promised| *promised = None);
+            }
+        }
+        Event::Placed { replica, seat, engine_version, start_deadline, because, at } => {
+            fleet.change_replica(*replica, |row| {
+                let (seat, since) = (seat.clone(), *at);
+                row.phase = Phase::Placed { seat, since, seen: None, ready_since: None };
+                row.placement = Some(Arc::new(because.clone()));
+                row.engine_version.clone_from(engine_version);
+                row.start_deadline = *start_deadline;
+            });
+            place(fleet, *replica, seat);
+        }
+        Event::Seen { replica, seen } => see(fleet, *replica, seen),
+        Event::Leaving { replica, because, deadline, routes, at } => {
+            fleet.routes_number += 1;
+            let (because, deadline, routes, since) = (*because, *deadline, *routes, *at);
+            fleet.change_replica(*replica, |row| {
+                let Phase::Placed { seat, seen, .. } = &row.phase else { return };
+                let leaving = Leaving { because, since, deadline, quiet: false, routes };
+                row.phase = Phase::Leaving { seat: seat.clone(), seen: seen.clone(), leaving };
+            });
+            raise_generation(fleet, *replica);
+        }
+        Event::Hastened { replica, because, deadline } => {
+            fleet.change_replica(*replica, |row| {
+                if let Phase::Leaving { leaving, .. } = &mut row.phase {
+                    leaving.deadline = *deadline;
+                    leaving.because = *because;
+                }
+            });
+            raise_generation(fleet, *replica);
+        }
+        Event::Quiet { replica, .. } => {
+            fleet.change_replica(*replica, |row| {
+                if let Phase::Leaving { leaving, .. } = &mut row.phase {
+                    leaving.quiet = true;
+                }
+            });
+            raise_generation(fleet, *replica);
+        }
+        Event::Gone { replica, because, ended, at } => {
+            fleet.change_replica(*replica, |row| row.ended = Some(ended.clone()));
+            end(fleet, *replica, *because, *at, true);
+        }
+        Event::Closed { replica, because, at } => end(fleet, *replica, *because, *at, false),
+        Event::Dropped { replica, because, at } => end(fleet, *replica, *because, *at, true),
+    }
+}
+
+fn create(fleet: &mut Fleet, id: ReplicaId, of: &DeploymentId, revision: u32, at: Timestamp) {
+    let Some(deployment) = fleet.deployment(of) else { return };
+    let row = ReplicaRow {
+        id,
+        deployment: of.clone(),
+        organization: deployment.organization.clone(),
+        revision,
+        created_at: at,
+        phase: Phase::Pending { blocked: Blocked::NotTried },
+        placement: None,
+        engine_version: String::new(),
+        start_deadline: wharfage_shared::time::Millis::default(),
+        was_ready: false,
+        ended: None,
+    };
+    fleet.last_replica = fleet.last_replica.max(id.0);
+    fleet.change_deployment(of, |deployment| {
+        deployment.replicas.insert(id, ());
+    });
+    fleet.put_replica(id, Some(row));
+}
+
+/// Its slots are its own from now on.
+fn place(fleet: &mut Fleet, id: ReplicaId, seat: &Seat) {
+    fleet.change_node(&seat.node, |row| {
+        for slot in row.slots.iter_mut().filter(|slot| seat.gpus.contains(&slot.gpu)) {
+            slot.holder = Some(id);
+            slot.promised = None;
+        }
+        if let Err(at) = row.replicas.binary_search(&id) {
+            row.replicas.insert(at, id);
+        }
+        row.generation = next(row.generation);
+    });
+}
+
+fn change_slots(
+    fleet: &mut Fleet,
+    seat: &Seat,
+    change: impl Fn(&mut Option<ReplicaId>, &mut Option<ReplicaId>),
+) {
+    fleet.change_node(&seat.node, |row| {
+        for slot in row.slots.iter_mut().filter(|slot| seat.gpus.contains(&slot.gpu)) {
+            change(&mut slot.holder, &mut slot.promised);
+        }
+    });
+}
+
+fn see(fleet: &mut Fleet, id: ReplicaId, seen: &Seen) {
+    let Some(before) = fleet.replica(id).map(|row| (row.phase.clone(), row.was_ready)) else {
+        return;
+    };
+    let is_ready = seen.phase == ReportedPhase::Ready;
+    fleet.change_replica(id, |row| {
+        row.was_ready |= is_ready;
+        match &mut row.phase {
+            Phase::Placed { seen: known, ready_since, .. } => {
+                *ready_since = is_ready.then(|| ready_since.unwrap_or(seen.since));
+                *known = Some(seen.clone());
+            }
+            Phase::Leaving { seen: known, .. } => *known = Some(seen.clone()),
+            Phase::Pending { .. } | Phase::Promised { .. } | Phase::Stopped { .. } => {}
+        }
+    });
+    let Some(row) = fleet.replica(id) else { return };
+    let address = |phase: &Phase| phase.seen().and_then(|seen| seen.address.clone());
+    let routed = |phase: &Phase| phase.is_ready().then(|| address(phase));
+    let routes_change = routed(&before.0) != routed(&row.phase);
+    let took = match &row.phase {
+        Phase::Placed { since, .. } if is_ready && !before.1 => Some(seen.since.since(*since)),
+        Phase::Placed { .. }
+        | Phase::Leaving { .. }
+        | Phase::Pending { .. }
+        | Phase::Promised { .. }
+        | Phase::Stopped { .. } => None,
+    };
+    let deployment = row.deployment.clone();
+    if routes_change {
+        fleet.routes_number += 1;
+    }
+    if took.is_some() {
+        fleet.change_deployment(&deployment, |row| row.last_start = took);
+    }
+}
+
+fn raise_generation(fleet: &mut Fleet, id: ReplicaId) {
+    let node = fleet.replica(id).and_then(|row| row.node().cloned());
+    if let Some(node) = node {
+        fleet.change_node(&node, |row| row.generation = next(row.generation));
+    }
+}
+
+/// It has ended. With proof its slots are free and nobody lists it any more.
+fn end(fleet: &mut Fleet, id: ReplicaId, because: StopCause, at: Timestamp, proven: bool) {
+    let Some(row) = fleet.replica(id) else { return };
+    let (seat, deployment) = (row.phase.seat().cloned(), row.deployment.clone());
+    let was_promised = matches!(row.phase, Phase::Promised { .. });
+    if row.phase.is_ready() {
+        fleet.routes_number += 1;
+    }
+    fleet.change_replica(id, |row| {
+        // What was closed without proof keeps its own end.
+        let (because, at) = match &row.phase {
+            Phase::Stopped { because, at, .. } => (*because, *at),
+            Phase::Pending { .. }
+            | Phase::Promised { .. }
+            | Phase::Placed { .. }
+            | Phase::Leaving { .. } => (because, at),
+        };
+        let seat = row.phase.seat().filter(|_| !was_promised).cloned();
+        row.phase = Phase::Stopped { because, at, seat, proven };
+    });
+    if proven {
+        fleet.change_deployment(&deployment, |row| {
+            row.replicas.remove(&id);
+        });
+    }
+    let Some(seat) = seat else { return };
+    fleet.change_node(&seat.node, |row| {
+        for slot in &mut row.slots {
+            if proven && slot.holder == Some(id) {
+                slot.holder = None;
+            }
+            if slot.promised == Some(id) {
+                slot.promised = None;
+            }
+        }
+        if proven {
+            row.replicas.retain(|listed| *listed != id);
+        }
+        row.generation = next(row.generation);
+    });
+}
+
+impl Fleet {
+    /// The only way to change a deployment's row.
+    pub(in crate::fleet) fn change_deployment(
+        &mut self,
+        id: &DeploymentId,
+        change: impl FnOnce(&mut DeploymentRow),
+    ) {
+        if let Some(row) = self.deployments.get_mut(id) {
+            change(Arc::make_mut(row));
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! S2: nothing is started beyond `max` plus a rollout's surge, and nothing beyond a node or a
+//! quota. What leaves, or stands on a node that is lost, noticed or being emptied, does not count.
+
+use std::collections::BTreeSet;
+
+use super::{Findings, Step, held, name};
+use crate::fleet::Fleet;
+use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::node::NodeRow;
+use crate::words::node::{Intent, Reach};
+use crate::words::replica::Phase;
+
+pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
+    let started: BTreeSet<_> = step.placed().map(|(row, _)| row.deployment.clone()).collect();
+    for id in &started {
+        match step.after.deployment(id) {
+            None => found.add("S2", format!("a replica of the unknown deployment {id} started")),
+            Some(row) => within_max(step.after, row, found),
+        }
+    }
+    for (row, seat) in step.placed() {
+        let Some(node) = step.after.node(&seat.node) else { continue };
+        within_node(step.after, node, &name(step.after, row), found);
+    }
+}
+
+fn within_max(fleet: &Fleet, deployment: &DeploymentRow, found: &mut Findings) {
+    let (mut counted, mut older) = (0, false);
+    for row in fleet.replicas().filter(|row| row.deployment == deployment.id) {
+        let Phase::Placed { seat, .. } = &row.phase else { continue };
+        if fleet.node(&seat.node).is_some_and(stays) {
+            counted += 1;
+            older |= row.revision != deployment.revision || moved(deployment, fleet.node(&seat.node));
+        }
+    }
+    let spec = &deployment.spec;
+    let surge = if older { spec.extension.rollout.max_surge } else { 0 };
+    let off = spec.disabled || deployment.deleting.is_some();
+    let most = if off { 0 } else { spec.scaling.bounds.max() + surge };
+    if counted > most {
+        let name = &spec.name;
+        found.add("S2", format!("{name} has started {counted} replicas that count, at most {most}"));
+    }
+}
+
+/// A replica on ground that its deployment no longer allows is replaced like an older one.
+fn moved(deployment: &DeploymentRow, node: Option<&NodeRow>) -> bool {
+    node.is_some_and(|node| !super::classes::allowed(deployment, node.compute_class))
+}
+
+fn stays(node: &NodeRow) -> bool {
+    let emptied = matches!(node.intent, Intent::Draining { .. } | Intent::Retired);
+    node.reach != Reach::Lost && node.notices.is_empty() && !emptied && node.departed_at.is_none()
+}
+
+fn within_node(fleet: &Fleet, node: &NodeRow, who: &str, found: &mut Findings) {
+    let seats = fleet.replicas().filter_map(|row| held(&row.phase));
+    let taken: usize =
+        seats.filter(|seat| seat.node == node.id).map(|seat| seat.gpus.len()).sum();
+    let all = node.slots.len();
+    if taken > all {
+        found.add("S2", format!("{who}: {taken} of {all} GPUs of the node are taken"));
+    }
+}

@@ -1,0 +1,102 @@
+//! S3: no replica is placed on capacity that its classes forbid, and a dedicated node holds one
+//! organization. Superchips are never spot.
+
+use std::collections::BTreeMap;
+
+use wharfage_shared::capacity::{CapacityClass, ComputeClass, Tenancy};
+use wharfage_shared::ids::{NodeId, OrganizationId};
+
+use super::{Findings, Step, held, name};
+use crate::fleet::Fleet;
+use crate::fleet::rows::deployment::DeploymentRow;
+use crate::words::replica::Phase;
+
+pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
+    for node in fleet.nodes() {
+        if node.compute_class == ComputeClass::Spot && superchip(node.sku.as_str()) {
+            let (id, sku) = (&node.id, &node.sku);
+            found.add("S3", format!("{id} is sold as spot, which {sku} never is"));
+        }
+    }
+    let mut serves: BTreeMap<&NodeId, &OrganizationId> = BTreeMap::new();
+    for row in fleet.replicas() {
+        let Some(seat) = held(&row.phase) else { continue };
+        let Some(node) = fleet.node(&seat.node) else { continue };
+        let who = name(fleet, row);
+        let fresh = match (&row.phase, fleet.deployment(&row.deployment)) {
+            (Phase::Placed { since, .. }, Some(of)) => *since > of.updated_at,
+            _ => false,
+        };
+        if let Some(of) = fleet.deployment(&row.deployment).filter(|_| fresh) {
+            stands(&who, of, node.compute_class, found);
+        }
+        if node.tenancy == Tenancy::Dedicated {
+            let first = serves.entry(&node.id).or_insert(&row.organization);
+            if **first != row.organization {
+                let (a, b) = (first, &row.organization);
+                found.add("S3", format!("{} is dedicated and holds {a} and {b}", node.id));
+            }
+        }
+        let held_for = node.held_for.as_ref().map(|held| &held.organization);
+        let there = matches!(row.phase, Phase::Placed { .. }) && node.departed_at.is_none();
+        if there && held_for != Some(&row.organization) {
+            let whom = held_for.map_or("nobody", |organization| organization.as_str());
+            found.add("S3", format!("{who} stands there while the node serves {whom}"));
+        }
+    }
+}
+
+pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
+    for (row, seat) in step.placed() {
+        let of = step.after.deployment(&row.deployment);
+        let node = step.after.node(&seat.node);
+        let (Some(of), Some(node)) = (of, node) else { continue };
+        let who = name(step.after, row);
+        stands(&who, of, node.compute_class, found);
+        if node.sku != of.spec.sku {
+            found.add("S3", format!("{who} asks for {} and got {}", of.spec.sku, node.sku));
+        }
+        zones(step.after, &who, of, seat, found);
+    }
+}
+
+/// The zones of its gateways and its own limit.
+fn zones(
+    fleet: &Fleet,
+    who: &str,
+    of: &DeploymentRow,
+    seat: &crate::words::replica::Seat,
+    found: &mut Findings,
+) {
+    let Some(node) = fleet.node(&seat.node) else { return };
+    let served = of.spec.gateways.is_empty()
+        || of.spec.gateways.iter().any(|id| {
+            fleet.gateway(id).is_some_and(|gateway| gateway.spec.zones.contains(&node.zone))
+        });
+    let limited = of.spec.zone.as_ref().is_some_and(|zone| *zone != node.zone);
+    if !served || limited {
+        found.add("S3", format!("{who} was placed in {}, outside its zones", node.zone));
+    }
+}
+
+fn stands(who: &str, of: &DeploymentRow, sold: ComputeClass, found: &mut Findings) {
+    if !allowed(of, sold) {
+        found.add("S3", format!("{who} stands on {sold} capacity, which its classes forbid"));
+    }
+}
+
+/// Unset = claims, then on-demand: never spot. RESERVED alone means claims, which nobody holds yet.
+pub(super) fn allowed(of: &DeploymentRow, sold: ComputeClass) -> bool {
+    let classes = &of.spec.classes;
+    match sold {
+        ComputeClass::Spot => classes.contains(&CapacityClass::Spot),
+        ComputeClass::Standard => {
+            classes.is_empty() || classes.contains(&CapacityClass::OnDemand)
+        }
+    }
+}
+
+fn superchip(sku: &str) -> bool {
+    let sku = sku.to_ascii_lowercase();
+    sku.contains("gh200") || sku.contains("gb200") || sku.contains("gb300")
+}

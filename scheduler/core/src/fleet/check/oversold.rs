@@ -1,0 +1,148 @@
+//! S10: no decision makes an oversold guarantee worse; a shortfall by loss is not a decision.
+//!
+//! Counts contracts and nodes itself: the ledger that admits is not asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wharfage_shared::capacity::{ComputeClass, Region, Sku};
+use wharfage_shared::ids::{NodeId, OrganizationId};
+
+use super::{Findings, Step, closed};
+use crate::fleet::Fleet;
+use crate::fleet::rows::node::NodeRow;
+use crate::words::contract::Contract;
+use crate::words::node::Reach;
+
+/// One (region, SKU), counted from rows.
+#[derive(Default)]
+struct Count {
+    /// Standard instances of the provider that serve somebody or could.
+    usable: BTreeSet<NodeId>,
+    /// By organization: guaranteed and used.
+    shares: BTreeMap<OrganizationId, (u32, u32)>,
+}
+
+impl Count {
+    fn committed(&self) -> u32 {
+        self.shares.values().map(|(guaranteed, used)| *guaranteed.max(used)).sum()
+    }
+
+    fn oversold(&self) -> u32 {
+        self.committed().saturating_sub(self.usable.len() as u32)
+    }
+}
+
+pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
+    let (before, after) = (counts(step.before), counts(step.after));
+    for ((region, sku), now) in &after {
+        let none = Count::default();
+        let was = before.get(&(region.clone(), sku.clone())).unwrap_or(&none);
+        let lost = was.usable.difference(&now.usable).count() as u32;
+        let began: u32 = began(step, region, sku).map(|contract| contract.instances).sum();
+        let worse = now.oversold().saturating_sub(was.oversold());
+        if worse > lost + began {
+            let (committed, usable) = (now.committed(), now.usable.len());
+            found.add(
+                "S10",
+                format!("a decision commits {committed} of {usable} {sku} in {region}"),
+            );
+        }
+    }
+    for row in step.after.contracts() {
+        if step.before.contract(&row.contract.id).is_none() {
+            signed(step, &row.contract, found);
+        }
+    }
+}
+
+/// Contracts whose guarantee came into force: what was lost since they were signed is no decision.
+fn began<'a>(
+    step: &'a Step<'_>,
+    region: &'a Region,
+    sku: &'a Sku,
+) -> impl Iterator<Item = &'a Contract> {
+    step.after.contracts().filter_map(move |row| {
+        let here = row.contract.region == *region && row.contract.sku == *sku;
+        let known = step.before.contract(&row.contract.id);
+        let was = known.is_none_or(|old| old.in_force);
+        (here && row.in_force && !was).then_some(&row.contract)
+    })
+}
+
+/// At each instant of a new contract's period all guarantees together are within what is usable.
+fn signed(step: &Step<'_>, new: &Contract, found: &mut Findings) {
+    let count = counts(step.before).remove(&(new.region.clone(), new.sku.clone()));
+    let usable = count.map_or(0, |count| count.usable.len() as u64);
+    let all: Vec<&Contract> = step
+        .after
+        .contracts()
+        .map(|row| &row.contract)
+        .filter(|other| other.region == new.region && other.sku == new.sku)
+        .collect();
+    let starts = all.iter().map(|other| other.start.max(new.start));
+    for at in starts.filter(|at| *at < new.end) {
+        let here = all.iter().filter(|other| other.start <= at && at < other.end);
+        let guaranteed: u64 = here.map(|other| u64::from(other.instances)).sum();
+        if guaranteed > usable {
+            let (id, sku) = (&new.id, &new.sku);
+            found.add(
+                "S10",
+                format!("{id} guarantees {guaranteed} {sku} at {} of {usable} usable", at.0),
+            );
+            return;
+        }
+    }
+}
+
+fn counts(fleet: &Fleet) -> BTreeMap<(Region, Sku), Count> {
+    let mut counts: BTreeMap<(Region, Sku), Count> = BTreeMap::new();
+    for node in fleet.nodes() {
+        if node.compute_class != ComputeClass::Standard || node.owner.is_some() {
+            continue;
+        }
+        let count = counts.entry((node.zone.region(), node.sku.clone())).or_default();
+        let whom = serves(node);
+        if whom.is_some() || closed(fleet, &node.id).is_none() {
+            count.usable.insert(node.id.clone());
+        }
+        if let Some(organization) = whom {
+            count.shares.entry(organization.clone()).or_default().1 += 1;
+        }
+    }
+    for row in fleet.contracts().filter(|row| row.in_force) {
+        let contract = &row.contract;
+        let key = (contract.region.clone(), contract.sku.clone());
+        let shares = &mut counts.entry(key).or_default().shares;
+        shares.entry(contract.organization.clone()).or_default().0 += contract.instances;
+    }
+    counts
+}
+
+/// Whom an instance serves; what is lost or has left serves nobody.
+fn serves(node: &NodeRow) -> Option<&OrganizationId> {
+    if node.reach == Reach::Lost || node.departed_at.is_some() {
+        return None;
+    }
+    node.held_for.as_ref().map(|held| &held.organization)
+}
+
+/// The sums that admission looks at equal a recount; used by the check of references.
+pub(super) fn index_agrees(fleet: &Fleet, found: &mut Findings) {
+    let counted = counts(fleet);
+    let keys: BTreeSet<(Region, Sku)> =
+        counted.keys().chain(fleet.index.capacity.keys()).cloned().collect();
+    for key in keys {
+        let none = Count::default();
+        let real = counted.get(&key).unwrap_or(&none);
+        let kept = fleet.index.capacity.get(&key);
+        let kept = kept.map_or((0, 0), |kept| (kept.usable, kept.committed));
+        let real = (real.usable.len() as u32, real.committed());
+        if kept != real {
+            let (region, sku) = key;
+            found.add(
+                "S10",
+                format!("{sku} in {region}: kept as {kept:?} usable and committed, it is {real:?}"),
+            );
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! S6: nothing new is placed on, and no promise is bound to, a node that may not take it.
+
+use super::{Findings, Step, closed, name};
+use crate::fleet::Fleet;
+use crate::words::node::Reach;
+use crate::words::replica::Phase;
+
+/// What instants on the rows tell: a placement later than the change that closed the node.
+pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
+    for row in fleet.replicas() {
+        let (seat, since, word) = match &row.phase {
+            Phase::Promised { seat, since } => (seat, *since, "promised"),
+            Phase::Placed { seat, since, .. } => (seat, *since, "placed"),
+            Phase::Pending { .. } | Phase::Leaving { .. } | Phase::Stopped { .. } => continue,
+        };
+        let who = name(fleet, row);
+        let Some(node) = fleet.node(&seat.node) else {
+            found.add("S6", format!("{who} is {word} on a node that does not exist"));
+            continue;
+        };
+        let unheard = node.reach != Reach::Connected && since > node.reach_since;
+        if unheard {
+            found.add("S6", format!("{who} was {word} after its node was not heard any more"));
+        }
+        for notice in node.notices.values().filter(|notice| since > notice.heard_at) {
+            let id = &notice.id;
+            found.add("S6", format!("{who} was {word} after the notice {id} was heard"));
+        }
+        if node.departed_at.is_some_and(|at| since > at) {
+            found.add("S6", format!("{who} was {word} after its node had departed"));
+        }
+        let closed = closed(fleet, &seat.node).filter(|why| *why != "silent");
+        if let (Phase::Promised { .. }, Some(why)) = (&row.phase, closed) {
+            let node = &seat.node;
+            found.add("S6", format!("{who} is still promised {node}, which is {why}"));
+        }
+    }
+}
+
+/// What the step itself tells: the node as it is once the step is over.
+pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
+    let placed = step.placed().map(|(row, seat)| (row, seat, "placed"));
+    let promised = step.promised().map(|(row, seat)| (row, seat, "promised"));
+    for (row, seat, word) in placed.chain(promised) {
+        if let Some(why) = closed(step.after, &seat.node) {
+            let who = name(step.after, row);
+            found.add("S6", format!("{who} was {word} on {}, which is {why}", seat.node));
+        }
+        let node = step.after.node(&seat.node);
+        if node.is_some_and(|node| node.owner.is_some()) {
+            let who = name(step.after, row);
+            found.add("S6", format!("{who} was {word} on {}, which has an owner", seat.node));
+        }
+    }
+}

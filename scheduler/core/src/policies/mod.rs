@@ -1,0 +1,11 @@
+//! Decisions: each reads the fleet and returns owned answers with their reasons. None changes
+//! anything and none knows another.
+
+pub mod evacuation;
+pub mod health;
+pub mod partition;
+pub mod placement;
+pub mod queue;
+pub mod rollout;
+pub mod scaling;
+pub mod surplus;

@@ -1,0 +1,206 @@
+//! Where a replica goes: the best of the feasible seats.
+//!
+//! Walks the ordered sets of (type, zone) so that best fit is the first of a range; a plain scan
+//! with the same `fit` must give the same answer, and a property holds that it does.
+
+use wharfage_shared::capacity::{CapacityClass, ComputeClass, Zone};
+use wharfage_shared::ids::{NodeId, OrganizationId};
+
+use crate::capacity::ask::Ask;
+use crate::capacity::fit::{fit, newest};
+use crate::fleet::Fleet;
+use crate::fleet::index::SeatKey;
+use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::node::NodeRow;
+use crate::words::because::placement::{Blocked, Placement, Rejection, Score};
+use crate::words::replica::Seat;
+
+/// A seat with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Where.
+    pub seat: Seat,
+    /// The engine's version that the node would run.
+    pub engine_version: String,
+    /// Why there.
+    pub because: Placement,
+}
+
+/// The best seat for a deployment's next replica, or coarsely why there is none.
+pub fn decide(fleet: &Fleet, deployment: &DeploymentRow, ask: &Ask) -> Result<Decision, Blocked> {
+    let mut why = Why::default();
+    let zones = zones_of(fleet, ask, &mut why);
+    for class in &ask.classes {
+        let sold = match class {
+            CapacityClass::Reserved => continue,
+            CapacityClass::OnDemand => ComputeClass::Standard,
+            CapacityClass::Spot => ComputeClass::Spot,
+        };
+        let mut best: Option<Score> = None;
+        for zone in &zones {
+            for serves in [Some(&ask.organization), None] {
+                for whole in [false, true] {
+                    let range = Range { fleet, deployment, ask, zone, sold, serves, whole };
+                    let score = range.best(&mut why);
+                    best = [best, score].into_iter().flatten().min();
+                }
+            }
+        }
+        // The classes are a preference: the first that can be satisfied wins.
+        if let Some(score) = best {
+            let node = fleet.node(&score.node).expect("a seat is on a node of the fleet");
+            return Ok(decision(ask, *class, node, score));
+        }
+    }
+    Err(why.kind())
+}
+
+fn decision(ask: &Ask, class: CapacityClass, node: &NodeRow, score: Score) -> Decision {
+    let free = node.slots.iter().filter(|slot| slot.is_free());
+    let gpus = free.take(ask.gpus.into()).map(|slot| slot.gpu.clone()).collect();
+    let sentence = sentence(node, &score);
+    Decision {
+        seat: Seat { node: node.id.clone(), gpus },
+        engine_version: newest(ask, node).unwrap_or_default(),
+        because: Placement { class, score, sentence },
+    }
+}
+
+/// The rank as one sentence for people.
+pub fn sentence(node: &NodeRow, score: &Score) -> String {
+    let room = match (score.breaks_whole_node, score.gpus_left) {
+        (true, left) => format!("no node in use had room, {left} GPUs stay free"),
+        (false, 0) => "it fits exactly".to_owned(),
+        (false, left) => format!("the fullest node with room, {left} GPUs stay free"),
+    };
+    let serves =
+        if score.opens_node { "it was idle" } else { "it serves the organization already" };
+    format!("{} in {}, sold as {}: {room}; {serves}", node.id, node.zone, node.compute_class)
+}
+
+/// The zones that have nodes of the type and that the ask admits, in order.
+fn zones_of(fleet: &Fleet, ask: &Ask, why: &mut Why) -> Vec<Zone> {
+    let mut zones = Vec::new();
+    let start = (ask.sku.clone(), Zone::new(""));
+    for ((sku, zone), counts) in fleet.index.zones.from(&start) {
+        if *sku != ask.sku {
+            break;
+        }
+        if counts.nodes > 0 && ask.admits_zone(zone) {
+            why.nodes = true;
+            why.usable |= counts.standard + counts.spot > 0;
+            let standard = counts.standard > 0 && ask.class_on(ComputeClass::Standard).is_some();
+            let spot = counts.spot > 0 && ask.class_on(ComputeClass::Spot).is_some();
+            why.allowed |= standard || spot;
+            zones.push(zone.clone());
+        }
+    }
+    zones
+}
+
+/// One stretch of the ordered set: nodes of one type, zone and class that serve the same, all of
+/// them wholly free or none.
+struct Range<'a> {
+    fleet: &'a Fleet,
+    deployment: &'a DeploymentRow,
+    ask: &'a Ask,
+    zone: &'a Zone,
+    sold: ComputeClass,
+    serves: Option<&'a OrganizationId>,
+    whole: bool,
+}
+
+impl Range<'_> {
+    /// The best seat of the stretch. Keys ascend by free GPUs and node, as the rank does: the first
+    /// that fits is the best unless a sibling stands there and one with as many free GPUs has none.
+    fn best(&self, why: &mut Why) -> Option<Score> {
+        let ask = self.ask;
+        let start = SeatKey {
+            sku: ask.sku.clone(),
+            zone: self.zone.clone(),
+            class: self.sold,
+            serves: self.serves.cloned(),
+            whole: self.whole,
+            free: ask.gpus,
+            node: NodeId::new(""),
+        };
+        let mut best: Option<Score> = None;
+        for (key, ()) in self.fleet.index.seats.from(&start) {
+            let same = key.sku == ask.sku
+                && key.zone == *self.zone
+                && key.class == self.sold
+                && key.serves.as_ref() == self.serves
+                && key.whole == self.whole;
+            let worse = |best: &Score| best.gpus_left < key.free - ask.gpus;
+            if !same || best.as_ref().is_some_and(worse) {
+                break;
+            }
+            let Some(node) = self.fleet.node(&key.node) else { continue };
+            let of = &self.deployment.id;
+            match fit(self.fleet, ask, of, self.deployment.last_start, node) {
+                Ok(score) => {
+                    let stands_alone = score.siblings == 0;
+                    best = best.into_iter().chain([score]).min();
+                    if stands_alone {
+                        break;
+                    }
+                }
+                Err(rejection) => {
+                    // The region's sum is the same for every idle node of the stretch.
+                    if why.hear(&rejection) {
+                        break;
+                    }
+                }
+            }
+        }
+        best
+    }
+}
+
+/// What stood in the way, coarsely.
+#[derive(Debug, Default)]
+struct Why {
+    nodes: bool,
+    usable: bool,
+    allowed: bool,
+    not_offered: bool,
+    guaranteed: bool,
+}
+
+impl Why {
+    /// Notes a rejection; whether it holds for the whole stretch.
+    fn hear(&mut self, rejection: &Rejection) -> bool {
+        self.guaranteed |= matches!(rejection, Rejection::Guaranteed { .. });
+        self.not_offered |= matches!(
+            rejection,
+            Rejection::NoEngine { .. } | Rejection::NoVersion { .. } | Rejection::NoHook { .. }
+        );
+        matches!(rejection, Rejection::Guaranteed { .. })
+    }
+
+    fn kind(&self) -> Blocked {
+        if !self.nodes {
+            Blocked::NoSuchNodes
+        } else if !self.usable {
+            Blocked::NodesNotUsable
+        } else if !self.allowed {
+            Blocked::ClassesForbid
+        } else if self.guaranteed {
+            Blocked::Guaranteed
+        } else if self.not_offered {
+            Blocked::NotOffered
+        } else {
+            Blocked::NoRoom
+        }
+    }
+}
+
+/// How a plain scan ranks a deployment's seats: what `decide` must agree with.
+pub fn scan<'a>(
+    fleet: &'a Fleet,
+    deployment: &'a DeploymentRow,
+    ask: &'a Ask,
+) -> impl Iterator<Item = (&'a NodeRow, Result<Score, Rejection>)> {
+    let of = &deployment.id;
+    fleet.nodes().map(move |node| (node, fit(fleet, ask, of, deployment.last_start, node)))
+}

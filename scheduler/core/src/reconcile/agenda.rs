@@ -1,0 +1,247 @@
+//! What must be looked at: entities that facts touched, and entities at stated times.
+//!
+//! Derived, never logged. A spurious entry costs a look and changes nothing; a missing one would
+//! break L2, which a property holds.
+
+use std::collections::BTreeSet;
+
+use wharfage_shared::capacity::Sku;
+use wharfage_shared::ids::{ContractId, DeploymentId, NodeId};
+use wharfage_shared::time::Timestamp;
+
+use crate::capacity::standing::held_until;
+use crate::fleet::Fleet;
+use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::node::NodeRow;
+use crate::fleet::rows::replica::ReplicaRow;
+use crate::fleet::table::Table;
+use crate::words::event::{Event, deployment, gateway, money, node, replica};
+use crate::words::policy::Policy;
+use crate::words::replica::Phase;
+
+/// Something that must be looked at at a stated time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alarm {
+    /// A notice's drain or end.
+    Node(NodeId),
+    /// A back-off, a start deadline, a single copy's lease.
+    Deployment(DeploymentId),
+    /// The start or the end of a contract period.
+    Contract(ContractId),
+}
+
+/// What must be looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Agenda {
+    due: Due,
+    alarms: Table<(Timestamp, Alarm), ()>,
+}
+
+/// What must be looked at now.
+#[derive(Clone, Debug, Default)]
+pub struct Due {
+    /// Nodes that changed.
+    pub nodes: BTreeSet<NodeId>,
+    /// Deployments that changed, or whose replicas or their nodes did.
+    pub deployments: BTreeSet<DeploymentId>,
+    /// Types of which room was freed: what is blocked is tried again.
+    pub freed: BTreeSet<Sku>,
+    /// Contracts whose period may have begun or ended.
+    pub contracts: BTreeSet<ContractId>,
+}
+
+impl Due {
+    /// Whether there is nothing to look at.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+            && self.deployments.is_empty()
+            && self.freed.is_empty()
+            && self.contracts.is_empty()
+    }
+}
+
+impl Agenda {
+    /// What is to be looked at now; the agenda has none of it afterwards.
+    pub fn take(&mut self) -> Due {
+        std::mem::take(&mut self.due)
+    }
+
+    /// Everything, and every alarm anew: after a start, or to see that nothing was missed.
+    pub fn everything(fleet: &Fleet, policy: &Policy) -> Self {
+        let mut agenda = Self::default();
+        for node in fleet.nodes() {
+            agenda.due.nodes.insert(node.id.clone());
+            agenda.due.freed.insert(node.sku.clone());
+            agenda.arm_node(node);
+        }
+        for deployment in fleet.deployments() {
+            agenda.due.deployments.insert(deployment.id.clone());
+            agenda.due.freed.insert(deployment.spec.sku.clone());
+            agenda.arm_deployment(deployment);
+        }
+        for replica in fleet.replicas() {
+            agenda.arm_replica(fleet, policy, replica);
+        }
+        for contract in fleet.contracts() {
+            agenda.due.contracts.insert(contract.contract.id.clone());
+            agenda.arm_contract(fleet, &contract.contract.id);
+        }
+        agenda
+    }
+
+    /// When the next alarm rings.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.alarms.first().map(|((at, _), ())| *at)
+    }
+
+    /// Puts what is due by now on the list of what must be looked at.
+    pub fn ring(&mut self, now: Timestamp) {
+        while let Some(key) = self.alarms.first().map(|(key, ())| key.clone()) {
+            if key.0 > now {
+                return;
+            }
+            self.alarms.remove(&key);
+            match key.1 {
+                Alarm::Node(node) => self.due.nodes.extend([node]),
+                Alarm::Deployment(deployment) => self.due.deployments.extend([deployment]),
+                Alarm::Contract(contract) => self.due.contracts.extend([contract]),
+            }
+        }
+    }
+
+    fn arm(&mut self, at: Timestamp, alarm: Alarm) {
+        self.alarms.insert((at, alarm), ());
+    }
+
+    /// Notes what a fact, just applied, may have consequences for.
+    pub fn note(&mut self, fleet: &Fleet, policy: &Policy, event: &Event) {
+        match event {
+            Event::Node(event) => self.note_node(fleet, policy, event),
+            Event::Replica(event) => self.note_replica(fleet, policy, event),
+            Event::Deployment(event) => self.note_deployment(fleet, event),
+            Event::Gateway(event) => self.note_gateway(fleet, event),
+            Event::Money(event) => match event {
+                money::Event::Signed { contract, .. } => {
+                    self.due.contracts.insert(contract.id.clone());
+                    self.arm_contract(fleet, &contract.id);
+                }
+                money::Event::ContractStarted { contract, .. }
+                | money::Event::ContractEnded { contract, .. } => {
+                    let sku = fleet.contract(contract).map(|row| row.contract.sku.clone());
+                    self.due.freed.extend(sku);
+                }
+                money::Event::PriceSet { .. } | money::Event::InvoiceDrafted { .. } => {}
+            },
+            Event::Term { .. } | Event::Access(_) | Event::Meter(_) | Event::Request(_) => {}
+        }
+    }
+
+    fn note_node(&mut self, fleet: &Fleet, policy: &Policy, event: &node::Event) {
+        let Some(node) = event.node().and_then(|id| fleet.node(id)) else { return };
+        self.due.nodes.insert(node.id.clone());
+        if node.may_place().is_ok() {
+            self.due.freed.insert(node.sku.clone());
+        }
+        self.arm_node(node);
+        match event {
+            node::Event::ReachChanged { .. }
+            | node::Event::IntentChanged { .. }
+            | node::Event::Noticed { .. }
+            | node::Event::NoticeEnded { .. }
+            | node::Event::Departed { .. } => {
+                for replica in fleet.replicas_on(&node.id) {
+                    self.due.deployments.insert(replica.deployment.clone());
+                    self.arm_replica(fleet, policy, replica);
+                }
+            }
+            node::Event::PoolCreated { .. }
+            | node::Event::Enrolled { .. }
+            | node::Event::RejoinAllowed { .. }
+            | node::Event::EpochIssued { .. }
+            | node::Event::InventoryReported { .. }
+            | node::Event::HealthChanged { .. }
+            | node::Event::Held { .. }
+            | node::Event::OrphanFound { .. }
+            | node::Event::OrphanGone { .. } => {}
+        }
+    }
+
+    fn note_replica(&mut self, fleet: &Fleet, policy: &Policy, event: &replica::Event) {
+        let Some(row) = fleet.replica(event.replica()) else { return };
+        self.due.deployments.insert(row.deployment.clone());
+        let node = row.node().and_then(|id| fleet.node(id));
+        if let Some(node) = node {
+            self.due.nodes.insert(node.id.clone());
+        }
+        self.arm_replica(fleet, policy, row);
+        match event {
+            replica::Event::Gone { .. } | replica::Event::PromiseWithdrawn { .. } => {
+                self.due.freed.extend(node.map(|node| node.sku.clone()));
+            }
+            replica::Event::Created { .. }
+            | replica::Event::Blocked { .. }
+            | replica::Event::Promised { .. }
+            | replica::Event::Placed { .. }
+            | replica::Event::Seen { .. }
+            | replica::Event::Leaving { .. }
+            | replica::Event::Hastened { .. }
+            | replica::Event::Quiet { .. }
+            | replica::Event::Closed { .. }
+            | replica::Event::Dropped { .. } => {}
+        }
+    }
+
+    fn note_deployment(&mut self, fleet: &Fleet, event: &deployment::Event) {
+        let id = event.deployment();
+        self.due.deployments.insert(id.clone());
+        if let Some(row) = fleet.deployment(id) {
+            self.arm_deployment(row);
+        }
+    }
+
+    /// The zones of a gateway limit its deployments.
+    fn note_gateway(&mut self, fleet: &Fleet, event: &gateway::Event) {
+        let gateway::Event::Replaced { gateway, .. } = event else { return };
+        let of = fleet.deployments().filter(|row| row.spec.gateways.contains(gateway));
+        self.due.deployments.extend(of.map(|row| row.id.clone()));
+    }
+
+    fn arm_node(&mut self, node: &NodeRow) {
+        for notice in node.notices.values() {
+            for at in [notice.drain_at, notice.gone_at] {
+                self.arm(at, Alarm::Node(node.id.clone()));
+            }
+        }
+    }
+
+    fn arm_deployment(&mut self, deployment: &DeploymentRow) {
+        if let Some(until) = deployment.backoff_until {
+            self.arm(until, Alarm::Deployment(deployment.id.clone()));
+        }
+    }
+
+    fn arm_replica(&mut self, fleet: &Fleet, policy: &Policy, replica: &ReplicaRow) {
+        let alarm = || Alarm::Deployment(replica.deployment.clone());
+        match &replica.phase {
+            Phase::Placed { since, .. } if !replica.was_ready => {
+                self.arm(*since + replica.start_deadline, alarm());
+            }
+            Phase::Pending { .. }
+            | Phase::Promised { .. }
+            | Phase::Placed { .. }
+            | Phase::Leaving { .. }
+            | Phase::Stopped { .. } => {}
+        }
+        let single = fleet.spec_of(replica).is_some_and(|spec| spec.extension.single_copy);
+        if single && let Some(Some(until)) = held_until(fleet, policy, replica) {
+            self.arm(until, alarm());
+        }
+    }
+
+    fn arm_contract(&mut self, fleet: &Fleet, id: &ContractId) {
+        let Some(row) = fleet.contract(id) else { return };
+        for at in [row.contract.start, row.contract.end] {
+            self.arm(at, Alarm::Contract(id.clone()));
+        }
+    }
+}

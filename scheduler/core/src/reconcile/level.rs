@@ -1,0 +1,108 @@
+//! The step that makes as many replicas as are wanted, and lets go of those that others stand in
+//! for.
+
+use wharfage_shared::ids::{DeploymentId, ReplicaId};
+use wharfage_shared::order::StopCause;
+
+use super::leaving::{end, leave};
+use super::plan::Plan;
+use crate::capacity::standing::{Standing, may_still_run, standing};
+use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::replica::ReplicaRow;
+use crate::policies::evacuation::{self, Leaver};
+use crate::policies::rollout::{self, Progress};
+use crate::policies::surplus;
+use crate::words::deployment::Rollout;
+use crate::words::event::replica::Event;
+
+/// What the step decided before it changed anything.
+#[derive(Default)]
+struct Changes {
+    leavers: Vec<Leaver>,
+    replaced: Vec<ReplicaId>,
+    surplus: Vec<(ReplicaId, StopCause)>,
+    create: u32,
+}
+
+pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
+    let Some(row) = plan.fleet.deployment(id) else { return };
+    let revision = row.revision;
+    let changes = decide(plan, row);
+    for leaver in changes.leavers {
+        leave(plan, leaver.replica, leaver.because, leaver.deadline);
+    }
+    let replaced = changes.replaced.into_iter().map(|id| (id, StopCause::Replaced));
+    for (replica, because) in replaced.chain(changes.surplus) {
+        if let Some(row) = plan.fleet.replica(replica).cloned() {
+            end(plan, &row, because);
+        }
+    }
+    for _ in 0..changes.create {
+        let replica = ReplicaId(plan.fleet.last_replica + 1);
+        let (deployment, at) = (id.clone(), plan.now);
+        plan.record(Event::Created { replica, deployment, revision, at });
+    }
+}
+
+fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
+    let fleet = &*plan.fleet;
+    let (mut wanted, mut old, mut stayers) = (Vec::new(), Vec::new(), Vec::new());
+    let mut may_run = 0;
+    for replica in fleet.replicas_of(&row.id) {
+        may_run += u32::from(may_still_run(fleet, plan.policy, replica, plan.now));
+        match standing(fleet, row, replica) {
+            Standing::Wanted => wanted.push(replica),
+            Standing::Outdated => old.push(replica),
+            Standing::Evacuating => stayers.push(replica),
+            Standing::Lost | Standing::Failing | Standing::Over => {}
+        }
+    }
+    let single = row.spec.extension.single_copy;
+    let ready = |rows: &[&ReplicaRow]| rows.iter().filter(|r| r.phase.is_ready()).count() as u32;
+    let desired = row.desired;
+    // Of a single copy no two may run: the old one goes first.
+    let rollout = match row.spec.extension.rollout {
+        _ if single => Rollout { max_surge: 0, max_unavailable: desired.max(1) },
+        // With neither room nor a gap a rollout could never begin.
+        Rollout { max_surge: 0, max_unavailable: 0 } => {
+            Rollout { max_surge: 1, max_unavailable: 0 }
+        }
+        rollout => rollout,
+    };
+    let progress = Progress { desired, new_ready: ready(&wanted), old: old.len() as u32 };
+    let target = if old.is_empty() { desired } else { rollout::new_allowed(rollout, progress) };
+    let mut changes = Changes {
+        replaced: rollout::leavers(rollout, progress, &old),
+        leavers: evacuees(plan, row, &stayers, ready(&wanted) + ready(&old)),
+        ..Changes::default()
+    };
+    let counted = wanted.len() as u32;
+    if counted > desired {
+        changes.surplus = surplus::decide(fleet, &wanted, (counted - desired) as usize);
+    } else if row.backoff_until.is_none_or(|until| until <= plan.now) {
+        let room = if single { desired.saturating_sub(may_run) } else { u32::MAX };
+        changes.create = target.saturating_sub(counted).min(room);
+    }
+    changes
+}
+
+/// A single copy's successor starts only when it is gone: by an operator's drain it goes at once,
+/// under a notice it serves to the last moment that its agent finds.
+fn evacuees(
+    plan: &Plan<'_>,
+    row: &DeploymentRow,
+    stayers: &[&ReplicaRow],
+    ready: u32,
+) -> Vec<Leaver> {
+    let fleet = &*plan.fleet;
+    if !row.spec.extension.single_copy {
+        return evacuation::decide(fleet, stayers, ready, row.desired, plan.now);
+    }
+    let noticed = |replica: &&ReplicaRow| {
+        let node = replica.node().and_then(|node| fleet.node(node));
+        node.is_some_and(|node| node.notice().is_some())
+    };
+    let going: Vec<&ReplicaRow> =
+        stayers.iter().copied().filter(|replica| !noticed(replica)).collect();
+    evacuation::decide(fleet, &going, row.desired, row.desired, plan.now)
+}

@@ -1,0 +1,52 @@
+//! What follows from what is known: one file a step over a [`Plan`], in rounds to a fixpoint.
+//!
+//! Each decision is applied before the next is asked, so that no step works on old views, and a
+//! second pass at the same instant changes nothing (L2).
+
+pub mod agenda;
+pub mod plan;
+
+mod leaving;
+mod level;
+mod place;
+mod quiet;
+mod scale;
+mod settle;
+mod terms;
+
+pub use self::leaving::back_off;
+
+use self::plan::Plan;
+
+/// More rounds than any chain of causes needs; each further round works only on what the one
+/// before it changed.
+const MOST_ROUNDS: usize = 64;
+
+/// Carries everything out that follows from what changed.
+pub fn reconcile(plan: &mut Plan<'_>) {
+    for _ in 0..MOST_ROUNDS {
+        let due = plan.agenda.take();
+        if due.is_empty() {
+            break;
+        }
+        for contract in &due.contracts {
+            terms::contract(plan, contract);
+        }
+        for node in &due.nodes {
+            leaving::node(plan, node);
+        }
+        for deployment in &due.deployments {
+            scale::deployment(plan, deployment);
+            leaving::deployment(plan, deployment);
+            level::deployment(plan, deployment);
+        }
+        place::pending(plan, &due.deployments, &due.freed);
+        for node in &due.nodes {
+            settle::node(plan, node);
+        }
+        for deployment in &due.deployments {
+            settle::deployment(plan, deployment);
+        }
+    }
+    quiet::replicas(plan);
+}

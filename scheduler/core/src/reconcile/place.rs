@@ -1,0 +1,150 @@
+//! The step that gives pending replicas their seats, in the order of the queue.
+//!
+//! Replicas with the same ask get the same answer, so a blocked ask is asked once; what is blocked
+//! sleeps until room of its type was freed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wharfage_shared::capacity::Sku;
+use wharfage_shared::ids::{DeploymentId, OrganizationId, ReplicaId};
+use wharfage_shared::order::HeldFor;
+
+use super::plan::Plan;
+use crate::capacity::ask::Ask;
+use crate::fleet::Fleet;
+use crate::policies::placement;
+use crate::policies::queue::{self, Place};
+use crate::words::because::placement::Blocked;
+use crate::words::event::node::Event as NodeEvent;
+use crate::words::event::replica::Event;
+use crate::words::replica::Phase;
+
+/// Deployments that wait, by organization in the order of its queue.
+type Queues = BTreeMap<OrganizationId, BTreeMap<Place, (DeploymentId, Sku)>>;
+
+pub(super) fn pending(
+    plan: &mut Plan<'_>,
+    touched: &BTreeSet<DeploymentId>,
+    freed: &BTreeSet<Sku>,
+) {
+    let mut queues = Queues::new();
+    for deployment in awake(plan.fleet, touched, freed) {
+        enqueue(plan.fleet, &mut queues, &deployment);
+    }
+    let mut blocked: BTreeMap<Ask, Blocked> = BTreeMap::new();
+    loop {
+        let heads = queues.iter().filter_map(|(organization, queue)| {
+            queue.first_key_value().map(|(place, (_, sku))| (organization, sku, place))
+        });
+        let Some(organization) = queue::next(plan.fleet, plan.policy, heads).cloned() else {
+            return;
+        };
+        let Some(queue) = queues.get_mut(&organization) else { return };
+        let Some((_, (deployment, sku))) = queue.pop_first() else { return };
+        if queue.is_empty() {
+            queues.remove(&organization);
+        }
+        if place_next(plan, &deployment, &sku, &mut blocked) {
+            enqueue(plan.fleet, &mut queues, &deployment);
+        }
+    }
+}
+
+/// The deployments to try: those that were touched, and those whose type has new room.
+fn awake(
+    fleet: &Fleet,
+    touched: &BTreeSet<DeploymentId>,
+    freed: &BTreeSet<Sku>,
+) -> BTreeSet<DeploymentId> {
+    let mut awake = touched.clone();
+    for sku in freed {
+        let mut from = (sku.clone(), DeploymentId::new(""), ReplicaId(0));
+        // One step per deployment, however many of its replicas are pending.
+        while let Some(((of, deployment, _), ())) = fleet.index.pending.from(&from).next() {
+            if of != sku {
+                break;
+            }
+            awake.insert(deployment.clone());
+            from = (sku.clone(), deployment.clone(), ReplicaId(u32::MAX));
+            if fleet.index.pending.contains(&from) {
+                break;
+            }
+        }
+    }
+    awake
+}
+
+fn enqueue(fleet: &Fleet, queues: &mut Queues, id: &DeploymentId) {
+    let Some(row) = fleet.deployment(id) else { return };
+    let sku = &row.spec.sku;
+    let Some(replica) = first_pending(fleet, id, sku) else { return };
+    let since = fleet.replica(replica).map_or(row.created_at, |row| row.created_at);
+    let place = queue::place(row, replica, since);
+    queues.entry(row.organization.clone()).or_default().insert(place, (id.clone(), sku.clone()));
+}
+
+fn first_pending(fleet: &Fleet, id: &DeploymentId, sku: &Sku) -> Option<ReplicaId> {
+    let from = (sku.clone(), id.clone(), ReplicaId(0));
+    let ((of_sku, of, replica), ()) = fleet.index.pending.from(&from).next()?;
+    (of_sku == sku && of == id).then_some(*replica)
+}
+
+/// Places the deployment's first pending replica; whether it was worth another look.
+fn place_next(
+    plan: &mut Plan<'_>,
+    id: &DeploymentId,
+    sku: &Sku,
+    blocked: &mut BTreeMap<Ask, Blocked>,
+) -> bool {
+    let Some(row) = plan.fleet.deployment(id) else { return false };
+    let Some(replica) = first_pending(plan.fleet, id, sku) else { return false };
+    let ask = Ask::of(plan.fleet, row);
+    let decision = match blocked.get(&ask) {
+        Some(kind) => Err(*kind),
+        None => placement::decide(plan.fleet, row, &ask),
+    };
+    let decision = match decision {
+        Ok(decision) => decision,
+        Err(kind) => {
+            blocked.insert(ask, kind);
+            say_blocked(plan, id, sku, kind);
+            return false;
+        }
+    };
+    let own = row.spec.extension.start_deadline_seconds;
+    let start_deadline = plan.policy.start_deadline(own, row.last_start);
+    hold(plan, &ask, &decision);
+    let placement::Decision { seat, engine_version, because } = decision;
+    let at = plan.now;
+    plan.record(Event::Placed { replica, seat, engine_version, start_deadline, because, at });
+    true
+}
+
+/// A node that begins to serve an organization serves it alone.
+fn hold(plan: &mut Plan<'_>, ask: &Ask, decision: &placement::Decision) {
+    let Some(node) = plan.fleet.node(&decision.seat.node) else { return };
+    if node.held_for.is_some() {
+        return;
+    }
+    let (organization, compute_class) = (ask.organization.clone(), node.compute_class);
+    let held_for = Some(HeldFor { organization, claim: None, compute_class });
+    let (node, at) = (node.id.clone(), plan.now);
+    plan.record(NodeEvent::Held { node, held_for, at });
+}
+
+/// Notes the kind of reason at each pending replica whose kind changed.
+fn say_blocked(plan: &mut Plan<'_>, id: &DeploymentId, sku: &Sku, kind: Blocked) {
+    let from = (sku.clone(), id.clone(), ReplicaId(0));
+    let waiting = plan.fleet.index.pending.from(&from);
+    let changed: Vec<ReplicaId> = waiting
+        .take_while(|((of_sku, of, _), ())| of_sku == sku && of == id)
+        .map(|((_, _, replica), ())| *replica)
+        .filter(|replica| {
+            let phase = plan.fleet.replica(*replica).map(|row| &row.phase);
+            phase.is_some_and(|phase| *phase != Phase::Pending { blocked: kind })
+        })
+        .collect();
+    for replica in changed {
+        plan.record(Event::Blocked { replica, because: kind });
+    }
+}

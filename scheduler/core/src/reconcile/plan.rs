@@ -1,0 +1,104 @@
+//! A plan: the fleet as it is being changed, and the facts that change it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wharfage_shared::gateway::RoutesVersion;
+use wharfage_shared::ids::{GatewayName, ReplicaId};
+use wharfage_shared::time::Timestamp;
+use wharfage_shared::version::Term;
+
+use super::agenda::Agenda;
+use crate::fleet::Fleet;
+use crate::words::event::{Event, access, deployment, gateway, meter, money, node, replica};
+use crate::words::policy::Policy;
+
+/// What one gateway process said last; gone with the scheduler's memory.
+#[derive(Clone, Debug)]
+pub struct GatewayHeard {
+    /// When.
+    pub at: Timestamp,
+    /// Its report's number.
+    pub number: u64,
+    /// The table that it uses.
+    pub routes: RoutesVersion,
+    /// Requests at replicas.
+    pub in_flight: Arc<BTreeMap<ReplicaId, u32>>,
+}
+
+/// The fleet as it is being changed: each fact is applied before the next decision is asked.
+pub struct Plan<'a> {
+    /// The fleet.
+    pub fleet: &'a mut Fleet,
+    /// Lengths and switches.
+    pub policy: &'a Policy,
+    /// The scheduler's term.
+    pub term: Term,
+    /// The instant that everything is decided at.
+    pub now: Timestamp,
+    /// When this scheduler began: silence before it says nothing.
+    pub began: Timestamp,
+    /// What must be looked at.
+    pub agenda: &'a mut Agenda,
+    /// What gateways said.
+    pub gateways: &'a BTreeMap<GatewayName, GatewayHeard>,
+    /// The facts so far.
+    pub events: Vec<Event>,
+}
+
+impl Plan<'_> {
+    /// Takes a fact in and notes what it may have consequences for.
+    pub fn record(&mut self, event: impl Into<Event>) {
+        let event = event.into();
+        self.fleet.apply(&event);
+        self.agenda.note(self.fleet, self.policy, &event);
+        self.events.push(event);
+    }
+
+    /// The first route table that will not name what leaves now.
+    pub fn next_routes(&self) -> RoutesVersion {
+        RoutesVersion { term: self.term, number: self.fleet.routes_number() + 1 }
+    }
+}
+
+impl From<node::Event> for Event {
+    fn from(event: node::Event) -> Self {
+        Event::Node(event)
+    }
+}
+
+impl From<replica::Event> for Event {
+    fn from(event: replica::Event) -> Self {
+        Event::Replica(event)
+    }
+}
+
+impl From<deployment::Event> for Event {
+    fn from(event: deployment::Event) -> Self {
+        Event::Deployment(event)
+    }
+}
+
+impl From<gateway::Event> for Event {
+    fn from(event: gateway::Event) -> Self {
+        Event::Gateway(event)
+    }
+}
+
+impl From<access::Event> for Event {
+    fn from(event: access::Event) -> Self {
+        Event::Access(event)
+    }
+}
+
+impl From<meter::Event> for Event {
+    fn from(event: meter::Event) -> Self {
+        Event::Meter(event)
+    }
+}
+
+impl From<money::Event> for Event {
+    fn from(event: money::Event) -> Self {
+        Event::Money(event)
+    }
+}
