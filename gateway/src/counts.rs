@@ -179,6 +179,8 @@ impl Drop for Waiting {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -189,6 +191,8 @@ mod tests {
         let first = counts.wait(&chat, Wait::Parked, 2).expect("room");
         let second = counts.wait(&embed, Wait::Queued, 2).expect("room");
         assert!(counts.wait(&chat, Wait::Parked, 2).is_err());
+        let told = counts.urgent.notified().now_or_never();
+        assert!(told.is_some(), "the scheduler hears of a first waiting request at once");
         assert_eq!(report().parked, BTreeMap::from([(chat.clone(), 1)]));
         assert_eq!(report().queued, BTreeMap::from([(embed, 1)]));
         drop((first, second));

@@ -216,3 +216,27 @@ impl Upstream {
         Ok(Link { sender, task: task.abort_handle() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_picked_from_an_old_table_does_not_enter_a_removed_replica() {
+        let route = RouteReplica {
+            id: ReplicaId(1),
+            node: NodeId::from("node-1"),
+            address: "127.0.0.1:1".into(),
+        };
+        let (upstream, counts) = (Arc::new(Upstream::new(&route)), Arc::new(Counts::default()));
+        let seat = upstream.enter(0, &counts).expect("in the routes");
+        assert!(upstream.enter(0, &counts).is_none(), "another request was faster");
+        upstream.retire();
+        assert!(upstream.enter(1, &counts).is_none(), "removed");
+        assert_eq!(upstream.in_flight(), 1, "what is there goes on");
+        drop(seat);
+        assert_eq!(upstream.in_flight(), 0);
+        upstream.admit();
+        assert!(upstream.enter(0, &counts).is_some(), "back in the routes");
+    }
+}

@@ -1,6 +1,7 @@
 //! An engine behind a guard's mTLS port: it answers as the test says.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
@@ -44,6 +45,7 @@ pub struct Engine {
     script: Arc<Mutex<VecDeque<Act>>>,
     seen: Arc<Mutex<Vec<Seen>>>,
     arrived: Arc<Notify>,
+    connections: Arc<AtomicU32>,
 }
 
 impl Engine {
@@ -57,11 +59,14 @@ impl Engine {
             script: Arc::default(),
             seen: Arc::default(),
             arrived: Arc::default(),
+            connections: Arc::default(),
         };
         let router = Router::new().fallback(answer).with_state(engine.clone());
         let acceptor = guard_acceptor(identity).expect("a complete folder");
+        let connections = engine.connections.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
                 let (router, acceptor) = (router.clone(), acceptor());
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
@@ -88,6 +93,11 @@ impl Engine {
 
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("no panic").clone()
+    }
+
+    /// How many connections gateways have made.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Until one more request has arrived.

@@ -35,6 +35,17 @@ async fn a_request_reaches_the_engine_as_it_was_sent_without_the_callers_token()
 }
 
 #[tokio::test]
+async fn a_replicas_connection_carries_one_request_after_the_other() {
+    let all = Installation::start().await;
+    let engine = all.engine("node-1").await;
+    all.publish(vec![deployment("chat", &[(1, &engine)])]).await;
+    for _ in 0..5 {
+        assert_eq!(all.chat("chat").await.0, 200);
+    }
+    assert_eq!(engine.connections(), 1, "a handshake for each request would cost milliseconds");
+}
+
+#[tokio::test]
 async fn the_least_loaded_replica_takes_the_next_request() {
     let all = Installation::start().await;
     let (one, two) = (all.engine("node-1").await, all.engine("node-2").await);
