@@ -51,7 +51,7 @@ pub struct Settings {
 /// What is known of the GPUs at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gpus {
-    /// Whether a helper has answered (or said why not) since the agent started.
+    /// Whether each GPU was read once (or it was said why not) since the agent started.
     pub is_settled: bool,
     /// Who they are, in NVML's order: what was once seen stays until another list comes.
     pub identities: Vec<GpuIdentity>,
@@ -76,6 +76,13 @@ pub struct Seen {
     pub processes: Vec<GpuProcess>,
     /// What is wrong with it.
     pub trouble: Option<String>,
+}
+
+impl Seen {
+    /// A GPU of which nothing was read yet.
+    fn never(gpu: &GpuUuid, at: Boottime) -> Self {
+        Self { at, reading: unread(gpu, None), processes: Vec::new(), trouble: None }
+    }
 }
 
 impl Gpus {
@@ -228,21 +235,11 @@ impl Supervisor {
 
     /// Takes one line; whether it says that NVML works.
     fn hear(&mut self, line: Line) -> bool {
-        let now = clock::boottime();
         let works = match line {
             Line::Gpus { gpus, driver_version } => {
+                // A GPU that hung before stays marked until it was read again.
                 self.gpus.trouble = None;
                 self.gpus.driver_version = driver_version;
-                for gpu in &gpus {
-                    // A GPU that hung before stays marked until it was read again.
-                    let fresh = || Seen {
-                        at: now,
-                        reading: unread(&gpu.uuid, None),
-                        processes: Vec::new(),
-                        trouble: None,
-                    };
-                    self.gpus.seen.entry(gpu.uuid.clone()).or_insert_with(fresh);
-                }
                 self.gpus.identities = gpus;
                 true
             }
@@ -256,14 +253,17 @@ impl Supervisor {
                 true
             }
             Line::Trouble { at, gpu, because } => {
-                if let Some(seen) = self.gpus.seen.get_mut(&gpu) {
-                    seen.at = at;
-                    seen.trouble = Some(because);
-                }
+                let seen =
+                    self.gpus.seen.entry(gpu.clone()).or_insert_with(|| Seen::never(&gpu, at));
+                seen.at = at;
+                seen.trouble = Some(because);
                 true
             }
         };
-        self.settle();
+        if self.gpus.identities.iter().all(|gpu| self.gpus.seen.contains_key(&gpu.uuid)) {
+            self.gpus.is_settled = true;
+        }
+        self.publish();
         works
     }
 
@@ -272,7 +272,8 @@ impl Supervisor {
         let mut any = false;
         let mut changed = false;
         for gpu in &self.gpus.identities {
-            let Some(seen) = self.gpus.seen.get_mut(&gpu.uuid) else { continue };
+            let never = || Seen::never(&gpu.uuid, started);
+            let seen = self.gpus.seen.entry(gpu.uuid.clone()).or_insert_with(never);
             // Each helper has its own chance to read a GPU.
             if now.since(seen.at.max(started)) > SILENT_AFTER {
                 any = true;
@@ -281,6 +282,7 @@ impl Supervisor {
             }
         }
         if changed {
+            self.gpus.is_settled = true;
             self.publish();
         }
         any
@@ -288,10 +290,6 @@ impl Supervisor {
 
     fn no_helper(&mut self, because: String) {
         self.gpus.trouble = Some(because);
-        self.settle();
-    }
-
-    fn settle(&mut self) {
         self.gpus.is_settled = true;
         self.publish();
     }

@@ -136,7 +136,9 @@ impl Folder {
         };
         let mut replicas = Vec::new();
         for entry in entries {
-            replicas.extend(entry?.file_name().to_str().and_then(|name| name.parse::<ReplicaId>().ok()));
+            replicas.extend(
+                entry?.file_name().to_str().and_then(|name| name.parse::<ReplicaId>().ok()),
+            );
         }
         replicas.sort();
         Ok(replicas)

@@ -69,10 +69,14 @@ pub async fn run(line: Line, stop: CancellationToken) -> Result<(), String> {
     let mut next = Instant::now();
     let mut at_once = true;
     loop {
+        if at_once && in_flight.len() < MOST_IN_FLIGHT {
+            at_once = false;
+            send(&line, &mut idle, &mut in_flight, true).await;
+        }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = line.report_now.notified() => at_once = true,
-            () = tokio::time::sleep_until(next), if in_flight.is_empty() && !at_once => {
+            () = tokio::time::sleep_until(next), if in_flight.is_empty() => {
                 send(&line, &mut idle, &mut in_flight, false).await;
             }
             Some(done) = in_flight.join_next() => {
@@ -96,10 +100,6 @@ pub async fn run(line: Line, stop: CancellationToken) -> Result<(), String> {
                     }
                 }
             }
-        }
-        if at_once && in_flight.len() < MOST_IN_FLIGHT {
-            at_once = false;
-            send(&line, &mut idle, &mut in_flight, true).await;
         }
     }
 }

@@ -1,0 +1,6 @@
+//! One node with real processes: the agent, its guards, the development engine and the fake GPUs,
+//! ordered about by a scheduler in the test.
+
+mod common;
+mod journeys;
+mod refusals;

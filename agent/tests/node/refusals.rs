@@ -1,0 +1,81 @@
+//! What the agent refuses at its start, with the exit codes of `interfaces.md`.
+
+use crate::common::node::Node;
+use crate::common::scheduler::{SECRET, Scheduler};
+use crate::common::wait_for;
+
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("wharfage-refusals-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("folder");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn a_second_agent_on_the_same_state_folder_ends_with_75() {
+    let folder = Folder::new("second");
+    let scheduler = Scheduler::start(&folder.0);
+    let mut node = Node::new(scheduler.join(SECRET));
+    node.start();
+    wait_for("the first agent", || scheduler.last());
+    let config = node.root().join("agent.toml");
+    let (status, said) = node.another(&["--config", config.to_str().expect("UTF-8")]);
+    assert_eq!(status.code(), Some(75), "{said}");
+    assert!(said.contains("another agent runs with the state folder"), "{said}");
+}
+
+#[test]
+fn a_join_that_is_refused_ends_with_78_and_says_what_to_do() {
+    let folder = Folder::new("join");
+    let scheduler = Scheduler::start(&folder.0);
+    let node = Node::new(scheduler.join("used-already"));
+    let config = node.config("");
+    let (status, said) = node.another(&["--config", config.to_str().expect("UTF-8")]);
+    assert_eq!(status.code(), Some(78), "{said}");
+    assert!(said.contains("ask an operator for a new one (join_used_up)"), "{said}");
+    assert_eq!(scheduler.enrolments(), 0);
+}
+
+#[test]
+fn bad_settings_end_with_78_and_bad_usage_with_64() {
+    let node = Node::new(format!("wharfage-join:v1:127.0.0.1:1:{}:x", "0".repeat(64)));
+    let config = node.config("colour = \"red\"");
+    let config = config.to_str().expect("UTF-8");
+    let (status, said) = node.another(&["--config", config, "check-config"]);
+    assert_eq!(status.code(), Some(78), "{said}");
+    assert!(said.contains("unknown field `colour`"), "{said}");
+    node.config("");
+    let (status, said) = node.another(&["--config", config, "check-config"]);
+    assert_eq!(status.code(), Some(0), "{said}");
+    node.hook("open", "true", 5, 0o666);
+    let (status, said) = node.another(&["--config", config, "check-config"]);
+    assert_eq!(status.code(), Some(78), "{said}");
+    assert!(said.contains("everybody may write it"), "{said}");
+    for usage in [&["--colour"][..], &[][..]] {
+        let (status, said) = node.another(usage);
+        assert_eq!(status.code(), Some(64), "{said}");
+    }
+}
+
+#[test]
+fn without_a_driver_the_node_still_joins_with_zero_gpus_and_a_reason() {
+    let folder = Folder::new("driver");
+    let scheduler = Scheduler::start(&folder.0);
+    let mut node = Node::new(scheduler.join(SECRET));
+    std::fs::remove_file(node.root().join("gpus/gpus.json")).expect("removed");
+    node.start();
+    let inventory = wait_for("the inventory", || scheduler.inventory());
+    assert_eq!(inventory.gpus.len(), 0);
+    let trouble = inventory.gpu_trouble.unwrap_or_default();
+    assert!(!trouble.is_empty(), "a host without GPUs says why");
+}
