@@ -102,6 +102,11 @@ impl Body for Relay {
                 if let Some(data) = frame.data_ref() {
                     self.tail.see(data);
                 }
+                // Before the client has the last byte, so that its next request finds the
+                // connection free.
+                if self.body.is_end_stream() {
+                    self.complete();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => self.lost(error),
