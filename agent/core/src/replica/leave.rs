@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     /// Absent until the deadline is known on the host's clock.
     pub table: Option<Timetable>,
     planned_for: Option<PlannedFor>,
+    /// The notice moved its deadline away after traffic had gone off.
+    put_off: bool,
     checkpoint_wanted: bool,
     checkpoint_begun: bool,
     drain_hook_begun: bool,
@@ -62,6 +64,7 @@ impl Replica {
             drain_from: None,
             table: None,
             planned_for: None,
+            put_off: false,
             checkpoint_wanted: false,
             checkpoint_begun: false,
             drain_hook_begun: false,
@@ -82,12 +85,17 @@ impl Replica {
         let was_ready = self.was_ready;
         let estimate = |kind| around.estimates.hook(&self.order, kind, around.config);
         let (checkpoint, drain_hook) = (estimate(HookKind::Checkpoint), estimate(HookKind::Drain));
+        let drains = matches!(self.phase, Phase::Draining | Phase::DrainHook);
         let Some(plan) = &mut self.plan else { return };
         let checkpoint_over =
             !plan.checkpoint_wanted || (plan.checkpoint_begun && !checkpoint_runs);
         let wanted = PlannedFor { deadline, was_ready, checkpoint_over };
         if plan.planned_for == Some(wanted) {
             return;
+        }
+        let later = plan.planned_for.is_some_and(|planned| planned.deadline < deadline);
+        if later && drains && !plan.ordered {
+            (plan.put_off, plan.drain_hook_begun) = (true, false);
         }
         plan.planned_for = Some(wanted);
         let budget = &around.config.budget;
@@ -140,7 +148,10 @@ impl Replica {
     pub(super) fn draining(&mut self, out: &mut Out) -> Turn {
         let now = out.now;
         let checkpoint_runs = self.hook_runs(HookKind::Checkpoint);
-        let Some(plan) = &mut self.plan else { return self.resume(out) };
+        if self.need_not_drain(now) {
+            return self.resume(out);
+        }
+        let Some(plan) = &mut self.plan else { return Turn::Same };
         if plan.quiet && !plan.quiet_noted {
             plan.quiet_noted = true;
             out.useful();
@@ -177,19 +188,31 @@ impl Replica {
     /// The drain hook runs, or has run.
     pub(super) fn drain_hook(&mut self, out: &mut Out) -> Turn {
         let runs = self.hook_runs(HookKind::Drain);
-        match self.plan.as_ref().map(|plan| plan.table) {
-            None if runs => Turn::Same,
-            None => self.resume(out),
-            Some(Some(table)) if !runs || out.now >= table.stop_at => {
+        let table = self.plan.as_ref().and_then(|plan| plan.table);
+        if self.need_not_drain(out.now) {
+            return if runs { Turn::Same } else { self.resume(out) };
+        }
+        match table {
+            Some(table) if !runs || out.now >= table.stop_at => {
                 self.terminate(table.kill_at, out);
                 Turn::Changed
             }
-            Some(_) => Turn::Same,
+            Some(_) | None => Turn::Same,
         }
     }
 
-    /// The notice was withdrawn, or the order taken back, before anything was ended.
+    /// Nothing makes it leave any more, or not yet again.
+    fn need_not_drain(&self, now: Boottime) -> bool {
+        self.plan
+            .as_ref()
+            .is_none_or(|plan| plan.put_off && !plan.ordered && !plan.is_time_to_drain(now))
+    }
+
+    /// The notice was withdrawn or put off, or the order taken back, before anything was ended.
     fn resume(&mut self, out: &mut Out) -> Turn {
+        if let Some(plan) = &mut self.plan {
+            plan.put_off = false;
+        }
         self.note(out, "traffic resumes");
         self.enter(Phase::Ready { probe: Asking::from(out.now), failures: 0 }, out);
         Turn::Changed

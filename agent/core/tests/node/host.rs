@@ -54,10 +54,15 @@ pub struct Engine {
     pub order: RunOrder,
     pub started_at: u64,
     pub was_ready: bool,
-    pub alive: bool,
-    pub ended: Option<Ended>,
-    pub ended_at: Option<u64>,
+    /// When and how it ends; the instant may lie ahead, after SIGTERM.
+    pub end: Option<(u64, Ended)>,
     looks: u32,
+}
+
+impl Engine {
+    pub fn is_alive(&self, now: u64) -> bool {
+        self.end.as_ref().is_none_or(|(at, _)| *at > now)
+    }
 }
 
 /// The host, its agent and the scheduler above.
@@ -70,6 +75,8 @@ pub struct Host {
     /// Every id that an engine was ever started for.
     pub ever_started: Vec<ReplicaId>,
     pub forgotten: BTreeSet<ReplicaId>,
+    /// Every id that the scheduler ever ordered here: it uses none twice.
+    pub ever_ordered: BTreeSet<ReplicaId>,
     pub log: Vec<Segment>,
     pub noted: Option<OpenSegment>,
     pub persisted: Option<Desired>,
@@ -80,6 +87,14 @@ pub struct Host {
     /// The scheduler drops orders whose `gone` it has heard.
     pub drops_gone: bool,
     pub heard: Option<Report>,
+    /// Deadlines of the notices in force.
+    pub deadlines: BTreeMap<NoticeId, u64>,
+    /// A notice was heard again with a later deadline.
+    put_off: bool,
+    /// Ends of drills, which are notices that withdraw themselves.
+    drills: Vec<u64>,
+    /// Replicas whose end was asked for.
+    ending: BTreeSet<ReplicaId>,
     epoch: u64,
     next_beat: u64,
     queue: BTreeMap<(u64, u64), Input>,
@@ -92,7 +107,7 @@ impl Host {
     }
 
     pub fn with(habits: Habits, config: Config) -> Self {
-        let (agent, _) = Agent::new(found(), config.clone());
+        let (agent, _) = Agent::new(Self::found(), config.clone());
         Self {
             agent,
             config,
@@ -101,6 +116,7 @@ impl Host {
             engines: BTreeMap::new(),
             ever_started: Vec::new(),
             forgotten: BTreeSet::new(),
+            ever_ordered: BTreeSet::new(),
             log: Vec::new(),
             noted: None,
             persisted: None,
@@ -109,6 +125,10 @@ impl Host {
             reachable: true,
             drops_gone: true,
             heard: None,
+            deadlines: BTreeMap::new(),
+            put_off: false,
+            drills: Vec::new(),
+            ending: BTreeSet::new(),
             epoch: 1,
             next_beat: 10_000,
             queue: BTreeMap::new(),
@@ -116,9 +136,26 @@ impl Host {
         }
     }
 
+    /// An empty host.
+    pub fn found() -> Found {
+        Found {
+            node: "node-1".into(),
+            boot: "boot-1".into(),
+            nonce: "nonce".to_owned(),
+            desired: None,
+            replicas: Vec::new(),
+            log: "log-1".into(),
+            last_segment: 0,
+            open_segment: None,
+            unacknowledged: Vec::new(),
+            inventory: Inventory::default(),
+        }
+    }
+
     /// The scheduler wants something else from now on.
     pub fn want(&mut self, change: impl FnOnce(&mut Desired)) {
         change(&mut self.desired);
+        self.ever_ordered.extend(self.desired.orders.iter().map(Order::replica));
         let generation = self.desired.version.generation.0 + 1;
         self.desired.version = version(1, generation);
     }
@@ -150,9 +187,6 @@ impl Host {
         loop {
             let queued = self.queue.keys().next().map(|(at, _)| *at);
             let wake = self.agent.next_wake().map(|at| at.0);
-            if let Some(wake) = wake {
-                assert!(wake > self.now || self.effects.is_empty(), "a wake must lie ahead");
-            }
             let next = [queued, wake, Some(self.next_beat)].into_iter().flatten().min();
             let at = next.expect("there is always a next heartbeat").max(self.now);
             if at > end {
@@ -178,16 +212,37 @@ impl Host {
         {
             engine.was_ready = true;
         }
+        match &input {
+            Input::NoticeHeard(notice) => {
+                let before = self.deadlines.get(&notice.id).copied();
+                self.put_off |= before.is_some_and(|before| before < notice.gone_at.0);
+                self.deadlines.insert(notice.id.clone(), notice.gone_at.0);
+            }
+            Input::Drill { window } => {
+                self.drills.push(self.now + window.0);
+            }
+            Input::NoticeWithdrawn(id) => {
+                self.deadlines.remove(id);
+            }
+            _ => {}
+        }
         for effect in self.agent.step(Boottime(self.now), input) {
             self.carry_out(effect);
         }
+        let wake = self.agent.next_wake();
+        assert!(wake.is_none_or(|at| at.0 > self.now), "a wake lies ahead: {wake:?}");
     }
 
     /// The agent is killed and started again after `ms`; engines and logs stay.
     pub fn crash_agent(&mut self, ms: u64) {
         self.now += ms;
-        // Everything that was under way for the agent is lost with it, engines' ends included.
-        self.queue.clear();
+        // What was under way for the agent is lost with it, ends that nobody heard of included; its
+        // sources will hear a notice again. Engines that are ending end all the same.
+        let now = self.now;
+        self.queue.retain(|(at, _), input| *at > now && matches!(input, Input::Exited { .. }));
+        self.deadlines.clear();
+        self.drills.clear();
+        self.ending.clear();
         self.epoch += 1;
         self.next_beat = self.now;
         let records = self.engines.iter().filter(|(id, _)| !self.forgotten.contains(*id));
@@ -197,7 +252,7 @@ impl Host {
                 address: Some("127.0.0.1:9000".to_owned()),
                 started_at: Boottime(engine.started_at),
                 was_ready: engine.was_ready,
-                ended: engine.ended.clone(),
+                ended: engine.end.clone().filter(|(at, _)| *at <= self.now).map(|(_, how)| how),
             })
             .collect();
         let found = Found {
@@ -206,7 +261,7 @@ impl Host {
             last_segment: self.log.last().map_or(0, |segment| segment.key.number),
             open_segment: self.noted.clone(),
             unacknowledged: self.agent.closed_segments().to_vec(),
-            ..found()
+            ..Self::found()
         };
         let (agent, effects) = Agent::new(found, self.config.clone());
         self.agent = agent;
@@ -217,15 +272,13 @@ impl Host {
     }
 
     pub fn alive(&self, id: u32) -> bool {
-        self.engines.get(&ReplicaId(id)).is_some_and(|engine| engine.alive)
+        self.engines.get(&ReplicaId(id)).is_some_and(|engine| engine.is_alive(self.now))
     }
 
     pub fn end_engine(&mut self, id: ReplicaId, ended: Ended) {
         let now = self.now;
-        if let Some(engine) = self.engines.get_mut(&id).filter(|engine| engine.alive) {
-            engine.alive = false;
-            engine.ended = Some(ended.clone());
-            engine.ended_at = Some(now);
+        if let Some(engine) = self.engines.get_mut(&id).filter(|engine| engine.is_alive(now)) {
+            engine.end = Some((now, ended.clone()));
             self.tell(Input::Exited { replica: id, ended });
         }
     }
@@ -308,8 +361,13 @@ impl Host {
     fn carry_out(&mut self, effect: Effect) {
         self.effects.push((self.now, effect.clone()));
         match effect {
-            Effect::Persist(desired) => self.persisted = Some(*desired),
+            Effect::Persist(desired) => {
+                let before = self.persisted.as_ref().map(|before| before.version);
+                assert!(before < Some(desired.version), "S9: {} after {before:?}", desired.version);
+                self.persisted = Some(*desired);
+            }
             Effect::AppendSegment(segment) => {
+                self.check_segment(&segment);
                 self.log.push(*segment);
                 self.noted = None;
             }
@@ -331,11 +389,15 @@ impl Host {
                 self.hook_ends(1, replica, kind, HookOutcome::CutOff);
             }
             Effect::Terminate { replica } => {
+                self.check_end(replica);
                 if let Some(stop) = self.habits.stop {
                     self.ends_in(stop, replica, 15);
                 }
             }
-            Effect::Kill { replica } => self.ends_in(10, replica, 9),
+            Effect::Kill { replica } => {
+                self.check_end(replica);
+                self.ends_in(10, replica, 9);
+            }
             Effect::CheckRelease { replica } => self.look(replica),
             Effect::Forget { replica } => {
                 self.forgotten.insert(replica);
@@ -348,18 +410,60 @@ impl Host {
         }
     }
 
+    /// Segments of a log are dense, in order and never overlap.
+    fn check_segment(&self, segment: &Segment) {
+        let before = self.log.last();
+        let number = before.map_or(0, |before| before.key.number) + 1;
+        assert_eq!(segment.key.number, number, "dense");
+        assert!(segment.start < segment.end, "no segment is empty");
+        assert!(before.is_none_or(|before| before.end <= segment.start), "no overlap");
+        assert!(segment.end.0 <= self.now, "never later than it was proven");
+    }
+
+    /// S8, judged from orders and deadlines alone: a ready replica is ended only when it is quiet,
+    /// or when no more is left than the last steps may take.
+    fn check_end(&mut self, replica: ReplicaId) {
+        let asked_before = !self.ending.insert(replica);
+        let Some(engine) = self.engines.get(&replica) else { return };
+        if asked_before || !engine.was_ready || !engine.is_alive(self.now) {
+            return;
+        }
+        let orders = self.persisted.iter().flat_map(|desired| &desired.orders);
+        let stop = orders.clone().find_map(|order| match order {
+            Order::Stop(stop) if stop.replica == replica => Some(stop),
+            _ => None,
+        });
+        let ordered = stop.map(|stop| (stop.deadline.0 - WALL).max(0) as u64);
+        let drills = self.drills.iter().filter(|end| **end > self.now);
+        let noticed = self.deadlines.values().chain(drills).min().copied();
+        let reclaim = self.persisted.as_ref().and_then(|desired| desired.reclaim.as_ref());
+        let reclaimed = reclaim.map(|reclaim| (reclaim.gone_at.0 - WALL).max(0) as u64);
+        let deadline = ordered.into_iter().chain(noticed).chain(reclaimed).min();
+        let deadline = deadline.expect("S8: it is ended without an order and without a notice");
+        let budget = &self.config.budget;
+        let mut last_steps = self.config.stop_margin + budget.stop + budget.drain_hook;
+        if self.put_off {
+            // Traffic may have been given up for the earlier deadline.
+            last_steps = last_steps + budget.quiet;
+        }
+        let quiet = stop.is_some_and(|stop| stop.quiet);
+        let slack = 20;
+        assert!(
+            quiet || self.now + last_steps.0 + slack >= deadline,
+            "S8: {replica} is ended at {}, its deadline is {deadline}",
+            self.now
+        );
+    }
+
     fn start(&mut self, order: RunOrder) {
         let replica = order.replica;
+        assert!(!self.ever_started.contains(&replica), "{replica} is started twice");
+        for other in self.engines.values().filter(|other| other.is_alive(self.now)) {
+            let shared = other.order.gpus.iter().any(|gpu| order.gpus.contains(gpu));
+            assert!(!shared, "S1: {replica} is started where {} stands", other.order.replica);
+        }
         self.ever_started.push(replica);
-        let engine = Engine {
-            order,
-            started_at: self.now,
-            was_ready: false,
-            alive: true,
-            ended: None,
-            ended_at: None,
-            looks: 0,
-        };
+        let engine = Engine { order, started_at: self.now, was_ready: false, end: None, looks: 0 };
         self.engines.insert(replica, engine);
         let outcome = Ok("127.0.0.1:9000".to_owned());
         self.later(50, Input::Started { replica, outcome });
@@ -368,7 +472,7 @@ impl Host {
     fn probe(&mut self, replica: ReplicaId, prove: bool) {
         let Some(engine) = self.engines.get(&replica) else { return };
         let loaded = self.now >= engine.started_at + self.habits.load;
-        let saw = match (engine.alive && loaded, prove) {
+        let saw = match (engine.is_alive(self.now) && loaded, prove) {
             (false, _) => Probe::Loading,
             (true, false) => Probe::Healthy,
             (true, true) => Probe::Proven,
@@ -397,13 +501,11 @@ impl Host {
     fn ends_in(&mut self, ms: u64, replica: ReplicaId, signal: i32) {
         let at = self.now + ms;
         let Some(engine) = self.engines.get_mut(&replica) else { return };
-        if engine.ended.is_some() && engine.ended_at.is_some_and(|before| before <= at) {
+        if engine.end.as_ref().is_some_and(|(before, _)| *before <= at) {
             return;
         }
         let ended = Ended::Signaled { signal };
-        engine.alive = false;
-        engine.ended = Some(ended.clone());
-        engine.ended_at = Some(at);
+        engine.end = Some((at, ended.clone()));
         self.later(ms, Input::Exited { replica, ended });
     }
 
@@ -470,19 +572,4 @@ pub fn hooked(id: u32) -> RunOrder {
     let hooks = [(HookKind::Checkpoint, "save"), (HookKind::Drain, "flush")];
     let hooks = hooks.into_iter().map(|(kind, id)| (kind, HookId::from(id)));
     RunOrder { hooks: hooks.collect(), ..order(id) }
-}
-
-fn found() -> Found {
-    Found {
-        node: "node-1".into(),
-        boot: "boot-1".into(),
-        nonce: "nonce".to_owned(),
-        desired: None,
-        replicas: Vec::new(),
-        log: "log-1".into(),
-        last_segment: 0,
-        open_segment: None,
-        unacknowledged: Vec::new(),
-        inventory: Inventory::default(),
-    }
 }

@@ -284,3 +284,29 @@ fn a_measured_hook_replaces_what_was_configured() {
     let outcomes: Vec<HookOutcome> = saves.map(|hook| hook.outcome).collect();
     assert_eq!(outcomes, [HookOutcome::Done, HookOutcome::Running]);
 }
+
+#[test]
+fn a_notice_that_is_put_off_lets_traffic_resume_until_it_is_time_again() {
+    let mut host = Host::ready(Habits::default(), vec![hooked(1)]);
+    host.reachable = false;
+    host.tell(Input::NoticeHeard(host.notice("spot-7", 60_000)));
+    host.run_for(45_000);
+    assert_eq!(host.agent.status().replicas[0].phase, ReportedPhase::Draining);
+    let t0 = host.now;
+    host.tell(Input::NoticeHeard(host.notice("spot-7", 3_600_000)));
+    host.run_for(3_600_000);
+    tells(
+        &host.journal(t0),
+        r"
+            0.0 node heard again, changed: notice `spot-7`: gone in 3600s
+            0.0 r-1 traffic resumes
+            3578.0 r-1 traffic goes off: its node is under a notice
+            3588.0 r-1 drain hook `flush` started
+            3589.0 r-1 drain hook `flush` done after 1s
+            3589.0 r-1 SIGTERM
+            3589.3 r-1 its engine ended: signal 15
+            3589.3 r-1 gone: no process is left, memory is back (GPUs measured: 1)
+            3589.3 node the node is empty: 99.7 % of the window was used
+        ",
+    );
+}

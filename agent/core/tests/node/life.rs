@@ -143,7 +143,7 @@ fn an_agent_that_was_killed_adopts_what_lives_and_starts_nothing_twice() {
     let t0 = host.now;
     // Its guard records the end of one engine while no agent is there.
     let two = host.engines.get_mut(&ReplicaId(2)).expect("it was started");
-    (two.alive, two.ended) = (false, Some(Ended::Signaled { signal: 11 }));
+    two.end = Some((t0, Ended::Signaled { signal: 11 }));
     host.crash_agent(4_000);
     assert_eq!(phase(&host.agent, 0), ReportedPhase::Ready, "its routes must not change");
     host.run_for(10_000);

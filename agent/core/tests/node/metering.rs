@@ -88,8 +88,9 @@ fn a_crash_of_the_agent_loses_nothing_where_a_guard_lived_on() {
 #[test]
 fn a_crash_without_a_survivor_claims_nothing_for_the_time_between() {
     let mut host = Host::ready(Habits::default(), vec![order(1)]);
+    let now = host.now;
     let one = host.engines.get_mut(&ReplicaId(1)).expect("it was started");
-    (one.alive, one.ended) = (false, Some(Ended::Unknown));
+    one.end = Some((now, Ended::Unknown));
     let noted = host.noted.clone().expect("a segment is open").proven_until;
     host.crash_agent(60_000);
     let started = host.now;
