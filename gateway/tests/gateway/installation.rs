@@ -171,7 +171,12 @@ impl Drop for Installation {
     fn drop(&mut self) {
         self.gateway.stop.cancel();
         self.scheduler.stop.cancel();
-        let _ = std::fs::remove_dir_all(&self.folder);
+        // The gateway may be writing its routes down at this very moment.
+        for _ in 0..100 {
+            if std::fs::remove_dir_all(&self.folder).is_ok() || !self.folder.exists() {
+                break;
+            }
+        }
     }
 }
 
