@@ -6,9 +6,12 @@
 pub mod bootstrap;
 pub mod clock;
 pub mod config;
+pub mod dashboard;
 pub mod driver;
+pub mod http;
 pub mod log;
 pub mod machines;
 pub mod metrics;
+pub mod run;
 pub mod secrets;
 pub mod telemetry;

@@ -25,7 +25,7 @@ use crate::log;
 use crate::metrics::Metrics;
 
 pub use record::{Cause, NotARecord, RECORD_VERSION, Record};
-pub use start::{Driver, Error, Options, ReplayError, start};
+pub use start::{Driver, Error, Options, ReplayError, SNAPSHOT_AFTER, start};
 pub use view::View;
 pub use waiters::{Beat, News};
 pub(crate) use writer::chain;

@@ -13,7 +13,7 @@ use wharfage_shared::version::Term;
 use super::record::{Cause, Record};
 use super::view::View;
 use super::waiters::Beats;
-use super::writer::Writer;
+use super::writer::{Keeping, Writer};
 use super::{COMMANDS, FACTS, Handle, REPORTS, Shared};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -31,7 +31,12 @@ pub struct Options {
     pub log_options: log::Options,
     /// What the controller decides by.
     pub policy: Policy,
+    /// Records after which a snapshot is taken: what a start has to replay at most.
+    pub snapshot_after: u64,
 }
+
+/// What a start replays at most, by default.
+pub const SNAPSHOT_AFTER: u64 = 10_000;
 
 impl Options {
     /// As an operator has decided.
@@ -41,6 +46,7 @@ impl Options {
             snapshots: config.state_dir.join("snapshots"),
             log_options: log::Options { most_pages: config.log_most_pages() },
             policy: config.policy.clone(),
+            snapshot_after: SNAPSHOT_AFTER,
         }
     }
 }
@@ -180,7 +186,8 @@ async fn open(options: Options) -> Result<(Handle, bool, Running), Error> {
         is_full: AtomicBool::new(false),
     });
     let handle = Handle { shared: Arc::clone(&shared) };
-    let writer = Writer::new(controller, log, views, shared, snapshots, from);
+    let keeping = Keeping { snapshots, after: options.snapshot_after, last: from };
+    let writer = Writer::new(controller, log, views, shared, keeping);
     let running = Running { writer, commands: command_queue, reports: report_queue };
     Ok((handle, is_first_start, running))
 }

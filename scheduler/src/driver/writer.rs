@@ -20,7 +20,7 @@ use wharfage_scheduler_core::words::event;
 use wharfage_scheduler_core::{Controller, Event, Heard, Reply};
 use wharfage_shared::heartbeat::HeartbeatAnswer;
 use wharfage_shared::ids::NodeId;
-use wharfage_shared::time::{Millis, Timestamp};
+use wharfage_shared::time::Timestamp;
 
 use super::answer::Waiting;
 use super::record::{Cause, Record};
@@ -35,14 +35,7 @@ const MOST_PENDING: usize = 4096;
 const ROUND: usize = 64;
 
 /// How long nothing is written after the disk was found full.
-const FULL_PAUSE: Duration = Duration::from_secs(1);
-
-/// Records after which a snapshot is taken: what a start has to replay at most.
-pub(super) const SNAPSHOT_AFTER: u64 = 10_000;
-
-/// Decisions may make something due earlier than the last tick knew: the next tick comes this soon
-/// after them, once for many.
-const TICK_AFTER_DECISION: Millis = Millis(200);
+const FULL_PAUSE: Duration = Duration::from_millis(250);
 
 /// The longest sleep of the timer: a clock that leans must not be trusted for hours.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -62,8 +55,16 @@ pub(super) struct Writer {
     /// Nodes that have facts of their own which are not durable: the last such position.
     unsettled: HashMap<NodeId, u64>,
     full_until: Option<Instant>,
-    snapshots: Snapshots,
-    last_snapshot: u64,
+    keeping: Keeping,
+}
+
+/// Which snapshots are taken.
+pub(super) struct Keeping {
+    pub(super) snapshots: Snapshots,
+    /// Records from one to the next.
+    pub(super) after: u64,
+    /// The position of the newest.
+    pub(super) last: u64,
 }
 
 /// What one commit makes durable and then tells.
@@ -91,8 +92,7 @@ impl Writer {
         log: log::Writer,
         views: watch::Sender<View>,
         shared: Arc<Shared>,
-        snapshots: Snapshots,
-        last_snapshot: u64,
+        keeping: Keeping,
     ) -> Self {
         let position = log.tip().position;
         Self {
@@ -106,8 +106,7 @@ impl Writer {
             shared,
             unsettled: HashMap::new(),
             full_until: None,
-            snapshots,
-            last_snapshot,
+            keeping,
         }
     }
 
@@ -296,9 +295,7 @@ impl Writer {
         if events.is_empty() {
             return;
         }
-        if cause != Cause::Tick {
-            self.wake = self.wake.min(at + TICK_AFTER_DECISION);
-        }
+        self.wake = self.controller.wake();
         self.position += 1;
         for event in &events {
             self.pending.nodes.extend(self.touched(event));
@@ -435,11 +432,11 @@ impl Writer {
 
     /// Takes a snapshot beside the writer when enough has come since the last.
     fn snapshot(&mut self, view: &View, tip: Tip) {
-        if tip.position - self.last_snapshot < SNAPSHOT_AFTER {
+        if tip.position - self.keeping.last < self.keeping.after {
             return;
         }
-        self.last_snapshot = tip.position;
-        let (snapshots, view) = (self.snapshots.clone(), view.clone());
+        self.keeping.last = tip.position;
+        let (snapshots, view) = (self.keeping.snapshots.clone(), view.clone());
         tokio::task::spawn_blocking(move || {
             let body = match serde_json::to_string(view.fleet()) {
                 Ok(body) => body,

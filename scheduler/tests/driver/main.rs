@@ -1,0 +1,8 @@
+//! The driver and the listener for machines, on real files, sockets and processes.
+
+mod full;
+mod kills;
+mod machine;
+mod machines;
+mod order;
+mod support;
