@@ -2,9 +2,12 @@
 //!
 //! Traffic goes only to replicas whose proof stands, that do not leave and whose node is not lost.
 
+use std::collections::BTreeMap;
+
 use wharfage_shared::gateway::{
     RouteDeployment, RouteGateway, RouteReplica, Routes, RoutesVersion,
 };
+use wharfage_shared::ids::OrganizationId;
 use wharfage_shared::version::Term;
 
 use crate::fleet::Fleet;
@@ -16,10 +19,14 @@ use crate::words::principal::Role;
 
 /// The table of the fleet as it is.
 pub fn table(fleet: &Fleet, term: Term) -> Routes {
+    let mut models: BTreeMap<(&OrganizationId, &str), Vec<&DeploymentRow>> = BTreeMap::new();
+    for row in fleet.deployments().filter(|row| row.deleting.is_none()) {
+        models.entry(model(row)).or_default().push(row);
+    }
     let served = fleet.deployments().filter(|row| row.deleting.is_none() && !row.spec.disabled);
     Routes {
         version: RoutesVersion { term, number: fleet.routes_number() },
-        deployments: served.map(|row| deployment(fleet, row)).collect(),
+        deployments: served.map(|row| deployment(fleet, &models[&model(row)], row)).collect(),
         gateways: fleet
             .gateways()
             .map(|row| RouteGateway {
@@ -37,7 +44,12 @@ pub fn table(fleet: &Fleet, term: Term) -> Routes {
     }
 }
 
-fn deployment(fleet: &Fleet, row: &DeploymentRow) -> RouteDeployment {
+/// Deployments of one organization with the same model name share its traffic.
+fn model(row: &DeploymentRow) -> (&OrganizationId, &str) {
+    (&row.organization, &row.spec.model.name)
+}
+
+fn deployment(fleet: &Fleet, of_model: &[&DeploymentRow], row: &DeploymentRow) -> RouteDeployment {
     RouteDeployment {
         id: row.id.clone(),
         name: row.spec.name.clone(),
@@ -47,8 +59,30 @@ fn deployment(fleet: &Fleet, row: &DeploymentRow) -> RouteDeployment {
         weight: row.spec.weight.into(),
         concurrency: row.spec.scaling.concurrency,
         parks: row.spec.scaling.dialect == Dialect::Baseten,
+        environments: environments(of_model, row),
         replicas: fleet.replicas_of(&row.id).filter_map(|row| replica(fleet, row)).collect(),
     }
+}
+
+/// The words by which Baseten's paths reach a deployment among those of its model: its own
+/// environment, `production` for the oldest, `development` for the one that says so, else the
+/// youngest.
+fn environments(of_model: &[&DeploymentRow], row: &DeploymentRow) -> Vec<String> {
+    let own = |row: &DeploymentRow| row.spec.extension.environment.clone();
+    let age = |row: &&&DeploymentRow| (row.created_at, row.id.clone());
+    let production = of_model.iter().min_by_key(age).map(|row| &row.id);
+    let declared = |row: &&&DeploymentRow| own(row).as_deref() == Some("development");
+    let development = of_model.iter().find(declared).or_else(|| of_model.iter().max_by_key(age));
+    let mut words: Vec<String> = own(row).into_iter().collect();
+    if production == Some(&row.id) {
+        words.push("production".to_owned());
+    }
+    if development.map(|row| &row.id) == Some(&row.id) {
+        words.push("development".to_owned());
+    }
+    words.sort();
+    words.dedup();
+    words
 }
 
 /// A replica that may take traffic.

@@ -8,7 +8,7 @@ use wharfage_shared::capacity::{ComputeClass, Region, Sku};
 use wharfage_shared::ids::{NodeId, OrganizationId};
 
 use super::{Findings, Step, closed};
-use crate::fleet::Fleet;
+use crate::fleet::{ContractRow, Fleet};
 use crate::fleet::rows::node::NodeRow;
 use crate::words::contract::Contract;
 use crate::words::node::Reach;
@@ -50,7 +50,7 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
     }
     for row in step.after.contracts() {
         if step.before.contract(&row.contract.id).is_none() {
-            signed(step, &row.contract, found);
+            signed(step, row, found);
         }
     }
 }
@@ -70,7 +70,9 @@ fn began<'a>(
 }
 
 /// At each instant of a new contract's period all guarantees together are within what is usable.
-fn signed(step: &Step<'_>, new: &Contract, found: &mut Findings) {
+fn signed(step: &Step<'_>, row: &ContractRow, found: &mut Findings) {
+    let new = &row.contract;
+    let first = new.start.max(row.signed_at);
     let count = counts(step.before).remove(&(new.region.clone(), new.sku.clone()));
     let usable = count.map_or(0, |count| count.usable.len() as u64);
     let all: Vec<&Contract> = step
@@ -79,7 +81,7 @@ fn signed(step: &Step<'_>, new: &Contract, found: &mut Findings) {
         .map(|row| &row.contract)
         .filter(|other| other.region == new.region && other.sku == new.sku)
         .collect();
-    let starts = all.iter().map(|other| other.start.max(new.start));
+    let starts = all.iter().map(|other| other.start.max(first));
     for at in starts.filter(|at| *at < new.end) {
         let here = all.iter().filter(|other| other.start <= at && at < other.end);
         let guaranteed: u64 = here.map(|other| u64::from(other.instances)).sum();
