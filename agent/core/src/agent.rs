@@ -213,6 +213,7 @@ impl Agent {
                     && kind == HookKind::Post
                 {
                     departed.post_hook_runs = false;
+                    out.note(Some(replica), "post hook ended");
                 }
                 let took =
                     self.ask(replica, |replica| replica.hook_ended(kind, outcome, detail, out));

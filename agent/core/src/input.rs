@@ -27,7 +27,7 @@ pub struct Found {
     pub log: SegmentLogId,
     /// The last closed segment's number in it.
     pub last_segment: u64,
-    /// The segment that was open when the log was last synced, if the boot is the same.
+    /// The segment that the log's last note says is open, of whatever boot; it is closed as proven.
     pub open_segment: Option<OpenSegment>,
     /// Closed segments that the scheduler has not acknowledged.
     pub unacknowledged: Vec<Segment>,
@@ -53,7 +53,8 @@ pub struct FoundReplica {
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Time has passed; nothing else.
+    /// Time has passed; nothing else. Tell it before a `report` is taken too: the open segment is
+    /// proven up to the last step.
     Wake,
     /// The scheduler answered the heartbeat that was sent at `sent_at`.
     Answer {

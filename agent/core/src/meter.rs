@@ -7,7 +7,8 @@
 //! After a crash of the agent the open segment is closed at what was noted as proven. Replicas that
 //! are adopted in the same boot ran on without the agent, and their guards' records prove it: the
 //! next segment starts at that very instant, so that nothing is lost. Without a survivor there is no
-//! evidence for the time between, and none is claimed.
+//! evidence for the time between, and none is claimed. An open segment of an earlier boot is closed
+//! the same way, on the clock of its own boot.
 
 use wharfage_shared::ids::{BootId, NodeId, SegmentLogId};
 use wharfage_shared::order::HeldFor;
@@ -72,23 +73,40 @@ impl Meter {
             resume_at: None,
             active_for: None,
         };
-        let left = found.open_segment.clone();
-        if let Some(left) = left.filter(|open| same_boot(&open.key) && open.key.log == found.log) {
-            meter.resume_at = Some(left.proven_until);
-            meter.active_for.clone_from(&left.held_for);
-            meter.open = Some(Open {
-                picture: Picture {
-                    held_for: left.held_for,
-                    activity: left.activity,
-                    replicas: left.replicas,
-                },
-                start: left.start,
-                proven_until: left.proven_until,
-                noted_at: left.proven_until,
-            });
-            meter.close(left.proven_until, None, out);
+        if let Some(left) = found.open_segment.clone().filter(|left| left.key.log == found.log) {
+            meter.take_over(left, out);
         }
         meter
+    }
+
+    /// Closes what an earlier agent left open, once: a note that is older than the log's last
+    /// closed segment is stale, and what that one says counts.
+    fn take_over(&mut self, left: OpenSegment, out: &mut Out) {
+        let same_boot = left.key.boot == self.boot;
+        self.active_for.clone_from(&left.held_for);
+        if left.key.number <= self.last {
+            let known = self.closed.iter().any(|segment| segment.key == left.key);
+            self.resume_at = (known && same_boot).then_some(self.floor);
+            return;
+        }
+        self.resume_at = same_boot.then_some(left.proven_until);
+        if left.proven_until <= left.start {
+            return;
+        }
+        self.last += 1;
+        if same_boot {
+            self.floor = left.proven_until;
+        }
+        let segment = Segment {
+            key: SegmentKey { number: self.last, ..left.key },
+            epoch: Epoch::default(),
+            held_for: left.held_for,
+            activity: left.activity,
+            replicas: left.replicas,
+            start: left.start,
+            end: left.proven_until,
+        };
+        self.append(segment, out);
     }
 
     /// An earlier agent's time goes on: `since` is the first guard that is known to have lived on.
@@ -167,6 +185,10 @@ impl Meter {
             start: open.start,
             end,
         };
+        self.append(segment, out);
+    }
+
+    fn append(&mut self, segment: Segment, out: &mut Out) {
         out.push(Effect::AppendSegment(Box::new(segment.clone())));
         self.closed.push(segment);
     }

@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_agent_core::input::{FoundReplica, Probe, Release};
 use wharfage_agent_core::{Agent, Config, Effect, Found, Input, Report};
-use wharfage_shared::capacity::ComputeClass;
 use wharfage_shared::heartbeat::{CONTROL_LEASE, HEARTBEAT_INTERVAL, HeartbeatAnswer};
-use wharfage_shared::ids::{GpuUuid, HookId, NoticeId, ReplicaId};
+use wharfage_shared::ids::{BootId, GpuUuid, NoticeId, ReplicaId};
 use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource};
-use wharfage_shared::order::{Desired, HeldFor, Order, RunOrder, StopCause, StopOrder};
+use wharfage_shared::order::{Desired, Order, RunOrder, StopCause, StopOrder};
 use wharfage_shared::replica::{Ended, HookKind, HookOutcome, MemoryProof};
 use wharfage_shared::segment::{OpenSegment, Segment, SegmentsAcknowledged};
 use wharfage_shared::telemetry::Inventory;
-use wharfage_shared::time::{Boottime, Millis, Timestamp};
-use wharfage_shared::version::{DesiredVersion, Epoch, Generation, Term};
+use wharfage_shared::time::{Boottime, Timestamp};
+use wharfage_shared::version::Epoch;
+
+pub use crate::builders::{acme, hooked, order, tells, version};
 
 /// The scheduler's clock is this far ahead of the host's.
 pub const WALL: i64 = 1_700_000_000_000;
@@ -70,6 +71,7 @@ pub struct Host {
     pub agent: Agent,
     pub config: Config,
     pub habits: Habits,
+    pub boot: BootId,
     pub now: u64,
     pub engines: BTreeMap<ReplicaId, Engine>,
     /// Every id that an engine was ever started for.
@@ -112,6 +114,7 @@ impl Host {
             agent,
             config,
             habits,
+            boot: "boot-1".into(),
             now: 10_000,
             engines: BTreeMap::new(),
             ever_started: Vec::new(),
@@ -256,11 +259,12 @@ impl Host {
             })
             .collect();
         let found = Found {
+            boot: self.boot.clone(),
             desired: self.persisted.clone(),
             replicas,
             last_segment: self.log.last().map_or(0, |segment| segment.key.number),
             open_segment: self.noted.clone(),
-            unacknowledged: self.agent.closed_segments().to_vec(),
+            unacknowledged: self.log.clone(),
             ..Self::found()
         };
         let (agent, effects) = Agent::new(found, self.config.clone());
@@ -526,50 +530,4 @@ impl Host {
         };
         self.later(20, Input::Release { replica, saw });
     }
-}
-
-/// Compares a journal with what a story expects, line by line without the indentation.
-pub fn tells(journal: &str, expected: &str) {
-    let lines = |text: &str| -> Vec<String> {
-        text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
-    };
-    let (journal, expected) = (lines(journal), lines(expected));
-    assert!(journal == expected, "the journal reads:\n{}\n", journal.join("\n"));
-}
-
-pub fn version(term: u64, generation: u64) -> DesiredVersion {
-    DesiredVersion { term: Term(term), generation: Generation(generation) }
-}
-
-pub fn acme() -> HeldFor {
-    HeldFor { organization: "acme".into(), claim: None, compute_class: ComputeClass::Standard }
-}
-
-/// An order for replica `id` on GPU `GPU-<id>`, without hooks.
-pub fn order(id: u32) -> RunOrder {
-    RunOrder {
-        replica: ReplicaId(id),
-        deployment: "d-1".into(),
-        deployment_name: "chat".to_owned(),
-        organization: "acme".into(),
-        engine: "vllm".to_owned(),
-        engine_version: "0.9".to_owned(),
-        engine_flags: BTreeMap::new(),
-        engine_env: BTreeMap::new(),
-        model_name: "chat".to_owned(),
-        model_bucket: "models".to_owned(),
-        model_path: "chat".to_owned(),
-        gpus: vec![GpuUuid::new(format!("GPU-{id}"))],
-        hooks: BTreeMap::new(),
-        single_copy: false,
-        grace: Millis::from_seconds(30),
-        start_deadline: Millis::from_seconds(600),
-    }
-}
-
-/// The same with a checkpoint and a drain hook.
-pub fn hooked(id: u32) -> RunOrder {
-    let hooks = [(HookKind::Checkpoint, "save"), (HookKind::Drain, "flush")];
-    let hooks = hooks.into_iter().map(|(kind, id)| (kind, HookId::from(id)));
-    RunOrder { hooks: hooks.collect(), ..order(id) }
 }

@@ -3,9 +3,9 @@
 
 use wharfage_agent_core::input::Probe;
 use wharfage_agent_core::{Agent, Effect, Input};
-use wharfage_shared::ids::ReplicaId;
+use wharfage_shared::ids::{HookId, ReplicaId};
 use wharfage_shared::order::{Order, RunOrder, StopCause};
-use wharfage_shared::replica::{Ended, ReportedPhase};
+use wharfage_shared::replica::{Ended, HookKind, ReportedPhase};
 use wharfage_shared::time::{Boottime, Millis};
 
 use crate::host::{Habits, Host, acme, order, tells};
@@ -240,4 +240,41 @@ fn a_newer_start_of_the_node_makes_this_one_end_without_touching_anything() {
     host.run_for(60_000);
     assert!(host.alive(1));
     assert_eq!(host.agent.next_wake(), None);
+}
+
+#[test]
+fn a_restore_hook_runs_before_the_start_and_a_post_hook_after_the_end() {
+    let hooks = [(HookKind::Restore, "load-state"), (HookKind::Post, "sweep")];
+    let hooks = hooks.into_iter().map(|(kind, id)| (kind, HookId::from(id))).collect();
+    let mut host = Host::new(Habits::default());
+    let t0 = host.now;
+    host.want(|desired| {
+        desired.orders = vec![Order::Run(Box::new(RunOrder { hooks, ..order(1) }))];
+    });
+    host.run_for(5_000);
+    host.stop(1, StopCause::Terminated, 30_000, true);
+    host.run_for(5_000);
+    tells(
+        &host.journal(t0),
+        r"
+            0.0 node the scheduler named this start epoch 1
+            0.0 node desired state 1/1 is carried out
+            0.0 r-1 the fetch of its model begins
+            0.5 r-1 restore hook `load-state` started
+            0.7 r-1 restore hook `load-state` done after 0.200s
+            0.7 r-1 guard and engine are asked for
+            0.8 r-1 its guard is up, its engine loads
+            2.8 r-1 its engine answers; the one-token proof is under way
+            2.8 r-1 ready: a one-token generation answered
+            7.8 node desired state 1/2 is carried out
+            7.8 r-1 traffic goes off: an operator ended it
+            7.8 r-1 quiet: no gateway sends to it, nothing is in flight
+            7.8 r-1 SIGTERM
+            8.1 r-1 its engine ended: signal 15
+            8.1 r-1 post hook `sweep` started
+            8.1 r-1 gone: no process is left, memory is back (GPUs measured: 1)
+            8.1 node desired state 1/3 is carried out
+        ",
+    );
+    assert!(host.forgotten.contains(&ReplicaId(1)), "once its post hook had ended");
 }

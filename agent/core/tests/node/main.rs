@@ -1,6 +1,7 @@
 //! The node's decisions against a host and a scheduler of virtual time: stories that read like
 //! timelines, and rules that hold for every course of events.
 
+mod builders;
 mod host;
 mod leaving;
 mod life;

@@ -170,3 +170,36 @@ fn a_node_whose_every_gpu_is_silent_is_unusable_unless_it_serves() {
     host.tell(Input::GpuTrouble { gpu: "GPU-1".into(), trouble: None });
     assert_eq!(activity(&host), Some(Activity::Draining));
 }
+
+#[test]
+fn a_note_that_is_older_than_the_last_closed_segment_is_not_counted_twice() {
+    let mut host = Host::ready(Habits::default(), vec![order(1)]);
+    let stale = host.noted.clone().expect("a segment is open");
+    host.want(|desired| desired.held_for = None);
+    host.run_for(6_000);
+    // The log was synced with the segment closed; the note of the next one was not.
+    host.noted = Some(stale.clone());
+    host.crash_agent(5_000);
+    host.run_for(5_000);
+    let twice = host.log.iter().filter(|segment| segment.key == stale.key).count();
+    assert_eq!(twice, 1);
+    let open = host.agent.status().open_segment.expect("r-1 lives");
+    let last = host.log.last().expect("it was closed");
+    assert_eq!(open.start, last.end, "its guard proves the time since");
+}
+
+#[test]
+fn a_reboot_closes_the_old_boots_segment_and_starts_anew() {
+    let mut host = Host::ready(Habits::default(), vec![order(1)]);
+    let noted = host.noted.clone().expect("a segment is open");
+    let now = host.now;
+    host.engines.get_mut(&ReplicaId(1)).expect("it was started").end = Some((now, Ended::Unknown));
+    host.boot = "boot-2".into();
+    host.crash_agent(60_000);
+    let closed = host.log.last().expect("closed as proven");
+    assert_eq!((&closed.key, closed.end), (&noted.key, noted.proven_until));
+    host.run_for(5_000);
+    let open = host.agent.status().open_segment.expect("the node is held");
+    assert_eq!(open.key.boot.as_str(), "boot-2");
+    assert!(open.start.0 >= now + 60_000, "the time between is not claimed");
+}
