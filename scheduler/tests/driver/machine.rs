@@ -1,7 +1,6 @@
 //! A scheduler's listener for machines on a free port, and machines that dial it.
 
-#[path = "../driver_support/mod.rs"]
-pub use std::sync::Arc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::{Folder, driver};

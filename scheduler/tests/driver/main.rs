@@ -5,4 +5,5 @@ mod kills;
 mod machine;
 mod machines;
 mod order;
+mod process;
 mod support;
