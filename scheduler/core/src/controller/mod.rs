@@ -5,6 +5,8 @@ mod durable;
 mod observe;
 mod soft;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod tick;
 mod what_if;
 
