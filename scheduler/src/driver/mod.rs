@@ -91,8 +91,11 @@ pub struct Once {
     /// SHA-256 (hex) of the body.
     pub body_sha256: String,
     /// Status and body of the answer, made of the fleet after the command; kept with its facts.
-    pub render: Box<dyn FnOnce(&Fleet, &Answer) -> (u16, String) + Send>,
+    pub render: Render,
 }
+
+/// Makes status and body of an answer out of the fleet after the command.
+pub type Render = Box<dyn FnOnce(&Fleet, &Answer) -> (u16, String) + Send>;
 
 /// The answer to a write with an `Idempotency-Key`.
 #[derive(Clone, Debug, PartialEq, Eq)]
