@@ -32,7 +32,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// No answer makes the agent report more often than this.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Reports in flight: one held, one that overtakes it.
 const MOST_IN_FLIGHT: usize = 2;

@@ -25,7 +25,10 @@ const TICK_WITHIN: Duration = Duration::from_secs(45);
 pub async fn run(stage: &mut Stage) -> Result<(), Failure> {
     stage.say.step(6, "An invoice draft for the elapsed time, recomputed from the log");
     let invoice = ready::until("on-demand and spot lines on the draft", TICK_WITHIN, || async {
-        let draft = stage.tenant.post("/api/v1/invoices", &json!({})).await?;
+        let draft = stage
+            .admin
+            .post("/api/v1/invoices", &json!({ "organization": stage.up().organization }))
+            .await?;
         let none = Vec::new();
         let lines = draft.get("lines").and_then(Value::as_array).unwrap_or(&none);
         let has = |kind: &str| lines.iter().any(|line| text(line, "line") == kind);

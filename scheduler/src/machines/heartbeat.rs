@@ -70,10 +70,11 @@ pub async fn take(
             () = tokio::time::sleep(held) => {}
             () = state.shutdown.cancelled() => {}
         }
-        let passed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        answer.next_in = answer.next_in - Millis(passed);
         answer.now = state.handle.now();
     }
+    // The hold is the interval: whoever was answered comes back at once to be held again, so that
+    // news never waits for a heartbeat.
+    answer.next_in = Millis(0);
     Ok(Json(answer))
 }
 
