@@ -15,7 +15,7 @@ use wharfage_shared::replica::{Ended, HookKind, HookOutcome, MemoryProof};
 use wharfage_shared::segment::{OpenSegment, Segment, SegmentsAcknowledged};
 use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::{Boottime, Timestamp};
-use wharfage_shared::version::Epoch;
+use wharfage_shared::version::{DesiredVersion, Epoch};
 
 pub use crate::builders::{acme, hooked, order, tells, version};
 
@@ -32,6 +32,10 @@ pub struct Habits {
     /// `None` never ends by itself.
     pub checkpoint: Option<u64>,
     pub drain: Option<u64>,
+    /// From the start to the guard's word.
+    pub guard: u64,
+    /// Whether a generation answers once the model is loaded.
+    pub proves: bool,
     /// Looks at released slots that find something held.
     pub held_looks: u32,
 }
@@ -44,6 +48,8 @@ impl Default for Habits {
             stop: Some(300),
             checkpoint: Some(4_000),
             drain: Some(1_000),
+            guard: 50,
+            proves: true,
             held_looks: 0,
         }
     }
@@ -335,23 +341,23 @@ impl Host {
                 self.want(|d| d.orders.retain(|order| !gone.contains(&order.replica())));
             }
         }
-        let answer = self.answer(&report);
+        let mut answer = self.answer_to(report.persisted);
+        let acknowledged = SegmentsAcknowledged { log: "log-1".into(), up_to: report.last_segment };
+        answer.segments = Some(acknowledged);
         self.heard = Some(report);
         self.later(10, Input::Answer { sent_at, answer: Box::new(answer) });
     }
 
-    fn answer(&self, report: &Report) -> HeartbeatAnswer {
-        let newer = self.desired.version > report.persisted;
+    /// The answer to a heartbeat that names `persisted`.
+    pub fn answer_to(&self, persisted: DesiredVersion) -> HeartbeatAnswer {
+        let newer = self.desired.version > persisted;
         HeartbeatAnswer {
             term: self.desired.version.term,
             epoch: Epoch(self.epoch),
             lease: CONTROL_LEASE,
             next_in: HEARTBEAT_INTERVAL,
             now: Timestamp(WALL + self.now as i64 + 5),
-            segments: Some(SegmentsAcknowledged {
-                log: "log-1".into(),
-                up_to: report.last_segment,
-            }),
+            segments: None,
             desired: newer.then(|| self.desired.clone()),
             send_inventory: false,
         }
@@ -470,12 +476,13 @@ impl Host {
         let engine = Engine { order, started_at: self.now, was_ready: false, end: None, looks: 0 };
         self.engines.insert(replica, engine);
         let outcome = Ok("127.0.0.1:9000".to_owned());
-        self.later(50, Input::Started { replica, outcome });
+        self.later(self.habits.guard, Input::Started { replica, outcome });
     }
 
     fn probe(&mut self, replica: ReplicaId, prove: bool) {
         let Some(engine) = self.engines.get(&replica) else { return };
         let loaded = self.now >= engine.started_at + self.habits.load;
+        let prove = prove && self.habits.proves;
         let saw = match (engine.is_alive(self.now) && loaded, prove) {
             (false, _) => Probe::Loading,
             (true, false) => Probe::Healthy,

@@ -8,7 +8,7 @@ use wharfage_shared::order::{Order, RunOrder, StopCause};
 use wharfage_shared::replica::{Ended, HookKind, ReportedPhase};
 use wharfage_shared::time::{Boottime, Millis};
 
-use crate::host::{Habits, Host, acme, order, tells};
+use crate::host::{Habits, Host, acme, order, tells, version};
 
 fn start(effect: &Effect) -> bool {
     matches!(effect, Effect::Start(_))
@@ -274,7 +274,49 @@ fn a_restore_hook_runs_before_the_start_and_a_post_hook_after_the_end() {
             8.1 r-1 post hook `sweep` started
             8.1 r-1 gone: no process is left, memory is back (GPUs measured: 1)
             8.1 node desired state 1/3 is carried out
+            8.3 r-1 post hook ended
         ",
     );
-    assert!(host.forgotten.contains(&ReplicaId(1)), "once its post hook had ended");
+    let posted =
+        host.first(t0, |effect| matches!(effect, Effect::RunHook { kind: HookKind::Post, .. }));
+    let forgotten = host.first(t0, |effect| matches!(effect, Effect::Forget { .. }));
+    assert_eq!(forgotten, posted.map(|at| at + 200), "once its post hook had ended");
+}
+
+#[test]
+fn an_engine_whose_health_answers_is_not_ready_without_a_generation() {
+    let mut host = Host::new(Habits { proves: false, ..Habits::default() });
+    host.want(|desired| desired.orders = vec![Order::Run(Box::new(order(1)))]);
+    host.run_for(60_000);
+    assert_eq!(phase(&host.agent, 0), ReportedPhase::Warming);
+    host.habits.proves = true;
+    host.run_for(1_000);
+    assert_eq!(phase(&host.agent, 0), ReportedPhase::Ready);
+}
+
+#[test]
+fn a_guard_that_never_answers_is_killed_before_the_deadline() {
+    let mut host = Host::new(Habits { guard: 3_600_000, ..Habits::default() });
+    host.want(|desired| desired.orders = vec![Order::Run(Box::new(order(1)))]);
+    host.run_for(10_000);
+    assert!(host.alive(1));
+    host.tell(Input::NoticeHeard(host.notice("n", 30_000)));
+    host.run_for(29_000);
+    assert!(!host.alive(1));
+}
+
+#[test]
+fn an_answer_to_a_heartbeat_without_an_epoch_starts_nothing() {
+    let mut host = Host::new(Habits::default());
+    host.want(|desired| desired.orders = vec![Order::Run(Box::new(order(1)))]);
+    host.reachable = false;
+    // Two were sent before the first was answered: neither was looked at.
+    for answered_at in [10_050, 10_100] {
+        host.now = answered_at;
+        let answer = host.answer_to(version(0, 0));
+        host.tell(Input::Answer { sent_at: Boottime(10_000), answer: Box::new(answer) });
+    }
+    host.run_for(20_000);
+    assert!(!host.agent.status().control_lease.live);
+    assert!(host.ever_started.is_empty());
 }

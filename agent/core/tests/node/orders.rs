@@ -165,3 +165,15 @@ fn the_same_answer_twice_changes_nothing_more() {
     assert_eq!(host.agent.status(), status);
     assert_eq!(host.effects.len(), effects);
 }
+
+#[test]
+fn a_leader_that_was_replaced_renews_no_lease() {
+    let mut host = Host::ready(Habits::default(), vec![order(1)]);
+    let newest = Desired { version: version(2, 1), ..host.desired.clone() };
+    host.tell(answer(&host, newest));
+    let until = host.agent.status().control_lease.until;
+    host.desired.version = version(1, 50);
+    host.run_for(20_000);
+    assert!(host.heard.is_some());
+    assert_eq!(host.agent.status().control_lease.until, until);
+}

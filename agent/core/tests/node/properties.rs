@@ -63,6 +63,7 @@ fn habits() -> impl Strategy<Value = Habits> {
             checkpoint,
             drain,
             held_looks,
+            ..Habits::default()
         },
     )
 }
