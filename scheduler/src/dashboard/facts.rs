@@ -19,7 +19,15 @@ const DULL: [&str; 4] = ["meter", "request", "term", "epoch_issued"];
 
 /// Names of things in facts, in the order in which a line shows them.
 const NAMES: [&str; 9] = [
-    "deployment", "replica", "node", "gateway", "organization", "token", "join", "contract", "name",
+    "deployment",
+    "replica",
+    "node",
+    "gateway",
+    "organization",
+    "token",
+    "join",
+    "contract",
+    "name",
 ];
 
 /// The last facts that the caller may see, newest first.
@@ -36,8 +44,7 @@ pub async fn last(shared: &Shared, caller: &Caller) -> Markup {
     let mut lines = Vec::new();
     for stored in records.iter().rev() {
         let Ok(record) = Record::decode(&stored.payload) else { continue };
-        let Some(shown) =
-            facts::record(view.fleet(), caller, stored.position, stored.at, &record)
+        let Some(shown) = facts::record(view.fleet(), caller, stored.position, stored.at, &record)
         else {
             continue;
         };

@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use wharfage_scheduler_core::words::command::Answer;
 use wharfage_scheduler_core::WhatIf;
+use wharfage_scheduler_core::words::command::Answer;
 
 /// The answer to `?dryRun=true`; nothing was changed.
 pub fn show(outcome: &WhatIf) -> Response {

@@ -401,7 +401,11 @@ mod tests {
         fields.text_map("labels");
         fields.finish();
         let wrongs = problems.take().err().unwrap_or_default();
-        wrongs.iter().map(|w| format!("{}: {}", w.field, w.sentence())).collect::<Vec<_>>().join("\n")
+        wrongs
+            .iter()
+            .map(|w| format!("{}: {}", w.field, w.sentence()))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     #[test]

@@ -55,9 +55,8 @@ impl Limiter {
         if buckets.len() >= MOST_KEYS {
             buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at).as_secs() < 60);
         }
-        let bucket = buckets
-            .entry((lane, key.to_owned()))
-            .or_insert(Bucket { left: full, at: now });
+        let bucket =
+            buckets.entry((lane, key.to_owned())).or_insert(Bucket { left: full, at: now });
         let passed = now.saturating_duration_since(bucket.at).as_secs_f64();
         bucket.left = (bucket.left + passed * full / 60.0).min(full);
         bucket.at = now;

@@ -141,8 +141,7 @@ pub fn router(state: State) -> std::io::Result<Router> {
     let limiter = Limiter::new(config.limits.writes_per_minute, config.limits.reads_per_minute);
     let sealer = seal::Sealer::open(&config.state_dir)?;
     let sessions = dashboard::session::Sessions::default();
-    let inner =
-        Inner { handle, telemetry, config, machines, shutdown, limiter, sessions, sealer };
+    let inner = Inner { handle, telemetry, config, machines, shutdown, limiter, sessions, sealer };
     let shared = Shared { inner: Arc::new(inner) };
     let mut router = Router::new();
     for route in routes() {

@@ -52,7 +52,7 @@ fn operation(route: &Route) -> Value {
     for name in route.query {
         let schema = match *name {
             "dryRun" => json!({"type": "boolean"}),
-            "after" | "limit" => json!({"type": "integer", "minimum": 0}),
+            "after" | "since" | "limit" => json!({"type": "integer", "minimum": 0}),
             "updatedAfter" | "from" | "to" => json!({"type": "string", "format": "date-time"}),
             _other => json!({"type": "string"}),
         };
@@ -223,8 +223,7 @@ fn resources() -> Value {
         ("capacityClasses", json!({"type": "array", "items": classes})),
     ]);
     let gpus = json!({"type": "integer", "enum": [1, 2, 4, 8, 16]});
-    let hook_ids =
-        object(&["checkpoint", "drain", "restore", "post"].map(|hook| (hook, text())));
+    let hook_ids = object(&["checkpoint", "drain", "restore", "post"].map(|hook| (hook, text())));
     let extension = object(&[
         ("single_copy", flag()),
         ("grace_seconds", whole(0, 86_400)),
@@ -233,10 +232,7 @@ fn resources() -> Value {
         ("labels", map()),
         ("scaling", words(&["in_flight", "work"])),
         ("hooks", hook_ids),
-        (
-            "rollout",
-            object(&[("max_surge", whole(0, 1000)), ("max_unavailable", whole(0, 1000))]),
-        ),
+        ("rollout", object(&[("max_surge", whole(0, 1000)), ("max_unavailable", whole(0, 1000))])),
         ("capacity_classes_extra", json!({"type": "array", "items": words(&["SPOT"])})),
         ("strict", flag()),
     ]);
@@ -331,10 +327,7 @@ fn requests() -> Vec<(&'static str, Value)> {
                 ("gpu_hour", text()),
             ]),
         ),
-        (
-            "Period",
-            object(&[("organization", text()), ("!from", instant()), ("!to", instant())]),
-        ),
+        ("Period", object(&[("organization", text()), ("!from", instant()), ("!to", instant())])),
         ("Organization", object(&[("!id", text()), ("currency", text())])),
         (
             "Token",

@@ -8,8 +8,8 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use wharfage_scheduler_core::Fleet;
 use wharfage_scheduler_core::fleet::rows::access::{JoinRow, OrganizationRow, TokenRow};
-use wharfage_scheduler_core::words::command::access::{self, Admits};
 use wharfage_scheduler_core::words::command::Action;
+use wharfage_scheduler_core::words::command::access::{self, Admits};
 use wharfage_scheduler_core::words::principal::Role;
 use wharfage_shared::enroll::JoinString;
 use wharfage_shared::ids::{JoinId, TokenId};
@@ -27,8 +27,7 @@ pub fn routes() -> Vec<Route> {
     let admin = Access::Role(Role::Admin);
     let provider = Access::Provider(Role::Admin);
     vec![
-        Route::get("/api/v1/organizations", "Organizations.", organizations)
-            .access(Access::Known),
+        Route::get("/api/v1/organizations", "Organizations.", organizations).access(Access::Known),
         Route::post("/api/v1/organizations", "Make an organization.", create_organization)
             .access(provider)
             .takes("Organization"),
@@ -124,9 +123,8 @@ async fn revoke(
         return Err(Fault::not_found("token", id.as_str()));
     }
     let ended = id.clone();
-    let render = move |fleet: &Fleet, _: &_| {
-        (StatusCode::OK, json!(fleet.token(&ended).map(token_row)))
-    };
+    let render =
+        move |fleet: &Fleet, _: &_| (StatusCode::OK, json!(fleet.token(&ended).map(token_row)));
     write.carry_out(&shared, Action::Access(access::Action::RevokeToken { id }), render).await
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 use wharfage_billing::money::{Currency, MicroRate};
-use wharfage_billing::timestamp::parse_rfc3339;
+use wharfage_billing::timestamp::{parse_rfc3339, to_rfc3339};
 use wharfage_scheduler_core::words::command::access::Admits;
 use wharfage_scheduler_core::words::contract::{Contract, ContractTerms, Price};
 use wharfage_scheduler_core::words::node::Pool;
@@ -130,16 +130,13 @@ pub fn contract(fields: &Fields<'_>, gpus_of: impl Fn(&Sku) -> Option<u32>) -> O
         fields.wrong("plan", "it is missing", "reserved, flex");
     }
     let terms = match fields.word("plan", &plans) {
-        Some(true) => Some(rate(fields, "rate", true)).map(|rate| {
-            Some(ContractTerms::Reserved { rate: rate? })
-        }),
+        Some(true) => rate(fields, "rate", true).map(|rate| ContractTerms::Reserved { rate }),
         Some(false) => {
             let holding = rate(fields, "holding_rate", true);
             let usage = rate(fields, "usage_rate", true);
-            Some(holding.zip(usage).map(|(holding_rate, usage_rate)| ContractTerms::Flex {
-                holding_rate,
-                usage_rate,
-            }))
+            holding
+                .zip(usage)
+                .map(|(holding_rate, usage_rate)| ContractTerms::Flex { holding_rate, usage_rate })
         }
         None => {
             // Named here, so that they are not called unknown beside a wrong plan.
@@ -155,7 +152,7 @@ pub fn contract(fields: &Fields<'_>, gpus_of: impl Fn(&Sku) -> Option<u32>) -> O
         instances: instances?,
         start: start?,
         end: end?,
-        terms: terms??,
+        terms: terms?,
     })
 }
 
@@ -200,24 +197,12 @@ pub fn price(fields: &Fields<'_>, now: Timestamp) -> Option<Price> {
     let spot = rate(fields, "spot", false);
     let gpus = fields.whole("gpus", 1..=1024);
     let gpu_hour = rate(fields, "gpu_hour", false);
-    Some(Price {
-        sku: sku?,
-        region: region?,
-        from,
-        on_demand: on_demand?,
-        spot,
-        gpus,
-        gpu_hour,
-    })
+    Some(Price { sku: sku?, region: region?, from, on_demand: on_demand?, spot, gpus, gpu_hour })
 }
 
 fn rate(fields: &Fields<'_>, key: &'static str, required: bool) -> Option<String> {
     let accepted = "a decimal text per instance-hour such as \"24.00\"";
-    let text = if required {
-        fields.required_text(key, accepted)?
-    } else {
-        fields.text(key)?
-    };
+    let text = if required { fields.required_text(key, accepted)? } else { fields.text(key)? };
     if let Err(error) = text.parse::<MicroRate>() {
         fields.wrong(key, error.to_string(), accepted);
     }
@@ -235,18 +220,35 @@ pub struct Period {
     pub to: Timestamp,
 }
 
-/// The body of an invoice's draft.
-pub fn period(fields: &Fields<'_>) -> Option<Period> {
+/// The body of an invoice's draft; without a period it is the calendar month of `now`.
+pub fn period(fields: &Fields<'_>, now: Timestamp) -> Option<Period> {
     let organization =
         if fields.has("organization") { Some(label(fields, "organization")?) } else { None };
-    let from = required_instant(fields, "from");
-    let to = required_instant(fields, "to");
+    let (from, to) = if fields.has("from") || fields.has("to") {
+        (required_instant(fields, "from"), required_instant(fields, "to"))
+    } else {
+        let (from, to) = month_of(now);
+        (Some(from), Some(to))
+    };
     if let (Some(from), Some(to)) = (from, to)
         && to <= from
     {
         fields.wrong("to", "it is not after `from`", "a later instant");
     }
     Some(Period { organization: organization.map(OrganizationId::from), from: from?, to: to? })
+}
+
+/// The calendar month in UTC that an instant lies in.
+fn month_of(now: Timestamp) -> (Timestamp, Timestamp) {
+    let first_of = |at: Timestamp| {
+        let text = to_rfc3339(at);
+        let first =
+            text.get(..7).and_then(|month| parse_rfc3339(&format!("{month}-01T00:00:00Z")).ok());
+        first.unwrap_or(at)
+    };
+    let from = first_of(now);
+    // The 32nd day from a month's first lies in the next month.
+    (from, first_of(from + Millis::from_seconds(32 * 86_400)))
 }
 
 /// An organization.

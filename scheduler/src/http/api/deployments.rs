@@ -20,6 +20,9 @@ use crate::http::route::{Access, Route};
 use crate::http::rows::deployment::spec;
 use crate::http::{Parted, Shared};
 
+/// Pending replicas that one answer explains: beyond them the reasons repeat themselves.
+const MOST_EXPLAINED: usize = 20;
+
 pub fn routes() -> Vec<Route> {
     let read = Access::Read;
     let write = Access::Role(Role::Operator);
@@ -140,7 +143,14 @@ async fn explain(
     let (policy, now) = (shared.handle.policy(), shared.handle.now());
     let why = explain::deployment(view.fleet(), policy, &row.id, now);
     let why = why.ok_or_else(|| Fault::not_found("deployment", &id))?;
-    Ok(Json(shared.show_view(&view, &caller, |shown| explained(shown, why))))
+    let waiting = view.fleet().replicas_of(&row.id).filter(|replica| replica.node().is_none());
+    let waiting = waiting.take(MOST_EXPLAINED);
+    let replicas = waiting.filter_map(|row| explain::replica(view.fleet(), policy, row.id, now));
+    Ok(Json(shared.show_view(&view, &caller, |shown| {
+        let mut value = explained(shown, why);
+        value["replicas"] = replicas.map(|why| explained(shown, why)).collect();
+        value
+    })))
 }
 
 async fn scaling(

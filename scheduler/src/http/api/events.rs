@@ -31,7 +31,7 @@ pub fn routes() -> Vec<Route> {
     vec![
         Route::get("/api/v1/events", "Facts as they happen, as server-sent events.", stream)
             .access(Access::Read)
-            .query(&["after"]),
+            .query(&["since"]),
     ]
 }
 
@@ -45,7 +45,7 @@ async fn stream(
     let live = shared.handle.subscribe();
     let newest = shared.handle.view().position();
     let after = match headers.get("last-event-id") {
-        None => query::whole(&uri, "after", u64::MAX)?.unwrap_or(newest),
+        None => query::whole(&uri, "since", u64::MAX)?.unwrap_or(newest),
         Some(id) => id.to_str().ok().and_then(|id| id.trim().parse().ok()).ok_or_else(|| {
             let accepted = "the id of an event that was received";
             Fault::field("Last-Event-ID", "it is no position of the log", accepted)

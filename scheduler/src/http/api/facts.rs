@@ -5,12 +5,12 @@
 //! owner is not known any more is not shown to it.
 
 use serde_json::{Value, json};
+use wharfage_scheduler_core::Fleet;
 use wharfage_scheduler_core::fleet::rows::node::NodeRow;
 use wharfage_scheduler_core::words::event::{
     Event, access, deployment, gateway, meter, money, node, replica,
 };
 use wharfage_scheduler_core::words::principal::Caller;
-use wharfage_scheduler_core::Fleet;
 use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::order::HeldFor;
 use wharfage_shared::time::Timestamp;
@@ -48,9 +48,9 @@ pub fn record(
 /// What made the record be written, if the caller may know.
 pub fn cause(caller: &Caller, cause: &Cause) -> Option<Value> {
     match cause {
-        Cause::Command { organization, token, action } => caller.sees(organization).then(
-            || json!({"command": action, "organization": organization, "token": token}),
-        ),
+        Cause::Command { organization, token, action } => caller
+            .sees(organization)
+            .then(|| json!({"command": action, "organization": organization, "token": token})),
         Cause::Tick | Cause::Start => Some(json!(cause)),
         Cause::Heartbeat { .. } | Cause::Segments { .. } | Cause::Gateway { .. } => {
             caller.is_provider().then(|| json!(cause))
@@ -153,9 +153,8 @@ fn sees_gateway_fact(fleet: &Fleet, caller: &Caller, event: &gateway::Event) -> 
 
 fn sees_money_fact(fleet: &Fleet, caller: &Caller, event: &money::Event) -> bool {
     use wharfage_scheduler_core::words::principal::Role;
-    let pays = |organization: &OrganizationId| {
-        caller.may(Role::Billing) && caller.sees(organization)
-    };
+    let pays =
+        |organization: &OrganizationId| caller.may(Role::Billing) && caller.sees(organization);
     match event {
         money::Event::Signed { contract, .. } => pays(&contract.organization),
         money::Event::ContractStarted { contract, .. }

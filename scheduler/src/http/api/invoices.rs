@@ -78,7 +78,8 @@ async fn get(
 }
 
 async fn create(State(shared): State<Shared>, write: Write) -> Result<Response, Fault> {
-    let period = bodies::read(&write.body, bodies::period)?;
+    let now = shared.handle.now();
+    let period = bodies::read(&write.body, |fields| bodies::period(fields, now))?;
     let organization = period.organization.unwrap_or_else(|| write.caller.organization.clone());
     if !write.caller.sees(&organization) {
         return Err(Fault::not_found("organization", organization.as_str()));
@@ -88,8 +89,7 @@ async fn create(State(shared): State<Shared>, write: Write) -> Result<Response, 
     let render = move |fleet: &Fleet, _: &_| {
         (StatusCode::CREATED, json!(fleet.invoice(&made).map(|invoice| row(invoice, true))))
     };
-    let action =
-        money::Action::DraftInvoice { id, organization, from: period.from, to: period.to };
+    let action = money::Action::DraftInvoice { id, organization, from: period.from, to: period.to };
     write.carry_out(&shared, Action::Money(action), render).await
 }
 

@@ -24,8 +24,7 @@ pub fn routes() -> Vec<Route> {
     let billing = Access::Role(Role::Billing);
     let provider = Access::Provider(Role::Admin);
     vec![
-        Route::get("/api/v1/contracts", "Reserved and Flex agreements.", contracts)
-            .access(billing),
+        Route::get("/api/v1/contracts", "Reserved and Flex agreements.", contracts).access(billing),
         Route::post("/api/v1/contracts", "Sign an agreement.", sign)
             .access(provider)
             .takes("Contract"),
@@ -41,8 +40,7 @@ pub fn routes() -> Vec<Route> {
 
 async fn contracts(State(shared): State<Shared>, Who(caller): Who) -> Json<Value> {
     let view = shared.handle.view();
-    let visible =
-        view.fleet().contracts().filter(|row| caller.sees(&row.contract.organization));
+    let visible = view.fleet().contracts().filter(|row| caller.sees(&row.contract.organization));
     let rows: Vec<Value> = visible.map(contract_row).collect();
     Json(json!({"contracts": rows}))
 }
@@ -129,8 +127,8 @@ async fn usage(
         return Err(Fault::field("from", "it is not before `to`", accepted));
     }
     let draft = draft(view.fleet(), &organization, from, to)?;
-    let body: Value = serde_json::from_str(&draft.canonical_json())
-        .map_err(|error| Fault::internal(&error))?;
+    let body: Value =
+        serde_json::from_str(&draft.canonical_json()).map_err(|error| Fault::internal(&error))?;
     Ok(Json(json!({
         "organization": organization,
         "from": instant(from),

@@ -5,11 +5,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
+use wharfage_scheduler_core::Fleet;
 use wharfage_scheduler_core::explain::{self, Explanation};
 use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
 use wharfage_scheduler_core::words::command::{Action, deployments};
 use wharfage_scheduler_core::words::principal::{Caller, Role};
-use wharfage_scheduler_core::Fleet;
 use wharfage_shared::ids::ReplicaId;
 
 use crate::driver::View;

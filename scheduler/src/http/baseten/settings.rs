@@ -69,9 +69,7 @@ pub fn scaling(block: &Fields<'_>, base: &Scaling) -> Option<Scaling> {
         concurrency: patch.concurrency.unwrap_or(base.concurrency),
         utilization_percent: patch.utilization_percent.unwrap_or(base.utilization_percent),
         in_flight_tokens: patch.in_flight_tokens.or(base.in_flight_tokens),
-        max_scale_down_percent: patch
-            .max_scale_down_percent
-            .unwrap_or(base.max_scale_down_percent),
+        max_scale_down_percent: patch.max_scale_down_percent.unwrap_or(base.max_scale_down_percent),
         dialect: base.dialect,
     })
 }

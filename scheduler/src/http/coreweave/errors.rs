@@ -24,8 +24,7 @@ const RESOURCE_EXHAUSTED: Code =
 const FAILED_PRECONDITION: Code =
     Code(9, "failed_precondition", "FAILED_PRECONDITION", StatusCode::BAD_REQUEST);
 const OUT_OF_RANGE: Code = Code(11, "out_of_range", "OUT_OF_RANGE", StatusCode::PAYLOAD_TOO_LARGE);
-const UNIMPLEMENTED: Code =
-    Code(12, "unimplemented", "UNIMPLEMENTED", StatusCode::NOT_IMPLEMENTED);
+const UNIMPLEMENTED: Code = Code(12, "unimplemented", "UNIMPLEMENTED", StatusCode::NOT_IMPLEMENTED);
 const INTERNAL: Code = Code(13, "internal", "INTERNAL", StatusCode::INTERNAL_SERVER_ERROR);
 const UNAVAILABLE: Code = Code(14, "unavailable", "UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE);
 const UNAUTHENTICATED: Code =
@@ -36,12 +35,9 @@ fn code(reason: &Reason) -> Code {
         Reason::Unauthenticated => UNAUTHENTICATED,
         Reason::Forbidden => PERMISSION_DENIED,
         Reason::NotFound { .. } => NOT_FOUND,
-        Reason::WrongMethod { .. } => Code(
-            UNIMPLEMENTED.0,
-            UNIMPLEMENTED.1,
-            UNIMPLEMENTED.2,
-            StatusCode::METHOD_NOT_ALLOWED,
-        ),
+        Reason::WrongMethod { .. } => {
+            Code(UNIMPLEMENTED.0, UNIMPLEMENTED.1, UNIMPLEMENTED.2, StatusCode::METHOD_NOT_ALLOWED)
+        }
         Reason::NameTaken { .. } => ALREADY_EXISTS,
         Reason::Unreadable | Reason::Invalid(_) => INVALID_ARGUMENT,
         Reason::MediaType => Code(

@@ -107,7 +107,8 @@ fn extra_classes(block: &Fields<'_>, strict: bool) -> Vec<CapacityClass> {
         if strict {
             let problem = "the foreign API has no such class and strictness is on";
             block.problems().note(&field, problem, "no entries");
-        } else if let Some(class) = block.word_of(&field, value, &[("SPOT", 3, CapacityClass::Spot)])
+        } else if let Some(class) =
+            block.word_of(&field, value, &[("SPOT", 3, CapacityClass::Spot)])
         {
             classes.push(class);
         }

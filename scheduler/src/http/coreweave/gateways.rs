@@ -187,8 +187,7 @@ async fn answer(
 
 fn find<'v>(view: &'v View, caller: &Caller, id: &str) -> Result<&'v GatewayRow, Fault> {
     let row = view.fleet().gateway(&GatewayId::from(id));
-    row.filter(|row| caller.sees(&row.organization))
-        .ok_or_else(|| Fault::not_found("gateway", id))
+    row.filter(|row| caller.sees(&row.organization)).ok_or_else(|| Fault::not_found("gateway", id))
 }
 
 /// The resource: it is ready once a gateway process serves it.

@@ -10,6 +10,8 @@ pub mod offer;
 pub mod semver;
 
 mod claims;
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Map, Value};
 use wharfage_scheduler_core::words::principal::Caller;

@@ -211,9 +211,9 @@ impl Shown<'_> {
         }
         let making =
             if row.updated_at == row.created_at { Status::Creating } else { Status::Updating };
-        let replacing = live.iter().any(|replica| {
-            replica.revision != row.revision && replica.phase.holds().is_some()
-        });
+        let replacing = live
+            .iter()
+            .any(|replica| replica.revision != row.revision && replica.phase.holds().is_some());
         if row.spec.disabled && live.iter().all(|replica| replica.phase.holds().is_none()) {
             return Status::Ready;
         }

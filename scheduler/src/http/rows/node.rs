@@ -197,10 +197,9 @@ impl Shown<'_> {
 
     fn gpu(&self, node: &NodeRow, slot: &Slot, told: Option<&NodeTelemetry>) -> Gpu {
         let identity = node.inventory.gpus.iter().find(|gpu| gpu.uuid == slot.gpu);
-        let orphaned = node.orphans.values().any(|gpus| gpus.contains(&slot.gpu));
         let mine = match slot.holder.map(|holder| self.fleet.replica(holder)) {
             _any if self.caller.is_provider() => true,
-            None => !orphaned,
+            None => slot.orphan.is_none(),
             Some(holder) => holder.is_some_and(|holder| self.caller.sees(&holder.organization)),
         };
         let reading =
@@ -210,7 +209,7 @@ impl Shown<'_> {
         Gpu {
             uuid: slot.gpu.clone(),
             name: identity.map(|gpu| gpu.name.clone()).unwrap_or_default(),
-            in_use: orphaned || !slot.is_free(),
+            in_use: !slot.is_free(),
             replica: slot.holder.filter(|_| mine),
             memory_mib: identity.map(|gpu| gpu.memory_mib),
             memory_used_mib: reading.and_then(|reading| reading.memory_used_mib),

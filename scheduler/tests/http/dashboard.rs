@@ -1,0 +1,97 @@
+//! The page: signing in, what it shows, and that nothing in it can become code.
+
+use serde_json::json;
+
+use crate::support::{Answer, Scheduler, client, deployment, read};
+
+async fn sign_in(scheduler: &Scheduler, token: &str) -> Answer {
+    let request = client().post(format!("{}/signin", scheduler.url));
+    read(form(request, token)).await
+}
+
+/// The form that the sign-in page sends.
+fn form(request: reqwest::RequestBuilder, token: &str) -> reqwest::RequestBuilder {
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    request.body(format!("token={token}"))
+}
+
+async fn page(scheduler: &Scheduler, path: &str, cookie: &str) -> Answer {
+    let request = client().get(format!("{}{path}", scheduler.url));
+    read(request.header("cookie", cookie)).await
+}
+
+fn cookie(answer: &Answer) -> String {
+    let cookie = answer.headers["set-cookie"].to_str().expect("text");
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    cookie.split(';').next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn the_page_is_for_those_who_have_signed_in() {
+    let scheduler = Scheduler::start("page").await;
+    let mut node = scheduler.node("node-1", "standard").await;
+    scheduler.gateways().await;
+    let mut body = deployment("chat");
+    body["model"]["name"] = json!("<script>alert(1)</script>");
+    scheduler.post("/api/v1/deployments", "acme-operator", &body).await.expect(201);
+    node.next().await;
+    node.next().await;
+    let closed = scheduler.ask("GET", "/", None, None).await;
+    assert_eq!(
+        (closed.status, &closed.headers["location"]),
+        (303, &"/signin".parse().expect("text"))
+    );
+    let door = scheduler.ask("GET", "/signin", None, None).await;
+    assert!(door.status == 200 && door.text.contains("type=\"password\""));
+    assert_eq!(sign_in(&scheduler, "nonsense").await.status, 401);
+    assert_eq!(sign_in(&scheduler, "acme-billing").await.status, 401);
+    let opened = sign_in(&scheduler, "acme-viewer").await;
+    assert_eq!(opened.status, 303);
+    let cookie = cookie(&opened);
+    let whole = page(&scheduler, "/", &cookie).await;
+    assert_eq!(whole.status, 200);
+    let policy = whole.headers["content-security-policy"].to_str().expect("text");
+    assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    for shown in ["node-1", "chat", "connected", "8 of 8 GPUs in use", "Last facts"] {
+        assert!(whole.text.contains(shown), "the page does not show `{shown}`: {}", whole.text);
+    }
+    assert!(!whole.text.contains("<script>alert"), "a name became code");
+    assert!(!whole.text.contains(" style=") && !whole.text.contains(" onclick="));
+    let part = page(&scheduler, "/fragment", &cookie).await;
+    assert!(part.status == 200 && !part.text.contains("<html"));
+    for asset in ["/assets/dashboard.css", "/assets/dashboard.js"] {
+        assert_eq!(scheduler.ask("GET", asset, None, None).await.status, 200);
+    }
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_token_and_by_signing_out_and_is_no_key_to_the_api() {
+    let scheduler = Scheduler::start("session").await;
+    let first = cookie(&sign_in(&scheduler, "acme-viewer").await);
+    assert_eq!(page(&scheduler, "/", &first).await.status, 200);
+    assert_eq!(page(&scheduler, "/api/v1/nodes", &first).await.status, 401);
+    let request = client().post(format!("{}/signout", scheduler.url)).header("cookie", &first);
+    assert_eq!(read(request).await.status, 303);
+    assert_eq!(page(&scheduler, "/", &first).await.status, 303);
+    let second = cookie(&sign_in(&scheduler, "acme-viewer").await);
+    scheduler.delete("/api/v1/tokens/tok-acme-viewer", "acme-admin").await.expect(200);
+    assert_eq!(page(&scheduler, "/", &second).await.status, 303);
+    let request = client().post(format!("{}/signin", scheduler.url));
+    let request = form(request.header("sec-fetch-site", "cross-site"), "acme-admin");
+    assert_eq!(read(request).await.status, 403, "another site's form is refused");
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn the_page_is_told_of_changes() {
+    use futures_util::StreamExt;
+    let scheduler = Scheduler::start("live").await;
+    let cookie = cookie(&sign_in(&scheduler, "acme-viewer").await);
+    let request = client().get(format!("{}/live", scheduler.url)).header("cookie", cookie);
+    let mut stream = request.send().await.expect("answered").bytes_stream();
+    let first = tokio::time::timeout(crate::support::PATIENCE, stream.next()).await;
+    let first = first.expect("in time").expect("told").expect("bytes");
+    assert!(String::from_utf8_lossy(&first).contains("changed"), "{first:?}");
+    scheduler.stop().await;
+}

@@ -1,0 +1,10 @@
+//! The public listener over real sockets, in front of a real driver with a real log.
+
+mod access;
+mod baseten;
+mod coreweave;
+mod dashboard;
+mod events;
+mod money;
+mod own;
+mod support;

@@ -1,0 +1,204 @@
+//! Our own API: nodes and verbs, pools, deployments, replicas, tokens and joins.
+
+use serde_json::{Value, json};
+use wharfage_shared::replica::ReportedPhase;
+
+use crate::support::{SKU, Scheduler, ZONE, client, deployment, read};
+
+#[tokio::test]
+async fn a_node_shows_its_axes_and_gpus_and_an_operator_moves_its_intent() {
+    let scheduler = Scheduler::start("nodes").await;
+    let _node = scheduler.node("node-1", "standard").await;
+    let row = scheduler.get("/api/v1/nodes/node-1", "provider-viewer").await.expect(200);
+    let axes = ["reach", "health", "intent", "departure"].map(|axis| row[axis].clone());
+    assert_eq!(axes, [json!("connected"), json!("fit"), json!("open"), json!("none")]);
+    assert_eq!((&row["zone"], &row["sku"]), (&json!(ZONE), &json!(SKU)));
+    assert_eq!(row["gpus"].as_array().map(Vec::len), Some(8));
+    assert_eq!(row["gpus"][2]["memory_mib"], 81_559);
+    assert_eq!(row["gpus"][2]["memory_used_mib"], 14_000);
+    assert_eq!(row["gpus"][2]["utilization"], 24);
+    let verb = async |verb: &str, body: Value| {
+        let path = format!("/api/v1/nodes/node-1/{verb}");
+        scheduler.post(&path, "provider-operator", &body).await
+    };
+    let reason = json!({"reason": "fan 3 is loud"});
+    let cordoned = verb("cordon", reason.clone()).await.expect(200);
+    assert_eq!(
+        (&cordoned["intent"], &cordoned["intent_reason"]),
+        (&json!("cordoned"), &reason["reason"])
+    );
+    let seen = scheduler.get("/api/v1/nodes/node-1", "acme-viewer").await.expect(200);
+    assert_eq!(seen["intent"], "cordoned");
+    assert!(seen["intent_reason"].is_null(), "an operator's words are the provider's");
+    assert_eq!(verb("uncordon", reason.clone()).await.expect(200)["intent"], "open");
+    assert_eq!(verb("drain", reason.clone()).await.expect(200)["intent"], "draining");
+    let refused = verb("reclaim", reason.clone()).await;
+    assert_eq!(refused.expect(409)["code"], "precondition_failed", "a standard node stays");
+    for (bad, field) in [(json!({}), "reason"), (json!({"reason": "x", "force": true}), "force")] {
+        let refused = verb("cordon", bad).await.expect(400);
+        assert_eq!(refused["field"], field);
+        assert!(refused["accepted"].is_string(), "{refused}");
+    }
+    let nowhere = scheduler.post("/api/v1/nodes/x/cordon", "provider-operator", &reason).await;
+    nowhere.expect(404);
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn a_spot_node_is_reclaimed_with_a_countdown() {
+    let scheduler = Scheduler::start("reclaim").await;
+    let _node = scheduler.node("spot-1", "spot").await;
+    let body = json!({"reason": "needed elsewhere", "leaves": "replicas"});
+    let path = "/api/v1/nodes/spot-1/reclaim";
+    let row = scheduler.post(path, "provider-operator", &body).await.expect(200);
+    assert_eq!(row["departure"], "noticed");
+    assert_eq!(row["notice"]["leaves"], "replicas");
+    let left = row["notice"]["seconds_left"].as_u64().expect("a countdown");
+    assert!((400..=420).contains(&left), "{left}");
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_shows_where_it_is_how_far_and_why() {
+    let scheduler = Scheduler::start("replicas").await;
+    let mut node = scheduler.node("node-1", "standard").await;
+    scheduler.gateways().await;
+    scheduler.post("/api/v1/deployments", "acme-operator", &deployment("chat")).await.expect(201);
+    scheduler.post("/api/v1/deployments", "acme-operator", &deployment("more")).await.expect(201);
+    node.next().await;
+    node.say(ReportedPhase::Loading, 250);
+    node.next().await;
+    let rows = scheduler.get("/api/v1/replicas", "acme-viewer").await.expect(200);
+    let rows = rows["replicas"].as_array().expect("a list").clone();
+    let of = |deployment: &str| {
+        rows.iter().find(|row| row["deployment"] == deployment).expect("a replica").clone()
+    };
+    let loading = of("d-chat");
+    assert_eq!((&loading["phase"], &loading["node"]), (&json!("loading"), &json!("node-1")));
+    assert_eq!(
+        (&loading["progress"], loading["gpus"].as_array().map(Vec::len)),
+        (&json!(0.25), Some(8))
+    );
+    assert!(loading["expected_ready_at"].is_string() && loading["since"].is_string());
+    let pending = of("d-more");
+    assert_eq!((&pending["phase"], &pending["node"]), (&json!("pending"), &Value::Null));
+    let because = pending["because"].as_str().unwrap_or_default();
+    assert!(!because.is_empty(), "a pending replica says why");
+    let id = pending["id"].as_str().expect("an id");
+    let why = scheduler.get(&format!("/api/v1/replicas/{id}/explain"), "acme-viewer").await;
+    let why = why.expect(200);
+    assert_eq!(why["candidates"][0]["node"], "node-1", "{why}");
+    assert!(why["candidates"][0]["sentence"].as_str().is_some_and(|s| s.contains("GPUs")), "{why}");
+    let why = scheduler.get("/api/v1/deployments/d-more/explain", "acme-viewer").await.expect(200);
+    assert_eq!(why["replicas"].as_array().map(Vec::len), Some(1));
+    scheduler.get("/api/v1/replicas/r-999", "acme-viewer").await.expect(404);
+    scheduler.get("/api/v1/replicas/nonsense", "acme-viewer").await.expect(404);
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn our_own_patch_changes_what_it_names() {
+    let scheduler = Scheduler::start("merge").await;
+    let _node = scheduler.node("node-1", "standard").await;
+    scheduler.gateways().await;
+    let path = "/api/v1/deployments/d-chat";
+    scheduler.post("/api/v1/deployments", "acme-operator", &deployment("chat")).await.expect(201);
+    let patch = json!({"autoscaling": {"max": 5}, "wharfage": {"labels": {"team": "search"}}});
+    let row = scheduler.patch(path, "acme-operator", &patch).await.expect(200);
+    assert_eq!(row["spec"]["autoscaling"]["max"], 5);
+    assert_eq!(row["spec"]["autoscaling"]["priority"], 500);
+    assert_eq!(row["spec"]["wharfage"]["labels"]["team"], "search");
+    let patch = json!({"wharfage": null, "colour": "red"});
+    let refused = scheduler.patch(path, "acme-operator", &patch).await.expect(400);
+    assert_eq!(refused["field"], "colour");
+    let patch = json!({"wharfage": null});
+    let row = scheduler.patch(path, "acme-operator", &patch).await.expect(200);
+    assert!(row["spec"]["wharfage"].is_null());
+    for name in ["<img src=x onerror=alert(1)>", "a b", "\u{202e}x"] {
+        let mut body = deployment("x");
+        body["name"] = json!(name);
+        let refused = scheduler.post("/api/v1/deployments", "acme-operator", &body).await;
+        assert_eq!(refused.expect(400)["field"], "name");
+    }
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn a_secret_is_shown_once_and_to_a_repeated_request_the_same() {
+    let scheduler = Scheduler::start("secrets").await;
+    let send = |path: &'static str, key: &'static str, body: Value| {
+        let request = client().post(format!("{}{path}", scheduler.url));
+        let request = request.header("authorization", "Bearer provider-admin");
+        read(request.header("idempotency-key", key).json(&body))
+    };
+    let body = json!({"organization": "acme", "roles": ["viewer"], "name": "ci"});
+    let first = send("/api/v1/tokens", "t-1", body.clone()).await.expect(201);
+    let again = send("/api/v1/tokens", "t-1", body.clone()).await.expect(201);
+    assert_eq!(first, again);
+    let secret = first["token"].as_str().expect("a secret").to_owned();
+    assert!(secret.starts_with("whf_") && secret.len() == 68, "{secret}");
+    scheduler.get("/api/v1/nodes", &secret).await.expect(200);
+    scheduler
+        .post(
+            "/api/v1/nodepools",
+            "provider-admin",
+            &json!({
+                "id": "pool-a", "zone": ZONE, "sku": SKU,
+            }),
+        )
+        .await
+        .expect(201);
+    let join = json!({"pool": "pool-a", "uses": 2});
+    let made = send("/api/v1/joins", "j-1", join.clone()).await.expect(201);
+    assert_eq!(made, send("/api/v1/joins", "j-1", join).await.expect(201));
+    let text = made["join"].as_str().expect("a join string");
+    let parsed: wharfage_shared::enroll::JoinString = text.parse().expect("a join string");
+    let hash = wharfage_scheduler::secrets::sha256_hex(&parsed.secret);
+    assert!(scheduler.driver.handle.view().fleet().join_by_sha256(&hash).is_some());
+    let log = scheduler.driver.handle.log().after(0, 1000).await.expect("records");
+    assert!(log.iter().all(|record| !record.payload.contains(&secret)), "a secret is in the log");
+    assert!(log.iter().all(|record| !record.payload.contains(&parsed.secret)));
+    let id = first["id"].as_str().expect("an id");
+    scheduler.delete(&format!("/api/v1/tokens/{id}"), "acme-admin").await.expect(200);
+    scheduler.get("/api/v1/nodes", &secret).await.expect(401);
+    let listed = scheduler.get("/api/v1/tokens", "acme-admin").await;
+    assert!(!listed.text.contains("sha256") && !listed.text.contains("rival"));
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn the_audit_names_who_asked_and_tells_each_organization_its_own() {
+    let scheduler = Scheduler::start("audit").await;
+    let _node = scheduler.node("node-1", "standard").await;
+    scheduler.gateways().await;
+    scheduler.post("/api/v1/deployments", "acme-operator", &deployment("chat")).await.expect(201);
+    let acme = scheduler.get("/api/v1/audit", "acme-admin").await;
+    let rows = acme.expect(200);
+    let rows = rows["audit"].as_array().expect("rows").clone();
+    assert!(rows.iter().all(|row| row["organization"] == "acme"), "{rows:?}");
+    let made = rows.iter().find(|row| row["action"] == "deployment.create").expect("the create");
+    assert_eq!(made["token"], "tok-acme-operator");
+    let all = scheduler.get("/api/v1/audit?limit=3", "provider-admin").await.expect(200);
+    assert_eq!(all["audit"].as_array().map(Vec::len), Some(3));
+    assert!(all["next_after"].is_u64());
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn probes_metrics_and_the_document_answer() {
+    let scheduler = Scheduler::start("probes").await;
+    let _node = scheduler.node("node-1", "standard").await;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(scheduler.ask("GET", path, None, None).await.status, 200);
+    }
+    let metrics = scheduler.get("/metrics", "provider-viewer").await;
+    assert!(metrics.status == 200 && metrics.text.contains("wharfage"), "{}", metrics.text);
+    let nodes = scheduler.get("/metrics/nodes", "provider-viewer").await;
+    assert!(nodes.status == 200 && nodes.text.contains("node-1"), "{}", nodes.text);
+    let document = scheduler.get("/openapi.json", "acme-viewer").await.expect(200);
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(document["paths"]["/api/v1/nodes/{id}/drain"]["post"].is_object());
+    let capacity = scheduler.get("/api/v1/capacity", "acme-viewer").await.expect(200);
+    assert_eq!(capacity["capacity"][0]["sku"], SKU, "{capacity}");
+    scheduler.stop().await;
+}
