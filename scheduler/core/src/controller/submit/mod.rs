@@ -9,6 +9,7 @@ mod nodes;
 use wharfage_shared::ids::OrganizationId;
 
 use crate::reconcile::plan::Plan;
+use crate::words::command::money::Action as Money;
 use crate::words::command::{Action, Answer, Command};
 use crate::words::principal::Caller;
 use crate::words::refusal::{Kind, Refusal};
@@ -23,7 +24,13 @@ pub(super) fn carry_out(plan: &mut Plan<'_>, command: &Command) -> Result<Answer
             nodes::carry_out(plan, action)
         }
         Action::Money(action) => {
-            provider_only(caller)?;
+            match action {
+                // An organization may ask at any time what its own period costs so far.
+                Money::DraftInvoice { organization: whose, .. } => {
+                    organization(plan, caller, whose)?;
+                }
+                Money::Sign(_) | Money::Price(_) => provider_only(caller)?,
+            }
             money::carry_out(plan, action)
         }
         Action::Access(action) => access::carry_out(plan, caller, action),
