@@ -197,14 +197,13 @@ impl Agent {
                 self.depart(gone, out);
             }
             Input::Release { replica, saw } => {
-                let config = self.config.clone();
-                let gone = self.ask(replica, |replica| replica.looked(saw, &config, out));
+                let known = self.replicas.get_mut(&replica);
+                let gone = known.and_then(|replica| replica.looked(saw, &self.config, out));
                 self.depart(gone, out);
             }
             Input::Probed { replica, saw } => {
-                let config = self.config.clone();
-                let took = self.ask(replica, |replica| replica.probed(saw, &config, out));
-                if let (Some(took), Some(known)) = (took, self.replicas.get(&replica)) {
+                let Some(known) = self.replicas.get_mut(&replica) else { return };
+                if let Some(took) = known.probed(saw, &self.config, out) {
                     self.estimates.load_took(&known.order, took);
                 }
             }

@@ -36,6 +36,8 @@ pub struct Habits {
     pub guard: u64,
     /// Whether a generation answers once the model is loaded.
     pub proves: bool,
+    /// So many times SIGKILL reaches nobody.
+    pub kills_lost: u32,
     /// Looks at released slots that find something held.
     pub held_looks: u32,
 }
@@ -50,6 +52,7 @@ impl Default for Habits {
             drain: Some(1_000),
             guard: 50,
             proves: true,
+            kills_lost: 0,
             held_looks: 0,
         }
     }
@@ -406,7 +409,11 @@ impl Host {
             }
             Effect::Kill { replica } => {
                 self.check_end(replica);
-                self.ends_in(10, replica, 9);
+                if self.habits.kills_lost > 0 {
+                    self.habits.kills_lost -= 1;
+                } else {
+                    self.ends_in(10, replica, 9);
+                }
             }
             Effect::CheckRelease { replica } => self.look(replica),
             Effect::Forget { replica } => {

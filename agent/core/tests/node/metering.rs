@@ -115,7 +115,7 @@ fn a_claimed_node_is_active_before_anything_runs_on_it() {
 }
 
 #[test]
-fn a_held_slot_and_an_overdue_stop_are_not_their_users_time() {
+fn a_held_slot_is_not_its_users_time() {
     let habits = Habits { held_looks: 4, ..Habits::default() };
     let mut host = Host::ready(habits, vec![order(1)]);
     host.end_engine(ReplicaId(1), Ended::Exited { code: 1 });
@@ -202,4 +202,23 @@ fn a_reboot_closes_the_old_boots_segment_and_starts_anew() {
     let open = host.agent.status().open_segment.expect("the node is held");
     assert_eq!(open.key.boot.as_str(), "boot-2");
     assert!(open.start.0 >= now + 60_000, "the time between is not claimed");
+}
+
+#[test]
+fn sigkill_is_asked_for_until_it_is_carried_out_and_past_the_deadline_nobody_pays() {
+    let habits = Habits { stop: None, kills_lost: 5, ..Habits::default() };
+    let mut host = Host::ready(habits, vec![order(1)]);
+    let t0 = host.now;
+    host.stop(1, StopCause::ScaledDown, 20_000, true);
+    host.run_for(30_000);
+    assert!(!host.alive(1));
+    let rows = table(&host, t0);
+    tells(
+        rows.split_once("\n3 ").map_or("", |(_, rows)| rows),
+        r"
+            2.6..20.0 acme Draining [r-1]
+            4 20.0..23.0 acme Quarantined [r-1]
+            5 23.0..28.1 acme IdleHeld [] open
+        ",
+    );
 }

@@ -177,3 +177,18 @@ fn a_leader_that_was_replaced_renews_no_lease() {
     assert!(host.heard.is_some());
     assert_eq!(host.agent.status().control_lease.until, until);
 }
+
+#[test]
+fn the_end_of_what_nobody_names_is_repeated_until_it_was_heard() {
+    let mut host = Host::ready(Habits::default(), vec![order(1)]);
+    host.want(|desired| desired.orders.clear());
+    host.run_for(10_000);
+    host.reachable = false;
+    host.end_engine(ReplicaId(1), Ended::Exited { code: 1 });
+    host.run_for(60_000);
+    assert_eq!(host.agent.report(Boottime(host.now)).gone.len(), 1);
+    host.reachable = true;
+    host.run_for(10_000);
+    assert!(host.heard.as_ref().is_some_and(|report| report.replicas.is_empty()));
+    assert!(host.forgotten.contains(&ReplicaId(1)));
+}
