@@ -1,7 +1,7 @@
 //! S2: nothing is started beyond `max` plus a rollout's surge, and nothing beyond a node or a
 //! quota. What leaves, or stands on a node that is lost, noticed or being emptied, does not count.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Findings, Step, held, name};
 use crate::fleet::Fleet;
@@ -9,6 +9,37 @@ use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
 use crate::words::node::{Intent, Reach};
 use crate::words::replica::Phase;
+use wharfage_shared::ids::DeploymentId;
+
+/// What the rows alone tell: a replica whose node came back was not started now, however many
+/// there are.
+pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
+    let mut counted: BTreeMap<&DeploymentId, (u32, u32)> = BTreeMap::new();
+    for row in fleet.replicas() {
+        let Phase::Placed { seat, since, .. } = &row.phase else { continue };
+        let Some(of) = fleet.deployment(&row.deployment) else { continue };
+        if fleet.node(&seat.node).is_some_and(|node| stays(node) && node.reach_since <= *since) {
+            let (all, new) = counted.entry(&row.deployment).or_default();
+            *all += 1;
+            *new += u32::from(row.revision == of.revision);
+        }
+    }
+    for (id, (all, new)) in counted {
+        let Some(of) = fleet.deployment(id) else { continue };
+        let (max, surge) = (of.spec.scaling.bounds.max(), surge(of));
+        if new > max || all > max + surge {
+            let name = &of.spec.name;
+            let text = format!("{name} has {all} replicas that count, {max} are allowed");
+            found.add("S2", text);
+        }
+    }
+}
+
+/// Replicas beyond `max` while a rollout goes on; with neither surge nor gap it could never begin.
+fn surge(of: &DeploymentRow) -> u32 {
+    let rollout = of.spec.extension.rollout;
+    rollout.max_surge.max(u32::from(rollout.max_unavailable == 0))
+}
 
 pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
     let started: BTreeSet<_> = step.placed().map(|(row, _)| row.deployment.clone()).collect();
@@ -30,16 +61,18 @@ fn within_max(fleet: &Fleet, deployment: &DeploymentRow, found: &mut Findings) {
         let Phase::Placed { seat, .. } = &row.phase else { continue };
         if fleet.node(&seat.node).is_some_and(stays) {
             counted += 1;
-            older |= row.revision != deployment.revision || moved(deployment, fleet.node(&seat.node));
+            older |=
+                row.revision != deployment.revision || moved(deployment, fleet.node(&seat.node));
         }
     }
     let spec = &deployment.spec;
-    let surge = if older { spec.extension.rollout.max_surge } else { 0 };
+    let surge = if older { surge(deployment) } else { 0 };
     let off = spec.disabled || deployment.deleting.is_some();
     let most = if off { 0 } else { spec.scaling.bounds.max() + surge };
     if counted > most {
         let name = &spec.name;
-        found.add("S2", format!("{name} has started {counted} replicas that count, at most {most}"));
+        found
+            .add("S2", format!("{name} has started {counted} replicas that count, at most {most}"));
     }
 }
 
@@ -55,8 +88,7 @@ fn stays(node: &NodeRow) -> bool {
 
 fn within_node(fleet: &Fleet, node: &NodeRow, who: &str, found: &mut Findings) {
     let seats = fleet.replicas().filter_map(|row| held(&row.phase));
-    let taken: usize =
-        seats.filter(|seat| seat.node == node.id).map(|seat| seat.gpus.len()).sum();
+    let taken: usize = seats.filter(|seat| seat.node == node.id).map(|seat| seat.gpus.len()).sum();
     let all = node.slots.len();
     if taken > all {
         found.add("S2", format!("{who}: {taken} of {all} GPUs of the node are taken"));

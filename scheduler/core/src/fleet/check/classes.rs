@@ -90,9 +90,7 @@ pub(super) fn allowed(of: &DeploymentRow, sold: ComputeClass) -> bool {
     let classes = &of.spec.classes;
     match sold {
         ComputeClass::Spot => classes.contains(&CapacityClass::Spot),
-        ComputeClass::Standard => {
-            classes.is_empty() || classes.contains(&CapacityClass::OnDemand)
-        }
+        ComputeClass::Standard => classes.is_empty() || classes.contains(&CapacityClass::OnDemand),
     }
 }
 

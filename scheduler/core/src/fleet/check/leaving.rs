@@ -71,7 +71,9 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
         let old = step.before.replica(row.id).map(|row| &row.phase);
         match &row.phase {
             Phase::Leaving { leaving, .. } => match old {
-                Some(Phase::Leaving { leaving: old, .. }) => hastened(step, row, old, leaving, found),
+                Some(Phase::Leaving { leaving: old, .. }) => {
+                    hastened(step, row, old, leaving, found)
+                }
                 _ => told(step, row, leaving, found),
             },
             Phase::Stopped { proven: false, because, .. }
@@ -88,13 +90,7 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
 }
 
 /// A deadline only comes nearer, and quiet stays quiet.
-fn hastened(
-    step: &Step<'_>,
-    row: &ReplicaRow,
-    old: &Leaving,
-    new: &Leaving,
-    found: &mut Findings,
-) {
+fn hastened(step: &Step<'_>, row: &ReplicaRow, old: &Leaving, new: &Leaving, found: &mut Findings) {
     let who = name(step.after, row);
     if new.deadline > old.deadline {
         found.add("S8", format!("the deadline of {who} was put off"));
@@ -126,9 +122,8 @@ fn told(step: &Step<'_>, row: &ReplicaRow, leaving: &Leaving, found: &mut Findin
 /// Only the end of the whole node closes a replica without proof.
 fn closed(step: &Step<'_>, row: &ReplicaRow, because: StopCause, found: &mut Findings) {
     let node = row.phase.seat().and_then(|seat| step.after.node(&seat.node));
-    let over = node.is_some_and(|node| {
-        node.departed_at.is_some() || matches!(node.intent, Intent::Retired)
-    });
+    let over = node
+        .is_some_and(|node| node.departed_at.is_some() || matches!(node.intent, Intent::Retired));
     if !over {
         let who = name(step.after, row);
         found.add("S12", format!("{who} was closed ({because}) while its node may still run it"));

@@ -8,8 +8,8 @@ use wharfage_shared::capacity::{ComputeClass, Region, Sku};
 use wharfage_shared::ids::{NodeId, OrganizationId};
 
 use super::{Findings, Step, closed};
-use crate::fleet::{ContractRow, Fleet};
 use crate::fleet::rows::node::NodeRow;
+use crate::fleet::{ContractRow, Fleet};
 use crate::words::contract::Contract;
 use crate::words::node::Reach;
 

@@ -4,6 +4,7 @@ use super::{Findings, Step, closed, name};
 use crate::fleet::Fleet;
 use crate::words::node::Reach;
 use crate::words::replica::Phase;
+use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 
 /// What instants on the rows tell: a placement later than the change that closed the node.
 pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
@@ -26,8 +27,14 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
             let id = &notice.id;
             found.add("S6", format!("{who} was {word} after the notice {id} was heard"));
         }
-        if node.departed_at.is_some_and(|at| since > at) {
-            found.add("S6", format!("{who} was {word} after its node had departed"));
+        if node.departed_at.is_some() {
+            found.add("S6", format!("{who} is {word} on a node that has departed"));
+        }
+        let ground = row.placement.as_ref().map(|why| why.class == CapacityClass::Spot);
+        let is_placed = matches!(row.phase, Phase::Placed { .. });
+        if is_placed && ground != Some(node.compute_class == ComputeClass::Spot) {
+            let sold = node.compute_class;
+            found.add("S3", format!("{who} says another ground than {sold}, as its node is sold"));
         }
         let closed = closed(fleet, &seat.node).filter(|why| *why != "silent");
         if let (Phase::Promised { .. }, Some(why)) = (&row.phase, closed) {

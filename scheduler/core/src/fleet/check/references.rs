@@ -163,9 +163,10 @@ fn seats(fleet: &Fleet, found: &mut Findings) {
         found.add(RULE, "placement is offered a node twice".to_owned());
     }
     for node in fleet.nodes() {
-        let free = node.slots.iter().any(|slot| {
-            slot.holder.is_none() && slot.promised.is_none() && slot.orphan.is_none()
-        });
+        let free = node
+            .slots
+            .iter()
+            .any(|slot| slot.holder.is_none() && slot.promised.is_none() && slot.orphan.is_none());
         let open = closed(fleet, &node.id).is_none() && node.owner.is_none();
         let is_offered = unique.contains(&node.id);
         if is_offered && !open {

@@ -192,8 +192,7 @@ impl Agent {
         let at = self.clock(now);
         let proof = |gpu: &GpuUuid| MemoryProof { gpu: gpu.clone(), baseline_mib: 0, used_mib: 0 };
         let memory = local.gpus.iter().map(proof).collect();
-        let gone =
-            Gone { replica: id, ended, processes_gone_at: at, memory_back_at: at, memory };
+        let gone = Gone { replica: id, ended, processes_gone_at: at, memory_back_at: at, memory };
         self.gone.insert(id, gone);
         self.is_eager = true;
     }

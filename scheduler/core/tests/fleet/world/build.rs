@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use wharfage_scheduler_core::Refusal;
 use wharfage_scheduler_core::words::command::access::{Action as Access, Admits};
 use wharfage_scheduler_core::words::command::deployments::Action as Deployments;
 use wharfage_scheduler_core::words::command::money::Action as Money;
@@ -12,7 +13,6 @@ use wharfage_scheduler_core::words::deployment::{
     Bounds, Extension, GpuCount, Model, Priority, Runtime, Scaling, Spec,
 };
 use wharfage_scheduler_core::words::node::Pool;
-use wharfage_scheduler_core::Refusal;
 use wharfage_shared::capacity::{ComputeClass, Region, Sku, Tenancy, Zone};
 use wharfage_shared::ids::{ContractId, JoinId, NodeId, OrganizationId, PoolId};
 use wharfage_shared::time::Millis;
@@ -158,12 +158,21 @@ impl World {
     }
 
     /// A verb on a node.
-    pub fn verb(&mut self, verb: fn(NodeId, String) -> Nodes, node: &str) -> Result<Answer, Refusal> {
+    pub fn verb(
+        &mut self,
+        verb: fn(NodeId, String) -> Nodes,
+        node: &str,
+    ) -> Result<Answer, Refusal> {
         self.command(Action::Node(verb(NodeId::from(node), "a test".to_owned())))
     }
 
     /// A Reserved contract from now on.
-    pub fn sign(&mut self, organization: &str, instances: u32, days: u64) -> Result<Answer, Refusal> {
+    pub fn sign(
+        &mut self,
+        organization: &str,
+        instances: u32,
+        days: u64,
+    ) -> Result<Answer, Refusal> {
         let organization = self.organization(organization);
         let contract = Contract {
             id: ContractId::new(format!("contract-{}", self.fresh())),

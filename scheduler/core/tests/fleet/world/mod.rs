@@ -275,9 +275,9 @@ impl World {
 
     /// The one replica of a deployment that should be up on a node.
     pub fn replica_on(&self, name: &str, node: &str) -> Option<ReplicaId> {
-        let found = self.replicas(name).into_iter().find(|row| {
-            matches!(&row.phase, Phase::Placed { seat, .. } if seat.node.as_str() == node)
-        });
+        let found = self.replicas(name).into_iter().find(
+            |row| matches!(&row.phase, Phase::Placed { seat, .. } if seat.node.as_str() == node),
+        );
         found.map(|row| row.id)
     }
 

@@ -1,0 +1,78 @@
+//! The ledger: who may take an instance that is guaranteed to somebody.
+
+use wharfage_scheduler_core::{explain, ledger};
+
+use crate::world::{World, id, spec};
+
+#[test]
+fn on_demand_does_not_take_what_is_guaranteed_to_others() {
+    let mut world = World::with_nodes(2, 0);
+    world.sign("zeta", 1, 30).expect("one of two can be guaranteed");
+    world.run(1);
+    world.deploy_for("acme", spec("first")).expect("a deployment");
+    world.deploy_for("acme", spec("second")).expect("a deployment");
+    world.run(30);
+    assert_eq!((world.places("first").len(), world.pending("second")), (1, 1));
+    let row = world.replicas("second")[0];
+    assert_eq!(row.because().as_deref(), Some("what is free is guaranteed to others"));
+    world.deploy_for("zeta", spec("own")).expect("a deployment");
+    world.until(30, "the guarantee is kept", |world| world.ready("own").len() == 1);
+}
+
+#[test]
+fn more_than_there_is_cannot_be_guaranteed() {
+    let mut world = World::with_nodes(2, 1);
+    world.sign("acme", 1, 30).expect("one of two");
+    world.sign("zeta", 2, 30).expect_err("spot does not count");
+    world.sign("zeta", 1, 30).expect("the other one");
+    let rows = ledger::capacity(world.fleet());
+    assert_eq!((rows[0].usable, rows[0].guaranteed, rows[0].shortfall), (2, 2, 0));
+}
+
+#[test]
+fn a_loss_makes_a_shortfall_that_is_shown_and_nothing_makes_it_worse() {
+    let mut world = World::with_nodes(3, 0);
+    world.run(60);
+    world.sign("acme", 2, 30).expect("two of three");
+    world.agent("node-1").link = crate::world::Link::Dead;
+    world.agent("node-2").link = crate::world::Link::Dead;
+    world.run(60);
+    let rows = ledger::capacity(world.fleet());
+    assert_eq!((rows[0].usable, rows[0].shortfall), (1, 1));
+    world.deploy_for("zeta", spec("other")).expect("a deployment");
+    world.run(30);
+    assert_eq!(world.pending("other"), 1, "what is left is acme's");
+    world.deploy_for("acme", spec("own")).expect("a deployment");
+    world.until(30, "acme is served", |world| world.ready("own") == ["node-3"]);
+}
+
+#[test]
+fn a_contract_ends_and_its_instances_are_anybodys() {
+    let mut world = World::with_nodes(1, 0);
+    world.sign("zeta", 1, 1).expect("one of one");
+    world.deploy(spec("chat"));
+    world.run(30);
+    assert_eq!(world.pending("chat"), 1);
+    world.run(86_400);
+    assert_eq!(world.ready("chat").len(), 1);
+}
+
+#[test]
+fn explain_names_the_first_rule_that_each_node_fails() {
+    let mut world = World::with_nodes(2, 1);
+    world.verb(crate::world::cordon, "node-1").expect("a cordon");
+    world.deploy_for("zeta", spec("other")).expect("a deployment");
+    world.deploy(spec("chat"));
+    world.run(5);
+    let policy = world.controller.policy().clone();
+    let explained = explain::deployment(world.fleet(), &policy, &id("chat"), world.now);
+    let explained = explained.expect("it exists");
+    let sentences: Vec<String> = explained
+        .candidates
+        .iter()
+        .map(|candidate| format!("{}: {}", candidate.node, candidate.sentence))
+        .collect();
+    assert!(sentences[0].contains("cordoned"), "{sentences:#?}");
+    assert!(sentences[1].contains("another organization"), "{sentences:#?}");
+    assert!(sentences[2].contains("sold as spot"), "{sentences:#?}");
+}

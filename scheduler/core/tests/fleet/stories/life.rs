@@ -1,0 +1,139 @@
+//! Replicas that crash, do not start, or are lost with their hosts.
+
+use wharfage_scheduler_core::words::deployment::Spec;
+use wharfage_scheduler_core::words::replica::Phase;
+use wharfage_shared::ids::ReplicaId;
+use wharfage_shared::order::StopCause;
+
+use crate::world::{Link, START, World, id, spec};
+
+fn ends(world: &World, cause: StopCause) -> usize {
+    let rows = world.fleet().replicas();
+    rows.filter(|row| matches!(row.phase, Phase::Stopped { because, .. } if because == cause))
+        .count()
+}
+
+#[test]
+fn crashes_in_a_row_wait_longer_and_longer_up_to_five_minutes() {
+    let mut world = World::with_nodes(1, 0);
+    world.deploy(spec("chat"));
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        world.until(400, "a replica stands", |world| !world.places("chat").is_empty());
+        world.run(3);
+        let replica = world.replica_on("chat", "node-1").expect("it stands");
+        let now = world.now;
+        world.agent("node-1").crash(replica, now);
+        world.until(10, "the crash is known", |world| world.places("chat").is_empty());
+        let crashed = world.now;
+        world.until(400, "the next one stands", |world| !world.places("chat").is_empty());
+        waits.push(world.now.since(crashed).0 / 1000);
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+    assert_eq!(ends(&world, StopCause::Crashed), 12);
+}
+
+#[test]
+fn a_start_that_takes_too_long_is_ended_and_tried_anew() {
+    let mut world = World::with_nodes(1, 0);
+    let mut chat = spec("chat");
+    chat.extension.start_deadline_seconds = Some(60);
+    world.agent("node-1").loads_hang = true;
+    world.deploy(chat);
+    world.run(58);
+    assert_eq!(ends(&world, StopCause::StartDeadline), 0);
+    world.until(60, "it was given up", |world| ends(world, StopCause::StartDeadline) == 1);
+    world.agent("node-1").loads_hang = false;
+    world.until(60, "the next one serves", |world| world.ready("chat") == ["node-1"]);
+}
+
+#[test]
+fn a_lost_node_keeps_its_replica_and_the_deployment_gets_another_one() {
+    let mut world = World::with_nodes(2, 0);
+    world.run(60);
+    world.deploy(spec("chat"));
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    world.agent("node-1").link = Link::Cut;
+    world.run(25);
+    assert_eq!(world.places("chat"), ["node-1"], "silent is not lost");
+    world.until(20, "a successor stands elsewhere", |world| world.places("chat").len() == 2);
+    world.until(30, "it serves", |world| world.ready("chat") == ["node-2"]);
+    let row = world.fleet().node(&"node-1".into()).expect("it is known");
+    assert_eq!(row.free(), 0, "what may still run there keeps its slots");
+}
+
+#[test]
+fn of_two_after_a_rejoin_the_one_that_serves_longest_stays() {
+    let mut world = World::with_nodes(2, 0);
+    world.run(60);
+    world.deploy(spec("chat"));
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    let old = world.replica_on("chat", "node-1");
+    world.agent("node-1").link = Link::Cut;
+    world.until(90, "the successor serves", |world| world.ready("chat") == ["node-2"]);
+    world.agent("node-1").link = Link::Up;
+    world.until(60, "one is left", |world| world.places("chat").len() == 1);
+    assert_eq!(world.replica_on("chat", "node-1"), old, "it was ready all the time");
+    assert_eq!(ends(&world, StopCause::Crashed), 0);
+}
+
+#[test]
+fn the_successor_of_a_lost_single_copy_waits_for_lease_and_margin() {
+    let mut world = World::with_nodes(2, 0);
+    world.run(60);
+    let mut chat: Spec = spec("chat");
+    chat.extension.single_copy = true;
+    world.deploy(chat);
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    let lost = |world: &World| {
+        let row = world.fleet().node(&"node-1".into()).expect("it is known");
+        row.reach == wharfage_scheduler_core::words::node::Reach::Lost
+    };
+    let mut heard = world.now;
+    for _ in 0..5 {
+        world.run(1);
+        if world.agent("node-1").number > 0 {
+            heard = world.now;
+        }
+    }
+    world.agent("node-1").link = Link::Cut;
+    world.until(40, "it is lost", lost);
+    while world.places("chat").len() == 1 {
+        world.run(1);
+        assert!(world.now.since(START).0 < 1_000_000, "{}", world.picture());
+    }
+    let waited = world.now.since(heard).0 / 1000;
+    // Cut after its last report at `heard` or up to five seconds before.
+    assert!((52..=58).contains(&waited), "lease 30 s and margin 27 s, waited {waited} s");
+}
+
+#[test]
+fn a_replica_that_the_log_does_not_know_is_kept_and_shown() {
+    let mut world = World::with_nodes(1, 0);
+    let now = world.now;
+    world.agent("node-1").stray(ReplicaId(4000), 8, now);
+    world.run(10);
+    world.deploy(spec("chat"));
+    world.run(600);
+    assert!(world.agent("node-1").replicas.contains_key(&ReplicaId(4000)), "absence kills nothing");
+    let row = world.fleet().node(&"node-1".into()).expect("it is known");
+    assert!(row.orphans.contains_key(&ReplicaId(4000)), "it is shown");
+    assert_eq!(world.pending("chat"), 1, "its slots are taken");
+    let now = world.now;
+    world.agent("node-1").crash(ReplicaId(4000), now);
+    world.until(30, "the slots are free again", |world| world.ready("chat") == ["node-1"]);
+}
+
+#[test]
+fn a_host_that_boots_anew_proves_that_its_replicas_are_gone() {
+    let mut world = World::with_nodes(1, 0);
+    world.deploy(spec("chat"));
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    let first = world.replica_on("chat", "node-1");
+    let now = world.now;
+    world.agent("node-1").reboot(now);
+    world.until(60, "another one serves", |world| {
+        world.ready("chat") == ["node-1"] && world.replica_on("chat", "node-1") != first
+    });
+    assert_eq!(world.fleet().deployment(&id("chat")).map(|row| row.failures), Some(1));
+}

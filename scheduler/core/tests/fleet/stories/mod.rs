@@ -1,0 +1,9 @@
+//! Each story states one rule. The world checks all the others after every step of it.
+
+mod capacity;
+mod leaving;
+mod life;
+mod nodes;
+mod placement;
+mod protocol;
+mod scaling;

@@ -1,0 +1,149 @@
+//! Silence, partitions, restarts, hardware.
+
+use wharfage_scheduler_core::words::node::{Health, Reach};
+use wharfage_shared::capacity::ComputeClass;
+use wharfage_shared::ids::{NodeId, PoolId};
+
+use crate::world::{Link, START, World, spec};
+
+fn reach(world: &World, node: &str) -> Reach {
+    world.fleet().node(&NodeId::from(node)).expect("it is known").reach
+}
+
+fn count(world: &World, reach: Reach) -> usize {
+    world.fleet().nodes().filter(|node| node.reach == reach).count()
+}
+
+#[test]
+fn a_scheduler_that_starts_declares_nobody_lost_for_57_seconds() {
+    let mut world = World::with_nodes(2, 0);
+    world.deploy(spec("chat"));
+    world.run(120);
+    for agent in world.agents.values_mut() {
+        agent.link = Link::Cut;
+    }
+    world.restart_scheduler();
+    let began = world.now;
+    while count(&world, Reach::Lost) == 0 {
+        world.run(1);
+        assert!(world.now.since(began).0 <= 60_000, "{}", world.picture());
+    }
+    assert_eq!(world.now.since(began).0 / 1000, 57);
+}
+
+#[test]
+fn agents_that_come_back_in_time_are_never_lost_over_a_restart() {
+    let mut world = World::with_nodes(3, 0);
+    world.deploy(spec("chat"));
+    world.run(120);
+    for _ in 0..5 {
+        world.restart_scheduler();
+        world.run(20);
+        assert_eq!(count(&world, Reach::Lost), 0);
+    }
+    assert_eq!(world.ready("chat").len(), 1);
+    let stopped = world.fleet().replicas().count();
+    assert_eq!(stopped, 1, "a restart moves nothing");
+}
+
+#[test]
+fn many_nodes_silent_at_once_are_a_partition_and_nobody_is_evicted_for_30_minutes() {
+    let mut world = World::with_nodes(10, 0);
+    world.run(60);
+    world.deploy(spec("chat"));
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    for node in ["node-1", "node-2", "node-3"] {
+        world.agent(node).link = Link::Cut;
+    }
+    world.run(1780);
+    assert_eq!(count(&world, Reach::Lost), 0, "30 % of a zone at once is a partition");
+    assert_eq!(world.places("chat"), ["node-1"]);
+    world.run(60);
+    assert_eq!(count(&world, Reach::Lost), 3, "after 30 minutes they are lost after all");
+    world.until(60, "another one serves", |world| world.ready("chat").len() == 1);
+}
+
+#[test]
+fn two_silent_nodes_of_ten_are_no_partition() {
+    let mut world = World::with_nodes(10, 0);
+    world.run(60);
+    for node in ["node-1", "node-2"] {
+        world.agent(node).link = Link::Cut;
+    }
+    world.run(40);
+    assert_eq!(count(&world, Reach::Lost), 2);
+}
+
+#[test]
+fn the_brake_is_off_again_when_the_share_falls() {
+    let mut world = World::with_nodes(10, 0);
+    world.run(60);
+    for node in ["node-1", "node-2", "node-3"] {
+        world.agent(node).link = Link::Cut;
+    }
+    world.run(100);
+    assert_eq!(count(&world, Reach::Silent), 3);
+    world.agent("node-3").link = Link::Up;
+    world.run(40);
+    assert_eq!((reach(&world, "node-1"), reach(&world, "node-3")), (Reach::Lost, Reach::Connected));
+}
+
+#[test]
+fn a_lost_node_that_is_cordoned_is_still_cordoned_when_it_is_back() {
+    let mut world = World::with_nodes(1, 0);
+    world.run(60);
+    world.verb(crate::world::cordon, "node-1").expect("a cordon");
+    world.agent("node-1").link = Link::Cut;
+    world.run(60);
+    assert_eq!(reach(&world, "node-1"), Reach::Lost);
+    world.agent("node-1").link = Link::Up;
+    world.run(10);
+    assert_eq!(reach(&world, "node-1"), Reach::Connected);
+    world.deploy(spec("chat"));
+    world.run(10);
+    assert_eq!(world.pending("chat"), 1);
+}
+
+#[test]
+fn a_node_is_fit_only_with_every_gpu_that_its_type_declares() {
+    let mut world = World::new();
+    world.add_node(ComputeClass::Standard, crate::world::SKU, crate::world::ZONE, 7);
+    world.run(10);
+    let row = world.fleet().node(&NodeId::from("node-1")).expect("it is known");
+    let Health::Unfit { because } = &row.health else { panic!("{:?}", row.health) };
+    assert_eq!(because, "gd-8xh100ib-i128 has 8 GPUs, 7 were found");
+    world.deploy(spec("chat"));
+    assert_eq!(world.pending("chat"), 1);
+}
+
+#[test]
+fn trouble_with_a_gpu_takes_nothing_new_and_kills_nothing() {
+    let mut world = World::with_nodes(1, 0);
+    let mut small = spec("chat");
+    small.gpus = wharfage_scheduler_core::words::deployment::GpuCount::new(1).expect("allowed");
+    world.deploy(small.clone());
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    world.agent("node-1").trouble = Some("the driver does not answer".to_owned());
+    world.run(10);
+    small.name = "second".to_owned();
+    world.deploy(small);
+    world.run(20);
+    assert_eq!((world.ready("chat").len(), world.pending("second")), (1, 1));
+    world.agent("node-1").trouble = None;
+    world.until(60, "the second one serves", |world| world.ready("second") == ["node-1"]);
+}
+
+#[test]
+fn a_known_name_enrols_again_only_with_an_operators_word() {
+    let mut world = World::with_nodes(1, 0);
+    let (node, pool) =
+        (NodeId::from("node-1"), PoolId::from("gd-8xh100ib-i128-standard-us-east-04a"));
+    world.enrol(&node, &pool).expect_err("the name is in use");
+    let action =
+        wharfage_scheduler_core::words::command::nodes::Action::AllowRejoin { node: node.clone() };
+    let action = wharfage_scheduler_core::words::command::Action::Node(action);
+    world.command(action).expect("an operator's word");
+    world.enrol(&node, &pool).expect("now it may");
+    world.enrol(&node, &pool).expect_err("once");
+    assert!(world.now > START);
+}
