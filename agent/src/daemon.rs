@@ -117,7 +117,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     if let Some(file) = &config.notices.file {
         tokio::spawn(notices::file::watch(file.path.clone(), inputs, alarm, stop.clone()));
     }
-    let line = Line { address, identity, asks, report_now };
+    let line = Line { address: address.clone(), identity, asks, report_now };
+    tokio::spawn(uplink::send_output(state.clone(), line.identity.clone(), address, stop.clone()));
     let talking = tokio::spawn(uplink::run(line, stop.clone()));
     let ears = Ears { inputs: heard, asks: asked, alarms, gpus };
     tracing::info!(node.id = %config.node, status = %config.status.listen, "the agent runs");
@@ -194,7 +195,14 @@ fn watch_gpus(
     if !config.nvml.enabled {
         let trouble = Some("reading GPUs is switched off (nvml.enabled = false)".to_owned());
         let none = Gpus { is_settled: true, trouble, ..Gpus::default() };
-        return Ok(watch::channel(Arc::new(none)).1);
+        let (sender, receiver) = watch::channel(Arc::new(none));
+        let stop = stop.clone();
+        // Nothing will ever be sent; the open channel says that this is no failure.
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            drop(sender);
+        });
+        return Ok(receiver);
     }
     let settings = Settings {
         program: own_program()?,

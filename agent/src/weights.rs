@@ -57,7 +57,8 @@ impl Weights {
             format!("cannot {what} `{}`: {error}", path.display())
         };
         if bucket.generate_missing && !source.exists() {
-            generate(&source, u64::from(bucket.generate_mib) * 1024 * 1024)
+            let bytes = u64::from(bucket.generate_mib) * 1024 * 1024;
+            generate(&source, &format!("{}", std::process::id()), bytes)
                 .map_err(|error| failed("make the model", &source, &error))?;
         }
         let files = listing(&source).map_err(|error| failed("read the model", &source, &error))?;
@@ -158,11 +159,12 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a small model folder with a valid safetensors file; deterministic.
-fn generate(folder: &Path, bytes: u64) -> io::Result<()> {
+/// Makes a small model folder with a valid safetensors file; deterministic. `maker` keeps agents
+/// apart that share a bucket: whoever is first wins, and all of them made the same.
+fn generate(folder: &Path, maker: &str, bytes: u64) -> io::Result<()> {
     let parent = folder.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(parent)?;
-    let mut name = std::ffi::OsString::from(".making-");
+    let mut name = std::ffi::OsString::from(format!(".making-{maker}-"));
     name.push(folder.file_name().unwrap_or_default());
     let making = parent.join(name);
     remove_if_there(&making)?;
@@ -183,7 +185,10 @@ fn generate(folder: &Path, bytes: u64) -> io::Result<()> {
         file.write_all(&value.to_le_bytes())?;
     }
     file.flush()?;
-    fs::rename(&making, folder)
+    match fs::rename(&making, folder) {
+        Err(_) if folder.exists() => remove_if_there(&making),
+        other => other,
+    }
 }
 
 #[cfg(test)]

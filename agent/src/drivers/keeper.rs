@@ -9,12 +9,16 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::process;
 use wharfage_shared::replica::Ended;
 
 use super::process::Driver;
 use crate::guard::record::{Command, Event, Folder, Params, Record, SocketPath};
+
+/// A guard that was told to end everything and does not say so within this long is frozen.
+const FROZEN_AFTER: Duration = Duration::from_secs(3);
 
 /// Between two tries to reach a guard that lives but does not listen.
 const RECONNECT: Duration = Duration::from_millis(100);
@@ -34,6 +38,7 @@ pub struct Kept {
 /// Keeps it until its engine has ended; answers `LoadProgress` and `Exited`.
 pub async fn keep(driver: &Driver, mut kept: Kept, mut commands: mpsc::Receiver<Command>) {
     let replica = kept.params.order.replica;
+    let mut frozen_at = None;
     let ended = loop {
         if let Some(ended) = kept.folder.record().and_then(|record| record.ended) {
             break ended;
@@ -49,7 +54,8 @@ pub async fn keep(driver: &Driver, mut kept: Kept, mut commands: mpsc::Receiver<
         }
         match connect(&kept.folder).await {
             Ok(line) => {
-                if let Some(ended) = talk(driver, &kept, line, &mut commands).await {
+                if let Some(ended) = talk(driver, &kept, line, &mut commands, &mut frozen_at).await
+                {
                     break ended;
                 }
             }
@@ -82,10 +88,23 @@ async fn talk(
     kept: &Kept,
     (mut events, mut output): Line,
     commands: &mut mpsc::Receiver<Command>,
+    frozen_at: &mut Option<Instant>,
 ) -> Option<Ended> {
     let replica = kept.params.order.replica;
     loop {
+        let frozen_from = *frozen_at;
+        let frozen = async {
+            match frozen_from {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = frozen => {
+                tracing::warn!(replica.id = %replica, "the guard does not answer: it is ended");
+                drop(process::signal(kept.record.guard, Signal::KILL));
+                return None;
+            }
             event = events.next_line() => {
                 let Ok(Some(event)) = event else { return None };
                 match serde_json::from_str(&event) {
@@ -103,6 +122,10 @@ async fn talk(
             }
             Some(command) = commands.recv() => {
                 act_alone(kept, &command);
+                if command == Command::Kill {
+                    // Counted from the first: a kill that is repeated is no new patience.
+                    frozen_at.get_or_insert(Instant::now() + FROZEN_AFTER);
+                }
                 let Ok(mut text) = serde_json::to_vec(&command) else { continue };
                 text.push(b'\n');
                 if output.write_all(&text).await.is_err() {

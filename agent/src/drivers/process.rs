@@ -202,7 +202,7 @@ impl Driver {
         let seat = Seat { port, model_dir: &model_dir };
         let command = engine.command_line(&order, &seat);
         let env = self.environment(&order, engine.environment.clone(), &random);
-        let group = format!("wharfage-{}-{}", self.config.node, order.replica);
+        let group = format!("wharfage-{}-{}-{}", self.config.node, order.replica, &random[..8]);
         Ok(Params {
             boot: self.boot.clone(),
             asked_at: clock::boottime(),

@@ -108,6 +108,9 @@ impl Engine {
         for _ in 0..LAST_LOOKS {
             self.collect();
             if self.family.members().is_ok_and(|left| left.is_empty()) {
+                if let Some(cgroup) = &self.cgroup {
+                    cgroup.leave_and_remove();
+                }
                 return;
             }
             self.kill();

@@ -24,6 +24,10 @@ use super::record::{Command, Folder, Params, Record};
 /// From the end of the serving lease to SIGKILL: half of the scheduler's kill budget of 20 s.
 const LEASE_KILL_AFTER: Millis = Millis::from_seconds(10);
 
+/// A replica of which two must never run has this long until its agent must have said how long
+/// it may serve: an agent that died in between must not leave it running for ever.
+const FIRST_WORD: Millis = Millis::from_seconds(5);
+
 /// The boot-time clock runs on through suspend and tokio's does not: it is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -91,7 +95,8 @@ async fn guard(params: &Params, folder: &Folder) -> io::Result<()> {
     tokio::spawn(control::serve(control, commands, seen));
     let stop = CancellationToken::new();
     tokio::spawn(pump::serve(listener, acceptor, params.engine_port, stop.clone()));
-    let mut guard = Guard { folder, engine, record, serve_until: None, lease_over: false };
+    let serve_until = params.order.single_copy.then(|| started_at + FIRST_WORD);
+    let mut guard = Guard { folder, engine, record, serve_until, lease_over: false };
     let ended = guard.watch(&mut orders, &mut children, &mut asked_to_end, &stop).await;
     stop.cancel();
     guard.engine.clear_away().await;

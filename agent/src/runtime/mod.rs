@@ -202,11 +202,7 @@ impl Runtime {
                 Some(input) = ears.inputs.recv() => self.step(input),
                 Some(ask) = ears.asks.recv() => self.answer(ask),
                 Some(alarm) = ears.alarms.recv() => self.notice_alarm(alarm),
-                changed = ears.gpus.changed() => {
-                    if changed.is_err() {
-                        // Nobody reads GPUs (switched off): the channel stays as it is.
-                        tokio::time::sleep(LONGEST_SLEEP).await;
-                    }
+                Ok(()) = ears.gpus.changed() => {
                     let gpus = Arc::clone(&ears.gpus.borrow_and_update());
                     self.hear_gpus(gpus);
                 }

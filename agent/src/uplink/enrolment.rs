@@ -2,7 +2,7 @@
 //! the host.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 use wharfage_link::enroll::{self, EnrollError};
@@ -12,6 +12,9 @@ use wharfage_shared::version::PROTOCOL_VERSION;
 
 use crate::config::Config;
 use crate::exit::Failure;
+
+/// How long after its end the scheduler still renews a certificate.
+const RENEWABLE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The first pause while nobody answers; doubled up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -36,10 +39,16 @@ pub async fn enrol(
                 config.node
             )));
         }
-        return Ok(());
+        // An older certificate cannot be renewed any more: the node must join again.
+        if SystemTime::now() <= known.not_after + RENEWABLE {
+            return Ok(());
+        }
     }
     let join = config.join_string().map_err(Failure::config)?.ok_or_else(|| {
-        Failure::config("this node has not joined a fleet yet: set join or join_file")
+        Failure::config(
+            "this node has no valid certificate: set join or join_file to a join string of its \
+             pool (POST /api/v1/joins)",
+        )
     })?;
     let csr_pem = identity
         .create_key_and_csr(&config.node)

@@ -2,6 +2,8 @@
 
 mod enrolment;
 mod heartbeat;
+mod output;
 
 pub use enrolment::{address, enrol};
 pub use heartbeat::{Line, run};
+pub use output::send_output;

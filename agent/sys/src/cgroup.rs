@@ -15,6 +15,9 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// Makes a group of this name below this process's own, if the host allows it.
+    ///
+    /// At the root of the tree nobody has given this process anything of its own: no group is
+    /// made there, and nothing is left behind on hosts that do not know what a delegation is.
     pub fn create(name: &str) -> Option<Self> {
         let path = own_group()?.join(name);
         match fs::create_dir(&path) {
@@ -58,6 +61,15 @@ impl Cgroup {
         fs::write(self.path.join("cgroup.kill"), "1")
     }
 
+    /// Takes this process out of the group, into the one above, and removes the group.
+    pub fn leave_and_remove(&self) {
+        if let Some(above) = self.path.parent() {
+            // What cannot leave stays visible as a member; nothing is lost by that.
+            drop(fs::write(above.join("cgroup.procs"), std::process::id().to_string()));
+        }
+        self.remove();
+    }
+
     /// Removes the group when it is empty.
     pub fn remove(&self) {
         // A group that is not empty stays; the next look at the replica says so.
@@ -73,6 +85,6 @@ fn own_group() -> Option<PathBuf> {
         after.starts_with("cgroup2 ").then(|| PathBuf::from(point))
     })?;
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    Some(mount.join(own.trim_start_matches('/')))
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/');
+    (!own.is_empty()).then(|| mount.join(own))
 }

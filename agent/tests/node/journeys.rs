@@ -3,9 +3,10 @@
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use wharfage_agent_sys::process;
+use wharfage_agent_sys::{clock, process};
 use wharfage_shared::replica::{Ended, HookKind, ReportedPhase};
 use wharfage_shared::segment::Activity;
+use wharfage_shared::time::Millis;
 
 use crate::common::node::{Node, now, run_order, run_with, stop_order};
 use crate::common::scheduler::{SECRET, Scheduler};
@@ -292,4 +293,84 @@ fn the_page_shows_the_node_and_its_numbers() {
     let status = fleet.node.status().expect("a status");
     assert_eq!(status["node"], "node-1");
     assert_eq!(status["gpu_names"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_replica_of_which_two_must_never_run_ends_with_its_lease_though_its_agent_is_dead() {
+    let mut fleet = fleet("single");
+    fleet.scheduler.lease(Millis::from_seconds(8));
+    fleet.node.start();
+    let mut order = run_order(1, "GPU-a");
+    order.single_copy = true;
+    fleet.scheduler.order(vec![run_with(order, &[])]);
+    fleet.until_ready();
+    let engine = fleet.node.record(1).and_then(|record| record.engine).expect("a record");
+    let sent_at = fleet.scheduler.last().expect("reports").sent_at;
+    fleet.node.kill_agent();
+    let record = wait_for("the end of the lease", || {
+        fleet.node.record(1).filter(|record| record.ended.is_some())
+    });
+    assert!(!process::is_alive(engine));
+    assert_eq!(record.because.as_deref(), Some("its serving lease ended"));
+    assert!(clock::boottime() >= sent_at + Millis::from_seconds(8), "not before its lease ended");
+}
+
+#[test]
+fn a_segment_log_that_was_cut_off_goes_on_under_its_name() {
+    let mut fleet = fleet("torn");
+    fleet.node.start();
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    fleet.until_ready();
+    let open = wait_for("an open segment", || fleet.scheduler.last()?.open_segment);
+    let path = fleet.node.root().join("state/segments.log");
+    wait_for("a note of it on disk", || {
+        let bytes = std::fs::read(&path).ok()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        text.contains("\"record\":\"open\"").then_some(())
+    });
+    fleet.node.kill_agent();
+    let bytes = std::fs::read(&path).expect("it is there");
+    let torn = [bytes.as_slice(), &bytes[..bytes.len().min(50)]].concat();
+    std::fs::write(&path, &torn).expect("a record whose writing was cut off");
+    let epoch = fleet.scheduler.last().expect("reports").epoch;
+    fleet.node.start();
+    let again = wait_for("a segment of the new agent", || {
+        let last = fleet.scheduler.last()?;
+        last.open_segment.filter(|_| last.epoch > epoch)
+    });
+    assert_eq!(again.key.log, open.key.log);
+    assert!(again.key.number >= open.key.number, "{again:?} follows {open:?}");
+    assert!(again.start >= open.start, "{again:?} follows {open:?}");
+    let notes = fleet.node.status().expect("a status")["notes"].to_string();
+    assert!(notes.contains("the segment log's last record was cut off"), "{notes}");
+}
+
+#[test]
+fn a_child_that_leaves_its_session_does_not_outlive_its_replica() {
+    let mut fleet = fleet("daemon");
+    let pid_file = fleet.node.root().join("stray");
+    fleet.node.engine_that_first(&format!("setsid sleep 600 & echo $! > {}", pid_file.display()));
+    fleet.node.start();
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    fleet.until_ready();
+    let stray = std::fs::read_to_string(&pid_file).expect("it was started");
+    let stray = process::identify(stray.trim().parse().expect("a pid")).expect("it lives");
+    fleet.scheduler.order(vec![stop_order(1, 20)]);
+    fleet.until_gone();
+    assert!(!process::is_alive(stray));
+}
+
+#[test]
+fn a_frozen_guard_does_not_keep_its_replica_alive() {
+    let mut fleet = fleet("frozen");
+    fleet.node.engine("stub", &["--ignore-sigterm"]);
+    fleet.node.start();
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    fleet.until_ready();
+    let record = fleet.node.record(1).expect("a record");
+    process::signal(record.guard, rustix::process::Signal::STOP).expect("sent");
+    fleet.scheduler.order(vec![stop_order(1, 4)]);
+    fleet.until_gone();
+    assert!(!process::is_alive(record.engine.expect("started")));
+    assert!(!process::is_alive(record.guard));
 }

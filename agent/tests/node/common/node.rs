@@ -61,15 +61,26 @@ impl Node {
 
     /// Defines the development engine with further arguments.
     pub fn engine(&self, name: &str, further: &[&str]) {
-        let program = beside_tests("examples/engine");
-        let mut command = vec![
+        self.engine_of(name, &[], further);
+    }
+
+    /// Defines the development engine as a script that does something else first.
+    pub fn engine_that_first(&self, script: &str) {
+        let script = format!("{script}; exec \"$0\" \"$@\"");
+        self.engine_of("stub", &["/bin/sh", "-c", &script], &[]);
+    }
+
+    fn engine_of(&self, name: &str, before: &[&str], further: &[&str]) {
+        let program = beside_tests("examples/development_engine");
+        let mut command: Vec<String> = before.iter().map(|&part| part.to_owned()).collect();
+        command.extend([
             program.display().to_string(),
             "--port={port}".into(),
             "--model-dir={model_dir}".into(),
             "--served-model-name={model_name}".into(),
             "--load-seconds=0.2".into(),
             "--gpu-memory-mib=20000".into(),
-        ];
+        ]);
         command.extend(further.iter().map(|&argument| argument.to_owned()));
         let command = serde_json::to_string(&command).expect("JSON is TOML here");
         let text = format!(

@@ -36,6 +36,7 @@ pub struct Known {
     segments: Vec<Segment>,
     enrolments: u32,
     answers: bool,
+    lease: Millis,
 }
 
 /// The running scheduler.
@@ -64,6 +65,7 @@ impl Scheduler {
             segments: Vec::new(),
             enrolments: 0,
             answers: true,
+            lease: Millis::from_seconds(30),
         }));
         let router = Router::new()
             .route("/agent/v1/enroll", post(enroll))
@@ -95,6 +97,11 @@ impl Scheduler {
     /// From now on it answers nothing (or answers again).
     pub fn answer(&self, answers: bool) {
         self.known.lock().expect("not poisoned").answers = answers;
+    }
+
+    /// From now on it grants control leases of this length.
+    pub fn lease(&self, lease: Millis) {
+        self.known.lock().expect("not poisoned").lease = lease;
     }
 
     /// The last report.
@@ -210,7 +217,7 @@ async fn heartbeat(
     Ok(Json(HeartbeatAnswer {
         term: Term(7),
         epoch: newest.max(epoch),
-        lease: Millis::from_seconds(30),
+        lease: known.lease,
         next_in: Millis(100),
         now: Timestamp(i64::try_from(now.as_millis()).expect("small")),
         segments,
