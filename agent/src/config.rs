@@ -203,9 +203,21 @@ impl Config {
             message: error.to_string().trim_end().to_owned(),
         })?;
         match config.check() {
-            Ok(()) => Ok(config),
+            Ok(()) => Ok(config.with_absolute_paths()),
             Err((key, message)) => Err(Error::Value { path: path.to_owned(), key, message }),
         }
+    }
+
+    /// Guards, engines and hooks run in other folders and are told these paths.
+    fn with_absolute_paths(mut self) -> Self {
+        let buckets = self.buckets.iter_mut().map(|bucket| &mut bucket.directory);
+        let own = [&mut self.state_dir, &mut self.cache_dir, &mut self.hooks_dir];
+        for path in own.into_iter().chain(buckets) {
+            if let Ok(absolute) = std::path::absolute(&*path) {
+                *path = absolute;
+            }
+        }
+        self
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
@@ -220,6 +232,10 @@ impl Config {
         }
         if let Some(join) = &self.join {
             join.parse::<JoinString>().map_err(|error| ("join", error.to_string()))?;
+        }
+        if self.guard_listen_ip.is_unspecified() && self.advertise_host.is_none() {
+            let message = "must be given when guard_listen_ip is no address that others can dial";
+            return Err(("advertise_host", message.to_owned()));
         }
         if !self.status.listen.ip().is_loopback() && self.status.token_file.is_none() {
             let listen = self.status.listen;
@@ -269,9 +285,11 @@ impl Config {
             .map_err(|error: wharfage_shared::enroll::BadJoinString| error.to_string())
     }
 
-    /// The host by which gateways reach the guards.
+    /// The host by which gateways reach the guards, as it stands before `:port`.
     pub fn advertised(&self) -> String {
-        self.advertise_host.clone().unwrap_or_else(|| self.guard_listen_ip.to_string())
+        let host = self.advertise_host.clone();
+        let host = host.unwrap_or_else(|| self.guard_listen_ip.to_string());
+        if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host }
     }
 
     /// Whose engine and hook files are trusted.
@@ -373,6 +391,7 @@ mod tests {
             ("colour = 1\n", "unknown field `colour`"),
             ("driver = \"docker\"\n", "process"),
             ("join = \"hello\"\n", "join: not a join string"),
+            ("guard_listen_ip = \"0.0.0.0\"\n", "advertise_host: must be given"),
             (
                 "[status]\nlisten = \"0.0.0.0:7090\"\n",
                 "status.listen: 0.0.0.0:7090 is not loopback",

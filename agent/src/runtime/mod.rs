@@ -194,11 +194,16 @@ impl Runtime {
         let mut reload = tokio::time::interval(RELOAD_DEFINITIONS);
         reload.reset();
         loop {
+            if stop.is_cancelled() {
+                self.end.get_or_insert(End::Stopped);
+            }
             if let Some(end) = self.end {
+                // Nobody would hear how they end, and they must not run on unwatched.
+                self.running_hooks.values().for_each(CancellationToken::cancel);
                 return end;
             }
             tokio::select! {
-                () = stop.cancelled() => return End::Stopped,
+                () = stop.cancelled() => {}
                 Some(input) = ears.inputs.recv() => self.step(input),
                 Some(ask) = ears.asks.recv() => self.answer(ask),
                 Some(alarm) = ears.alarms.recv() => self.notice_alarm(alarm),

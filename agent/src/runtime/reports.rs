@@ -106,6 +106,7 @@ impl Runtime {
             core: self.parts.agent.status(),
             gpus: self.gpus.readings(now),
             gpu_names: self.gpus.identities.clone(),
+            driver_version: self.gpus.driver_version.clone(),
             gpu_helpers: self.gpus.helpers_alive,
             last_answer_ago: self.last_answer_at.map(|at| now.since(at)),
             reports_sent: self.number,

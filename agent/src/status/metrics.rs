@@ -46,7 +46,7 @@ pub fn text(shown: &Shown) -> String {
     out.value("", &shown.alarms.len().to_string());
     out.gauge("wharfage_agent_definitions_refused", "Engine and hook files that are refused.");
     out.value("", &shown.refused.len().to_string());
-    out.0
+    out.finish()
 }
 
 fn gpus(shown: &Shown, out: &mut Text) {
@@ -98,11 +98,17 @@ fn gpus(shown: &Shown, out: &mut Text) {
     }
 }
 
+/// Text in Prometheus' format, family by family.
 #[derive(Default)]
-struct Text(String, String);
+pub(super) struct Text(String, String);
 
 impl Text {
-    fn gauge(&mut self, name: &str, help: &str) {
+    /// All of it.
+    pub(super) fn finish(self) -> String {
+        self.0
+    }
+
+    pub(super) fn gauge(&mut self, name: &str, help: &str) {
         self.family(name, help, "gauge");
     }
 
@@ -116,7 +122,7 @@ impl Text {
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
-    fn value(&mut self, labels: &str, value: &str) {
+    pub(super) fn value(&mut self, labels: &str, value: &str) {
         let name = &self.1;
         let written = if labels.is_empty() {
             writeln!(self.0, "{name} {value}")
@@ -127,6 +133,6 @@ impl Text {
     }
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,6 +1,8 @@
-//! The node's own page: `/status` as JSON, `/metrics` for Prometheus. Open on loopback; anywhere
+//! The node's own page: `/status` as JSON, `/metrics` for Prometheus, `/metrics/dcgm` under the
+//! names of NVIDIA's exporter. Open on loopback; anywhere
 //! else only with the token.
 
+mod dcgm;
 mod metrics;
 
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub struct Shown {
     pub gpus: Vec<GpuReading>,
     /// Who the GPUs are.
     pub gpu_names: Vec<GpuIdentity>,
+    /// The driver's version.
+    pub driver_version: Option<String>,
     /// Helper processes alive, abandoned ones included.
     pub gpu_helpers: usize,
     /// How long ago the scheduler answered last.
@@ -91,7 +95,8 @@ pub async fn run(
     let page = Page { asks, token: token.map(Arc::from) };
     let router = Router::new()
         .route("/status", get(status))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(async |page| numbers(page, metrics::text).await))
+        .route("/metrics/dcgm", get(async |page| numbers(page, dcgm::text).await))
         .layer(middleware::from_fn_with_state(page.clone(), admit))
         .route("/healthz", get(async || "ok\n"))
         .with_state(page);
@@ -113,11 +118,11 @@ async fn status(State(page): State<Page>) -> Response {
     }
 }
 
-async fn metrics(State(page): State<Page>) -> Response {
+async fn numbers(State(page): State<Page>, text: fn(&Shown) -> String) -> Response {
     match shown(&page).await {
         Some(shown) => {
             let kind = "text/plain; version=0.0.4; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], metrics::text(&shown)).into_response()
+            ([(header::CONTENT_TYPE, kind)], text(&shown)).into_response()
         }
         None => starting(),
     }

@@ -290,6 +290,9 @@ fn the_page_shows_the_node_and_its_numbers() {
         let metrics = fleet.node.page("/metrics")?;
         metrics.contains("wharfage_agent_control_lease_live 1").then_some(())
     });
+    let dcgm = fleet.node.page("/metrics/dcgm").expect("the exporter's names");
+    let used = "DCGM_FI_DEV_FB_USED{gpu=\"0\",UUID=\"GPU-a\",pci_bus_id=\"";
+    assert!(dcgm.contains(used), "{dcgm}");
     let status = fleet.node.status().expect("a status");
     assert_eq!(status["node"], "node-1");
     assert_eq!(status["gpu_names"].as_array().map(Vec::len), Some(2));
@@ -373,4 +376,54 @@ fn a_frozen_guard_does_not_keep_its_replica_alive() {
     fleet.until_gone();
     assert!(!process::is_alive(record.engine.expect("started")));
     assert!(!process::is_alive(record.guard));
+}
+
+#[test]
+fn where_the_agent_has_a_control_group_each_replica_gets_one_below_it() {
+    let mut fleet = fleet("cgroup");
+    let Some(group) = OwnGroup::create() else {
+        eprintln!("skipped: this host lets nobody make a cgroup v2 group with cgroup.kill");
+        return;
+    };
+    fleet.node.start_in(Some(&group.0));
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    fleet.until_ready();
+    let below = || -> Vec<_> {
+        let entries = std::fs::read_dir(&group.0).expect("it is there");
+        let paths = entries.map(|entry| entry.expect("readable").path());
+        paths.filter(|path| path.is_dir()).collect()
+    };
+    let record = fleet.node.record(1).expect("a record");
+    let inside = std::fs::read_to_string(below()[0].join("cgroup.procs")).expect("members");
+    let inside: Vec<u32> = inside.lines().map(|pid| pid.parse().expect("a pid")).collect();
+    assert!(inside.contains(&record.guard.pid), "{inside:?}");
+    assert!(inside.contains(&record.engine.expect("started").pid), "{inside:?}");
+    fleet.scheduler.order(vec![stop_order(1, 20)]);
+    fleet.until_gone();
+    wait_for("the group to be removed", || below().is_empty().then_some(()));
+    drop(fleet);
+}
+
+/// A control group for one agent; removed with everything gone.
+struct OwnGroup(std::path::PathBuf);
+
+impl OwnGroup {
+    fn create() -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+        let path = std::path::Path::new(mount.split(' ').nth(4)?)
+            .join(format!("wharfage-journey-{}", std::process::id()));
+        std::fs::create_dir(&path).ok()?;
+        let group = Self(path);
+        group.0.join("cgroup.kill").exists().then_some(group)
+    }
+}
+
+impl Drop for OwnGroup {
+    fn drop(&mut self) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while std::fs::remove_dir(&self.0).is_err() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
 }

@@ -136,10 +136,24 @@ impl Node {
 
     /// Starts the agent.
     pub fn start(&mut self) {
+        self.start_in(None);
+    }
+
+    /// Starts the agent, inside a control group if one is given.
+    pub fn start_in(&mut self, group: Option<&Path>) {
         let config = self.config("");
         let log = self.root.join("agent.log");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wharfage-agent"));
+        let program = env!("CARGO_BIN_EXE_wharfage-agent");
+        let mut command = match group {
+            Some(group) => {
+                let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.display());
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &enter, "sh", program]);
+                shell
+            }
+            None => Command::new(program),
+        };
         command.arg("--config").arg(config).stdin(Stdio::null()).stderr(log);
         self.agent = Some(command.spawn().expect("the agent starts"));
     }
