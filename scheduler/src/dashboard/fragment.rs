@@ -105,7 +105,9 @@ fn minutes(seconds: u64) -> String {
 fn node_cards(nodes: &[node::Row]) -> Markup {
     html! {
         section {
-            h2 { "Nodes" }
+            h2 { "Nodes" span.legend {
+                i.memory {} "memory in use" i.busy {} "utilization" i.others {} "free or of others"
+            } }
             @if nodes.is_empty() {
                 p.note { "No node has joined. Make a join string and start an agent with it." }
             }
@@ -135,7 +137,7 @@ fn node_card(node: &node::Row) -> Markup {
                 li { (badge("departure", node.departure)) }
             }
             @if let Some(because) = &node.health_because { p.because { (because) } }
-            @if let Some(reason) = &node.intent_reason { p.because { (reason) } }
+            @if let Some(reason) = &node.intent_reason { p.said { (reason) } }
             @if let Some(trouble) = &node.gpu_trouble { p.because { (trouble) } }
             @if let Some(held) = &node.held_for { p.held { "serves " (held) } }
         }
@@ -227,7 +229,7 @@ fn replica_table(rows: &[replica::Row]) -> Markup {
                                 tr {
                                     td { b { (row.id) } }
                                     td { (row.deployment_name.as_deref().unwrap_or("(deleted)")) }
-                                    td { (row.node.as_ref().map_or("–", |node| node.as_str())) }
+                                    td.tight { (row.node.as_ref().map_or("–", |node| node.as_str())) }
                                     td.n { (row.gpus.len()) }
                                     td { (badge("phase", &word(&row.phase))) }
                                     td { (progress(row)) }
@@ -255,12 +257,14 @@ fn progress(row: &replica::Row) -> Markup {
     };
     let percent = (share * 100.0).round();
     html! {
-        svg.progress viewBox="0 0 100 6" width="100" height="6" role="img"
-            aria-label=(format!("{percent} %")) {
-            rect.room width="100" height="6" rx="3" {}
-            rect.done width=(percent) height="6" rx="3" {}
+        span.share {
+            svg.progress viewBox="0 0 100 6" width="100" height="6" role="img"
+                aria-label=(format!("{percent} %")) {
+                rect.room width="100" height="6" rx="3" {}
+                rect.done width=(percent) height="6" rx="3" {}
+            }
+            span.soft { (percent) " %" }
         }
-        span.soft { (percent) " %" }
     }
 }
 

@@ -7,9 +7,9 @@ use maud::{Markup, html};
 use crate::http::rows::node::{Gpu, Row};
 
 const TALL: u32 = 44;
-const MEMORY: u32 = 13;
-const USE: u32 = 4;
-const STEP: u32 = 24;
+const MEMORY: u32 = 16;
+const USE: u32 = 5;
+const STEP: u32 = 29;
 
 /// A reading older than this is drawn pale: three missed heartbeats.
 const STALE_MS: u64 = 15_000;

@@ -48,6 +48,7 @@ pub fn routes() -> Vec<Route> {
         Route::post("/signin", "Signs in with a token.", sign_in).access(Access::Open),
         Route::post("/signout", "Signs out.", sign_out).access(Access::Open),
         Route::get("/assets/dashboard.css", "The page's style.", style).access(Access::Open),
+        Route::get("/assets/mark.svg", "The page's icon.", icon).access(Access::Open),
         Route::get("/assets/dashboard.js", "The page's script.", script).access(Access::Open),
     ]
 }
@@ -142,6 +143,10 @@ fn go_to(path: &'static str, cookie: HeaderValue) -> Response {
 
 async fn style() -> Response {
     asset("text/css; charset=utf-8", include_str!("assets/dashboard.css"))
+}
+
+async fn icon() -> Response {
+    asset("image/svg+xml", include_str!("assets/mark.svg"))
 }
 
 async fn script() -> Response {

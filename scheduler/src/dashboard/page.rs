@@ -12,6 +12,7 @@ fn frame(title: &str, body: &Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) }
                 link rel="stylesheet" href="/assets/dashboard.css";
+                link rel="icon" type="image/svg+xml" href="/assets/mark.svg";
             }
             body { (body) }
         }

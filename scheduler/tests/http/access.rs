@@ -18,6 +18,7 @@ POST   /signin                                               open
 POST   /signout                                              open
 GET    /assets/dashboard.css                                 open
 GET    /assets/dashboard.js                                  open
+GET    /assets/mark.svg                                      open
 GET    /healthz                                              open
 GET    /readyz                                               open
 GET    /metrics                                              read
