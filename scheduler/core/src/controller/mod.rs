@@ -29,7 +29,7 @@ use crate::reconcile::agenda::Agenda;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::reconcile;
 use crate::words::command::{Answer, Command};
-use crate::words::event::Event;
+use crate::words::event::{Event, replica};
 use crate::words::policy::Policy;
 use crate::words::refusal::Refusal;
 
@@ -157,14 +157,17 @@ impl Controller {
     }
 
     /// Looks at everything once more at the instant of the last step: facts mean that something was
-    /// missed (L2). For tests and the simulator.
+    /// missed (L2). For tests and the simulator. Why a replica is blocked is a fact as of its last
+    /// try and may have become another reason since; `explain` tells it as it is.
     pub fn second_pass(&self) -> Vec<Event> {
         let mut copy = self.clone();
         copy.agenda = Agenda::everything(&copy.fleet, &copy.policy);
         let now = copy.now;
         let mut plan = copy.plan(now);
         reconcile(&mut plan);
-        plan.events
+        let mut events = plan.events;
+        events.retain(|event| !matches!(event, Event::Replica(replica::Event::Blocked { .. })));
+        events
     }
 
     /// A plan at this instant; time never goes back.

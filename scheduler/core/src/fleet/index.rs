@@ -19,8 +19,11 @@ use crate::words::replica::Phase;
 /// Everything derived.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
-    /// Nodes that may take something, in the order in which placement looks at them.
-    pub seats: Table<SeatKey, ()>,
+    /// Nodes that may take something, by what they have in common, then in the order in which
+    /// placement looks at them: free GPUs, then the node.
+    pub seats: Table<SeatGroup, Table<(u8, NodeId), ()>>,
+    /// Deployments by organization and name.
+    pub names: Table<(OrganizationId, String), DeploymentId>,
     /// Nodes by type and zone.
     pub zones: Table<(Sku, Zone), ZoneCounts>,
     /// Instances by region and type.
@@ -44,18 +47,17 @@ impl PartialEq for Index {
     }
 }
 
-/// Where a node stands in placement's order: best fit is the first of a range.
+/// What nodes have in common for placement: one ordered set each, in which best fit is the first of
+/// a range.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SeatKey {
+pub(crate) struct SeatGroup {
     pub sku: Sku,
     pub zone: Zone,
     pub class: ComputeClass,
-    /// Whom it serves now.
+    /// Whom they serve now.
     pub serves: Option<OrganizationId>,
-    /// None of its GPUs is taken.
+    /// None of their GPUs is taken.
     pub whole: bool,
-    pub free: u8,
-    pub node: NodeId,
 }
 
 /// Nodes of one type in one zone.
@@ -110,75 +112,109 @@ fn is_usable(node: &NodeRow) -> bool {
     standard && (serves(node).is_some() || node.may_place().is_ok())
 }
 
-fn seat_key(node: &NodeRow) -> Option<SeatKey> {
-    let free = node.free();
-    (free > 0 && node.owner.is_none() && node.may_place().is_ok()).then(|| SeatKey {
-        sku: node.sku.clone(),
-        zone: node.zone.clone(),
-        class: node.compute_class,
-        serves: node.held_for.as_ref().map(|held| held.organization.clone()),
-        whole: usize::from(free) == node.slots.len(),
-        free,
-        node: node.id.clone(),
-    })
+/// What the index holds of a node.
+#[derive(PartialEq, Eq)]
+struct NodeEntries {
+    seat: Option<(SeatGroup, u8)>,
+    takes: bool,
+    usable: bool,
+    serves: Option<OrganizationId>,
+}
+
+impl NodeEntries {
+    fn of(node: &NodeRow) -> Self {
+        let free = node.free();
+        let takes = node.owner.is_none() && node.may_place().is_ok();
+        let group = || SeatGroup {
+            sku: node.sku.clone(),
+            zone: node.zone.clone(),
+            class: node.compute_class,
+            serves: node.held_for.as_ref().map(|held| held.organization.clone()),
+            whole: usize::from(free) == node.slots.len(),
+        };
+        Self {
+            seat: (takes && free > 0).then(|| (group(), free)),
+            takes,
+            usable: is_usable(node),
+            serves: serves(node).cloned(),
+        }
+    }
 }
 
 impl Index {
     /// Moves a node's entries from what it was to what it is.
-    fn node_changed(&mut self, before: Option<&NodeRow>, after: Option<&NodeRow>) {
-        let (old, new) = (before.and_then(seat_key), after.and_then(seat_key));
-        if old != new {
-            if let Some(key) = old {
-                self.seats.remove(&key);
+    fn node_changed(&mut self, before: Option<NodeEntries>, node: &NodeRow) {
+        let after = NodeEntries::of(node);
+        if before.as_ref() == Some(&after) {
+            return;
+        }
+        let seats = |entries: &NodeEntries| entries.seat.clone();
+        let old = before.as_ref().and_then(seats);
+        if old != after.seat {
+            if let Some((group, free)) = old {
+                self.change_seats(group, |nodes| put(nodes, (free, node.id.clone()), false));
             }
-            if let Some(key) = new {
-                self.seats.insert(key, ());
+            if let Some((group, free)) = after.seat.clone() {
+                self.change_seats(group, |nodes| put(nodes, (free, node.id.clone()), true));
             }
         }
-        let counts = |node: &NodeRow| {
-            let usable = node.may_place().is_ok() && node.owner.is_none();
-            let of = |class| u32::from(usable && node.compute_class == class);
-            (of(ComputeClass::Standard), of(ComputeClass::Spot))
-        };
-        let shares = |node: &NodeRow| (is_usable(node), serves(node).cloned());
-        if before.map(counts) != after.map(counts) || before.is_none() {
-            for (node, sign) in [(before, false), (after, true)] {
-                let Some(node) = node else { continue };
-                let (standard, spot) = counts(node);
-                let zone = self.zone(node);
-                for (count, by) in
-                    [(&mut zone.nodes, 1), (&mut zone.standard, standard), (&mut zone.spot, spot)]
-                {
-                    *count = if sign { *count + by } else { *count - by };
-                }
-            }
+        if before.as_ref().is_none_or(|before| before.takes != after.takes) {
+            self.count_zone(node, before.as_ref(), &after);
         }
-        if before.map(shares) != after.map(shares) {
-            for (node, sign) in [(before, false), (after, true)] {
-                if let Some(node) = node {
-                    self.count_capacity(node, sign);
-                }
+        let shares = |entries: &NodeEntries| (entries.usable, entries.serves.clone());
+        if before.as_ref().map(shares) != Some(shares(&after)) {
+            if let Some(before) = &before {
+                self.count_capacity(node, before, false);
             }
+            self.count_capacity(node, &after, true);
         }
     }
 
-    fn zone(&mut self, node: &NodeRow) -> &mut ZoneCounts {
+    /// Every node that may take something, with what it is offered as and its free GPUs.
+    pub fn seated(&self) -> impl Iterator<Item = (&SeatGroup, u8, &NodeId)> {
+        self.seats
+            .iter()
+            .flat_map(|(group, nodes)| nodes.keys().map(move |(free, node)| (group, *free, node)))
+    }
+
+    fn change_seats(
+        &mut self,
+        group: SeatGroup,
+        change: impl FnOnce(&mut Table<(u8, NodeId), ()>),
+    ) {
+        if let Some(nodes) = self.seats.get_mut(&group) {
+            change(nodes);
+            if nodes.is_empty() {
+                self.seats.remove(&group);
+            }
+            return;
+        }
+        let mut nodes = Table::default();
+        change(&mut nodes);
+        self.seats.insert(group, nodes);
+    }
+
+    fn count_zone(&mut self, node: &NodeRow, before: Option<&NodeEntries>, after: &NodeEntries) {
         let key = (node.sku.clone(), node.zone.clone());
-        if !self.zones.contains(&key) {
-            self.zones.insert(key.clone(), ZoneCounts::default());
-        }
-        self.zones.get_mut(&key).expect("it was put in above")
+        let mut zone = self.zones.get(&key).cloned().unwrap_or_default();
+        zone.nodes += u32::from(before.is_none());
+        let count = match node.compute_class {
+            ComputeClass::Standard => &mut zone.standard,
+            ComputeClass::Spot => &mut zone.spot,
+        };
+        *count -= u32::from(before.is_some_and(|before| before.takes));
+        *count += u32::from(after.takes);
+        self.zones.insert(key, zone);
     }
 
-    fn count_capacity(&mut self, node: &NodeRow, sign: bool) {
+    fn count_capacity(&mut self, node: &NodeRow, entries: &NodeEntries, sign: bool) {
         let add = |count: u32, by: u32| if sign { count + by } else { count - by };
-        let usable = u32::from(is_usable(node));
-        let holder = serves(node).cloned();
+        let usable = u32::from(entries.usable);
         self.change_capacity(node.region(), &node.sku, |capacity| {
             capacity.usable = add(capacity.usable, usable);
         });
-        let Some(organization) = holder else { return };
-        self.change_shares(node.region(), &node.sku, &organization, |shares| {
+        let Some(organization) = &entries.serves else { return };
+        self.change_shares(node.region(), &node.sku, organization, |shares| {
             match node.compute_class {
                 ComputeClass::Standard => shares.used = add(shares.used, 1),
                 ComputeClass::Spot => shares.spot = add(shares.spot, 1),
@@ -215,32 +251,23 @@ impl Index {
         });
     }
 
-    fn replica_changed(
-        &mut self,
-        sku: &Sku,
-        before: Option<&ReplicaRow>,
-        after: Option<&ReplicaRow>,
-    ) {
-        for (row, is_in) in [(before, false), (after, true)] {
-            let Some(row) = row else { continue };
-            match &row.phase {
-                Phase::Pending { .. } => {
-                    let key = (sku.clone(), row.deployment.clone(), row.id);
-                    put(&mut self.pending, key, is_in);
-                }
-                Phase::Leaving { leaving, .. } if !leaving.quiet => {
-                    put(&mut self.leaving, row.id, is_in);
-                }
-                Phase::Stopped { at, .. } if row.phase.is_over() => {
-                    put(&mut self.stopped, (*at, row.id), is_in);
-                }
-                Phase::Promised { .. }
-                | Phase::Placed { .. }
-                | Phase::Leaving { .. }
-                | Phase::Stopped { .. } => {}
-            }
+    /// Puts a replica's entry in or takes it out.
+    fn put_entry(&mut self, entry: Option<ReplicaEntry>, is_in: bool) {
+        match entry {
+            Some(ReplicaEntry::Pending(key)) => put(&mut self.pending, key, is_in),
+            Some(ReplicaEntry::Leaving(id)) => put(&mut self.leaving, id, is_in),
+            Some(ReplicaEntry::Stopped(key)) => put(&mut self.stopped, key, is_in),
+            None => {}
         }
     }
+}
+
+/// What the index holds of a replica.
+#[derive(PartialEq, Eq)]
+enum ReplicaEntry {
+    Pending((Sku, DeploymentId, ReplicaId)),
+    Leaving(ReplicaId),
+    Stopped((Timestamp, ReplicaId)),
 }
 
 fn put<K: Ord + Clone>(table: &mut Table<K, ()>, key: K, is_in: bool) {
@@ -255,17 +282,17 @@ impl Fleet {
     /// The only way to change a node's row.
     pub(in crate::fleet) fn change_node(&mut self, id: &NodeId, change: impl FnOnce(&mut NodeRow)) {
         let Some(row) = self.nodes.get_mut(id) else { return };
-        let before = Arc::clone(row);
-        change(Arc::make_mut(row));
-        let after = Arc::clone(row);
-        self.index.node_changed(Some(&before), Some(&after));
+        let before = NodeEntries::of(row);
+        let row = Arc::make_mut(row);
+        change(row);
+        self.index.node_changed(Some(before), row);
     }
 
     /// The only way to put a node's row in, in place of what was there.
     pub(in crate::fleet) fn put_node(&mut self, row: NodeRow) {
         let row = Arc::new(row);
         let before = self.nodes.insert(row.id.clone(), Arc::clone(&row));
-        self.index.node_changed(before.as_deref(), Some(&row));
+        self.index.node_changed(before.map(|before| NodeEntries::of(&before)), &row);
     }
 
     /// The only way to change a replica's row.
@@ -274,42 +301,59 @@ impl Fleet {
         id: ReplicaId,
         change: impl FnOnce(&mut ReplicaRow),
     ) {
+        let Some(row) = self.replica(id) else { return };
+        let before = self.entry_of(row);
         let Some(row) = self.replicas.get_mut(&id) else { return };
-        let before = Arc::clone(row);
         change(Arc::make_mut(row));
-        let after = Arc::clone(row);
-        let sku = self.sku_of(&after);
-        self.index.replica_changed(&sku, Some(&before), Some(&after));
+        let after = self.replica(id).and_then(|row| self.entry_of(row));
+        if before != after {
+            self.index.put_entry(before, false);
+            self.index.put_entry(after, true);
+        }
     }
 
     /// The only way to put a replica's row in or to take it out.
     pub(in crate::fleet) fn put_replica(&mut self, id: ReplicaId, row: Option<ReplicaRow>) {
-        let row = row.map(Arc::new);
-        let before = match &row {
-            Some(row) => self.replicas.insert(id, Arc::clone(row)),
-            None => self.replicas.remove(&id),
-        };
-        let Some(any) = row.as_deref().or(before.as_deref()) else { return };
-        let sku = self.sku_of(any);
-        self.index.replica_changed(&sku, before.as_deref(), row.as_deref());
+        let before = self.replica(id).and_then(|row| self.entry_of(row));
+        let after = row.as_ref().and_then(|row| self.entry_of(row));
+        match row {
+            Some(row) => drop(self.replicas.insert(id, Arc::new(row))),
+            None => drop(self.replicas.remove(&id)),
+        }
+        self.index.put_entry(before, false);
+        self.index.put_entry(after, true);
     }
 
-    /// The type that a replica's own spec asks for.
-    fn sku_of(&self, row: &ReplicaRow) -> Sku {
-        let spec = self.spec_of(row);
-        spec.map_or_else(|| Sku::new(""), |spec| spec.sku.clone())
+    fn entry_of(&self, row: &ReplicaRow) -> Option<ReplicaEntry> {
+        match &row.phase {
+            Phase::Pending { .. } => {
+                // Pending replicas wait by the type that their own spec asks for.
+                let sku = self.spec_of(row)?.sku.clone();
+                Some(ReplicaEntry::Pending((sku, row.deployment.clone(), row.id)))
+            }
+            Phase::Leaving { leaving, .. } => {
+                (!leaving.quiet).then_some(ReplicaEntry::Leaving(row.id))
+            }
+            Phase::Stopped { at, .. } => {
+                row.phase.is_over().then_some(ReplicaEntry::Stopped((*at, row.id)))
+            }
+            Phase::Promised { .. } | Phase::Placed { .. } => None,
+        }
     }
 
     /// The indexes of the rows as they are: after a snapshot was read.
     pub(in crate::fleet) fn index_anew(&mut self) {
         self.index = Index::default();
         for row in self.nodes.values() {
-            self.index.node_changed(None, Some(row));
+            self.index.node_changed(None, row);
         }
-        let rows: Vec<Arc<ReplicaRow>> = self.replicas.values().cloned().collect();
-        for row in rows {
-            let sku = self.sku_of(&row);
-            self.index.replica_changed(&sku, None, Some(&row));
+        let entries: Vec<_> = self.replicas().map(|row| self.entry_of(row)).collect();
+        for entry in entries {
+            self.index.put_entry(entry, true);
+        }
+        for row in self.deployments.values() {
+            let name = (row.organization.clone(), row.spec.name.clone());
+            self.index.names.insert(name, row.id.clone());
         }
         for row in self.tokens.values() {
             self.index.tokens.insert(row.sha256.clone(), row.id.clone());

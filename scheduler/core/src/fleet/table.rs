@@ -10,7 +10,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Entries of a leaf and children of a branch; small, so that copying a path stays cheap.
-const WIDTH: usize = 32;
+const WIDTH: usize = 16;
 
 #[derive(Clone)]
 enum Node<K, V> {

@@ -9,7 +9,7 @@ use wharfage_shared::ids::{NodeId, OrganizationId};
 use crate::capacity::ask::Ask;
 use crate::capacity::fit::{fit, newest};
 use crate::fleet::Fleet;
-use crate::fleet::index::SeatKey;
+use crate::fleet::index::SeatGroup;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
 use crate::words::because::placement::{Blocked, Placement, Rejection, Score};
@@ -115,27 +115,20 @@ impl Range<'_> {
     /// that fits is the best unless a sibling stands there and one with as many free GPUs has none.
     fn best(&self, why: &mut Why) -> Option<Score> {
         let ask = self.ask;
-        let start = SeatKey {
+        let group = SeatGroup {
             sku: ask.sku.clone(),
             zone: self.zone.clone(),
             class: self.sold,
             serves: self.serves.cloned(),
             whole: self.whole,
-            free: ask.gpus,
-            node: NodeId::new(""),
         };
+        let nodes = self.fleet.index.seats.get(&group)?;
         let mut best: Option<Score> = None;
-        for (key, ()) in self.fleet.index.seats.from(&start) {
-            let same = key.sku == ask.sku
-                && key.zone == *self.zone
-                && key.class == self.sold
-                && key.serves.as_ref() == self.serves
-                && key.whole == self.whole;
-            let worse = |best: &Score| best.gpus_left < key.free - ask.gpus;
-            if !same || best.as_ref().is_some_and(worse) {
+        for ((free, node), ()) in nodes.from(&(ask.gpus, NodeId::new(""))) {
+            if best.as_ref().is_some_and(|best| best.gpus_left < free - ask.gpus) {
                 break;
             }
-            let Some(node) = self.fleet.node(&key.node) else { continue };
+            let Some(node) = self.fleet.node(node) else { continue };
             let of = &self.deployment.id;
             match fit(self.fleet, ask, of, self.deployment.last_start, node) {
                 Ok(score) => {

@@ -138,6 +138,10 @@ impl Agenda {
 
     fn note_node(&mut self, fleet: &Fleet, policy: &Policy, event: &node::Event) {
         let Some(node) = event.node().and_then(|id| fleet.node(id)) else { return };
+        if let node::Event::Held { held_for: Some(_), .. } = event {
+            // Placement takes it into use: what is placed there follows in the same step.
+            return;
+        }
         self.due.nodes.insert(node.id.clone());
         if node.may_place().is_ok() {
             self.due.freed.insert(node.sku.clone());
@@ -168,26 +172,31 @@ impl Agenda {
 
     fn note_replica(&mut self, fleet: &Fleet, policy: &Policy, event: &replica::Event) {
         let Some(row) = fleet.replica(event.replica()) else { return };
+        match event {
+            // The step that decided these has seen to what follows: the deployment is looked at,
+            // and the seat was the best.
+            replica::Event::Blocked { .. } | replica::Event::Created { .. } => return,
+            replica::Event::Placed { .. } => return self.arm_replica(fleet, policy, row),
+            replica::Event::Promised { .. }
+            | replica::Event::PromiseWithdrawn { .. }
+            | replica::Event::Seen { .. }
+            | replica::Event::Leaving { .. }
+            | replica::Event::Hastened { .. }
+            | replica::Event::Quiet { .. }
+            | replica::Event::Gone { .. }
+            | replica::Event::Closed { .. }
+            | replica::Event::Dropped { .. } => {}
+        }
         self.due.deployments.insert(row.deployment.clone());
         let node = row.node().and_then(|id| fleet.node(id));
         if let Some(node) = node {
             self.due.nodes.insert(node.id.clone());
         }
         self.arm_replica(fleet, policy, row);
-        match event {
-            replica::Event::Gone { .. } | replica::Event::PromiseWithdrawn { .. } => {
-                self.due.freed.extend(node.map(|node| node.sku.clone()));
-            }
-            replica::Event::Created { .. }
-            | replica::Event::Blocked { .. }
-            | replica::Event::Promised { .. }
-            | replica::Event::Placed { .. }
-            | replica::Event::Seen { .. }
-            | replica::Event::Leaving { .. }
-            | replica::Event::Hastened { .. }
-            | replica::Event::Quiet { .. }
-            | replica::Event::Closed { .. }
-            | replica::Event::Dropped { .. } => {}
+        let frees =
+            matches!(event, replica::Event::Gone { .. } | replica::Event::PromiseWithdrawn { .. });
+        if frees {
+            self.due.freed.extend(node.map(|node| node.sku.clone()));
         }
     }
 

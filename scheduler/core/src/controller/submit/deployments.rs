@@ -51,8 +51,7 @@ fn create(
     if plan.fleet.deployment(id).is_some() {
         return Err(name_taken(Kind::Deployment, id));
     }
-    let same = |row: &DeploymentRow| row.organization == *of && row.spec.name == spec.name;
-    if plan.fleet.deployments().any(same) {
+    if plan.fleet.index.names.contains(&(of.clone(), spec.name.clone())) {
         return Err(name_taken(Kind::Deployment, &spec.name));
     }
     check_gateways(plan, of, spec)?;

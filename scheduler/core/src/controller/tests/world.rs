@@ -16,6 +16,7 @@ use wharfage_shared::time::{Boottime, Timestamp};
 use wharfage_shared::version::{DesiredVersion, Epoch, PROTOCOL_VERSION, Term};
 
 use crate::words::command::{Action, Answer, Command, access, deployments, money, nodes};
+use crate::words::contract::{Contract, ContractTerms};
 use crate::words::deployment::{
     Bounds, Extension, GpuCount, Model, Priority, Runtime, Scaling, Spec,
 };
@@ -261,6 +262,50 @@ impl World {
         let node = |node: Option<&NodeId>| node.map_or("-".to_owned(), NodeId::to_string);
         of.map(|row| format!("{} {} {}", row.id, word(fleet.phase_word(row)), node(row.node())))
             .collect()
+    }
+
+    /// The scheduler ends and starts again a second later with what is in the log.
+    pub fn crash(&mut self) {
+        self.now += 1000;
+        let fleet = self.controller.fleet().clone();
+        let term = Term(self.controller.term().0 + 1);
+        let (controller, events) =
+            Controller::recover(fleet, term, Timestamp(self.now), Policy::default());
+        self.controller = controller;
+        self.log.extend(events);
+    }
+
+    /// Cordons or uncordons a node.
+    pub fn cordon(&mut self, node: &str, cordoned: bool) {
+        let (node, reason) = (node.into(), "a look".to_owned());
+        self.must(Action::Node(match cordoned {
+            true => nodes::Action::Cordon { node, reason },
+            false => nodes::Action::Uncordon { node, reason },
+        }));
+    }
+
+    /// Signs a Flex contract for the next hour.
+    pub fn sign(&mut self, id: &str, of: &str, instances: u32) {
+        self.try_sign(id, of, instances).expect("the story's contract is sound");
+    }
+
+    /// Signs a Flex contract, or is refused.
+    pub fn try_sign(&mut self, id: &str, of: &str, instances: u32) -> Result<Answer, Refusal> {
+        let start = Timestamp(self.now);
+        let contract = Contract {
+            id: id.into(),
+            organization: of.into(),
+            region: Zone::new(ZONE).region(),
+            sku: Sku::new(SKU),
+            instances,
+            start,
+            end: Timestamp(start.0 + 3_600_000),
+            terms: ContractTerms::Flex {
+                holding_rate: "10.00".to_owned(),
+                usage_rate: "14.00".to_owned(),
+            },
+        };
+        self.submit(Action::Money(money::Action::Sign(contract)))
     }
 
     /// Invoices acme for everything so far.

@@ -32,6 +32,8 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 last_start: None,
                 replicas: Table::default(),
             };
+            let name = (organization.clone(), row.spec.name.clone());
+            fleet.index.names.insert(name, deployment.clone());
             fleet.deployments.insert(deployment.clone(), Arc::new(row));
             fleet.routes_number += 1;
         }
@@ -84,7 +86,10 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             fleet.routes_number += 1;
         }
         Event::Removed { deployment } => {
-            fleet.deployments.remove(deployment);
+            if let Some(row) = fleet.deployments.remove(deployment) {
+                let name = (row.organization.clone(), row.spec.name.clone());
+                fleet.index.names.remove(&name);
+            }
             fleet.routes_number += 1;
         }
     }

@@ -23,13 +23,13 @@ fn rows(fleet: &Fleet, found: &mut Findings) {
     let mut missing = |what: String| found.add(RULE, what);
     for row in fleet.replicas() {
         let id = row.id;
-        let over = matches!(&row.phase, Phase::Stopped { seat, proven, .. }
-            if *proven || seat.is_none());
+        let over = matches!(&row.phase, Phase::Stopped { .. });
         match fleet.deployment(&row.deployment) {
             None if over => {}
             None => missing(format!("{id} is of the unknown deployment {}", row.deployment)),
             Some(of) => {
-                if of.organization != row.organization {
+                // What has ended may outlive its deployment, whose id may be given anew.
+                if !over && of.organization != row.organization {
                     missing(format!("{id} and its deployment are of two organizations"));
                 }
                 if !over && !of.revisions.contains_key(&row.revision) {
@@ -83,7 +83,8 @@ fn lists(fleet: &Fleet, found: &mut Findings) {
     let mut on: BTreeMap<&NodeId, BTreeSet<ReplicaId>> = BTreeMap::new();
     for row in fleet.replicas() {
         let over = matches!(&row.phase, Phase::Stopped { proven: true, .. });
-        if !over {
+        let made = fleet.deployment(&row.deployment).map(|of| of.created_at);
+        if !over && made.is_some_and(|made| made <= row.created_at) {
             of.entry(&row.deployment).or_default().insert(row.id);
         }
         if let Some(seat) = held(&row.phase) {
@@ -157,7 +158,7 @@ fn same(
 
 /// Placement is offered exactly the nodes that may take something and have room, once each.
 fn seats(fleet: &Fleet, found: &mut Findings) {
-    let offered: Vec<&NodeId> = fleet.index.seats.keys().map(|key| &key.node).collect();
+    let offered: Vec<&NodeId> = fleet.index.seated().map(|(_, _, node)| node).collect();
     let unique: BTreeSet<&NodeId> = offered.iter().copied().collect();
     if unique.len() != offered.len() {
         found.add(RULE, "placement is offered a node twice".to_owned());
@@ -177,12 +178,12 @@ fn seats(fleet: &Fleet, found: &mut Findings) {
             found.add(RULE, format!("placement is not offered {}, which has room", node.id));
         }
     }
-    for (key, ()) in fleet.index.seats.iter() {
-        let Some(node) = fleet.node(&key.node) else { continue };
+    for (key, _, id) in fleet.index.seated() {
+        let Some(node) = fleet.node(id) else { continue };
         let serves = node.held_for.as_ref().map(|held| &held.organization);
         let same = key.sku == node.sku && key.zone == node.zone && key.class == node.compute_class;
         if !same || key.serves.as_ref() != serves {
-            found.add(RULE, format!("placement is offered {} as something else", key.node));
+            found.add(RULE, format!("placement is offered {id} as something else"));
         }
     }
 }

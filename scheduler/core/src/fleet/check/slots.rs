@@ -96,8 +96,8 @@ fn index_agrees(
     found: &mut Findings,
 ) {
     let mut listed: BTreeMap<&NodeId, Vec<u8>> = BTreeMap::new();
-    for (key, ()) in fleet.index.seats.iter() {
-        listed.entry(&key.node).or_default().push(key.free);
+    for (_, free, node) in fleet.index.seated() {
+        listed.entry(node).or_default().push(free);
     }
     for node in fleet.nodes() {
         let orphaned = |gpu| node.orphans.values().any(|gpus| gpus.contains(gpu));
