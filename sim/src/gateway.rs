@@ -195,8 +195,7 @@ impl Gateway {
             self.routes.deployments.iter().any(|route| route.id == *id && route.replicas.is_empty())
         };
         let waits = self.loads.iter().map(|(id, load)| (id.clone(), waiting(load)));
-        let (parked, queued) =
-            waits.filter(|(_, count)| *count > 0).partition(|(id, _)| parks(id));
+        let (parked, queued) = waits.filter(|(_, count)| *count > 0).partition(|(id, _)| parks(id));
         let report = GatewayReport {
             gateway: Some(self.name.clone()),
             number: self.number,

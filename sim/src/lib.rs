@@ -16,6 +16,8 @@ mod story;
 mod trace;
 mod world;
 
+pub mod measure;
+pub mod random;
 pub mod sheet;
 
 pub use stage::Violation;

@@ -93,7 +93,7 @@ pub(crate) enum AtHost {
     Beat { start: u64, token: u64 },
     Did { start: u64, input: Box<Input> },
     Answered { start: u64, asked: Asked, answer: Box<HeartbeatAnswer> },
-    Told { start: u64 },
+    Told,
     Resend { start: u64 },
     EngineEnds { life: u64, replica: ReplicaId, ended: Ended },
     LeaseEnds { life: u64, replica: ReplicaId },
@@ -104,6 +104,7 @@ pub(crate) enum AtHost {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub sent_at: Boottime,
+    pub number: u64,
     pub had_epoch: bool,
 }
 
@@ -121,7 +122,7 @@ pub(crate) enum AtScheduler {
     Starts,
     Wakes { token: u64 },
     Heartbeat { host: usize, start: u64, asked: Asked, heartbeat: Box<Heartbeat> },
-    Segments { host: usize, start: u64, batch: Box<SegmentBatch> },
+    Segments { host: usize, batch: Box<SegmentBatch> },
     Report { gateway: usize, report: Box<GatewayReport> },
     HoldEnds { host: usize, number: u64 },
 }

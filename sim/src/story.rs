@@ -89,7 +89,9 @@ fn of_replica(fleet: &Fleet, event: &replica::Event) -> Line {
             let leaves: Vec<String> = victims.iter().map(ToString::to_string).collect();
             format!("a seat is kept for {who} while {} leaves", leaves.join(", "))
         }
-        replica::Event::PromiseWithdrawn { .. } => format!("the seat of {who} is not kept any more"),
+        replica::Event::PromiseWithdrawn { .. } => {
+            format!("the seat of {who} is not kept any more")
+        }
         replica::Event::Blocked { because, .. } => format!("{who} is pending: {because}"),
         replica::Event::Seen { seen, .. } => match seen.phase {
             ReportedPhase::Fetching

@@ -203,7 +203,6 @@ impl World {
                 index,
                 sku: planned.sku.clone(),
                 zone: planned.zone.clone(),
-                compute_class: class,
                 drift_ppm: planned.drift_ppm,
                 inventory: inventory(index, &planned.sku, &plan.hooks),
                 config: Config { hook_estimates, ..Config::default() },
@@ -227,11 +226,6 @@ impl World {
     pub fn host_of(&mut self, node: &NodeId) -> Option<(&mut Host, &mut Stage)> {
         let index = *self.names.get(node)?;
         self.hosts.get_mut(index).map(|host| (host, &mut self.stage))
-    }
-
-    /// Whether a node of this name is in the fleet.
-    pub fn has_node(&self, node: &NodeId) -> bool {
-        self.names.contains_key(node)
     }
 
     pub fn fleet(&self) -> &Fleet {
@@ -272,7 +266,7 @@ impl World {
         match what {
             Happening::Host(index, what) => {
                 self.stage.trace.mix_number(index as u64);
-                let is_answer = matches!(what, AtHost::Answered { .. } | AtHost::Told { .. });
+                let is_answer = matches!(what, AtHost::Answered { .. } | AtHost::Told);
                 let place = crate::network::Place::Host(index);
                 let way = crate::network::Way::Down;
                 if is_answer && !self.stage.network.passes(place, way, self.stage.now) {
@@ -331,6 +325,8 @@ impl World {
         self.check_now();
         ends::everything_stands(&self.scheduler.facts, &mut self.stage);
         ends::counts_rest(&self.scheduler.facts, &mut self.stage, since);
+        let zero = crate::stage::BEGINNING + self.zero;
+        meter::bills_add_up(self.scheduler.fleet(), &mut self.stage, zero);
         for host in &self.hosts {
             meter::evidence_is_true(self.scheduler.fleet(), host, &mut self.stage);
         }

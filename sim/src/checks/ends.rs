@@ -54,7 +54,9 @@ pub(crate) fn everything_stands(facts: &Facts, stage: &mut Stage) {
             continue;
         }
         let starting = |row: &wharfage_scheduler_core::fleet::rows::replica::ReplicaRow| {
-            matches!(row.phase, Phase::Placed { .. }) && !row.phase.is_ready()
+            let node = row.node().and_then(|node| fleet.node(node));
+            let is_there = node.is_some_and(|node| node.reach != Reach::Lost);
+            is_there && matches!(row.phase, Phase::Placed { .. }) && !row.phase.is_ready()
         };
         if let Some(stuck) = fleet.replicas_of(&deployment.id).find(|row| starting(row)) {
             let found = format!(

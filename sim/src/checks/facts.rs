@@ -8,11 +8,12 @@ use wharfage_scheduler_core::fleet::rows::node::NodeRow;
 use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
 use wharfage_scheduler_core::words::deployment::Spec;
 use wharfage_scheduler_core::words::event;
-use wharfage_scheduler_core::words::node::{Health, Intent, Reach};
+use wharfage_scheduler_core::words::node::{Intent, Reach};
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Event, Fleet, invariants};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Region, Sku};
 use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
+use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::{Millis, Timestamp};
 
 use super::ends::nobody_may_place;
@@ -74,7 +75,8 @@ impl Facts {
             let Some(seat) = replica.phase.holds() else { continue };
             for gpu in &seat.gpus {
                 if let Some(other) = holders.insert((&seat.node, gpu.as_str()), replica.id) {
-                    let found = format!("{other} and {} both hold {gpu} of {}", replica.id, seat.node);
+                    let found =
+                        format!("{other} and {} both hold {gpu} of {}", replica.id, seat.node);
                     stage.broken("S1", found);
                 }
             }
@@ -149,7 +151,8 @@ impl Facts {
             return stage.broken("S7", format!("{id} was placed and has no row"));
         };
         let Some(deployment) = self.fleet.deployment(&replica.deployment) else {
-            return stage.broken("S2", format!("{id} was placed for a deployment that is not there"));
+            return stage
+                .broken("S2", format!("{id} was placed for a deployment that is not there"));
         };
         let Some(node) = replica.node().and_then(|node| self.fleet.node(node)) else {
             return stage.broken("S6", format!("{id} was placed on a node that is not there"));
@@ -178,7 +181,8 @@ impl Facts {
         let Some(seat) = replica.phase.seat() else { return };
         let distinct: BTreeSet<&str> = seat.gpus.iter().map(|gpu| gpu.as_str()).collect();
         if distinct.len() != usize::from(spec.gpus.get()) {
-            let found = format!("{} asks for {} GPUs and has {distinct:?}", replica.id, spec.gpus.get());
+            let found =
+                format!("{} asks for {} GPUs and has {distinct:?}", replica.id, spec.gpus.get());
             stage.broken("S1", found);
         }
     }
@@ -186,7 +190,12 @@ impl Facts {
     fn within_max(&self, stage: &mut Stage, deployment: &DeploymentRow, id: ReplicaId) {
         let rows: Vec<&ReplicaRow> = self.fleet.replicas_of(&deployment.id).collect();
         let counted: Vec<&&ReplicaRow> = rows.iter().filter(|row| self.counts(row)).collect();
-        let mixed = counted.iter().any(|row| row.revision != deployment.revision);
+        let outdated = |row: &&&ReplicaRow| {
+            let node = row.node().and_then(|node| self.fleet.node(node));
+            let forbidden = node.is_some_and(|node| !class_allows(&deployment.spec, node));
+            row.revision != deployment.revision || forbidden
+        };
+        let mixed = counted.iter().any(|row| outdated(&row));
         let surge = if mixed { deployment.spec.extension.rollout.max_surge } else { 0 };
         let most = deployment.spec.scaling.bounds.max() + surge;
         if counted.len() > most as usize {
@@ -205,14 +214,15 @@ impl Facts {
 
     /// Whether a replica counts against `max`: it stands, does not leave, and its node neither.
     fn counts(&self, replica: &ReplicaRow) -> bool {
-        let stands = matches!(replica.phase, Phase::Placed { .. });
+        let seen = replica.phase.seen().map(|seen| seen.phase);
+        let has_ended = matches!(seen, Some(ReportedPhase::Stopping | ReportedPhase::Quarantined));
+        let stands = matches!(replica.phase, Phase::Placed { .. }) && !has_ended;
         let node = replica.node().and_then(|node| self.fleet.node(node));
         stands
             && node.is_some_and(|node| {
                 node.reach != Reach::Lost
                     && node.notices.is_empty()
                     && node.departed_at.is_none()
-                    && !matches!(node.health, Health::Unfit { .. })
                     && !matches!(node.intent, Intent::Draining { .. } | Intent::Retired)
             })
     }
@@ -220,12 +230,12 @@ impl Facts {
     /// A seat is kept: S4 for whoever leaves for it, S6 for the node.
     fn promised(&self, stage: &mut Stage, id: ReplicaId, victims: &[ReplicaId]) {
         let Some(winner) = self.fleet.replica(id) else { return };
-        let priority = |row: &ReplicaRow| {
-            self.fleet.deployment(&row.deployment).map(|d| d.spec.priority)
-        };
+        let priority =
+            |row: &ReplicaRow| self.fleet.deployment(&row.deployment).map(|d| d.spec.priority);
         for victim in victims.iter().filter_map(|id| self.fleet.replica(*id)) {
             if victim.organization != winner.organization {
-                stage.broken("S4", format!("{} of another organization leaves for {id}", victim.id));
+                stage
+                    .broken("S4", format!("{} of another organization leaves for {id}", victim.id));
             }
             if priority(victim) >= priority(winner) {
                 stage.broken("S4", format!("{} leaves for {id} of no higher priority", victim.id));
@@ -256,7 +266,10 @@ impl Facts {
         for node in self.fleet.nodes() {
             let is_of = node.sku == *sku && node.region() == *region;
             let standard = node.compute_class == ComputeClass::Standard && node.owner.is_none();
-            if !is_of || !standard || nobody_may_place(node).is_some() {
+            // What serves somebody stays theirs until it is lost, whatever else is said of it.
+            let is_there = node.reach != Reach::Lost && node.departed_at.is_none();
+            let serves = node.held_for.is_some() && is_there;
+            if !is_of || !standard || !(serves || nobody_may_place(node).is_none()) {
                 continue;
             }
             usable += 1;
@@ -288,12 +301,20 @@ impl Facts {
     }
 
     /// A contract was signed: at no instant of its period are more promised than there are.
-    fn signed(&self, stage: &mut Stage, region: &Region, sku: &Sku, from: Timestamp, to: Timestamp) {
+    fn signed(
+        &self,
+        stage: &mut Stage,
+        region: &Region,
+        sku: &Sku,
+        from: Timestamp,
+        to: Timestamp,
+    ) {
         let (usable, _) = self.committed(region, sku);
         let of = |row: &&wharfage_scheduler_core::fleet::ContractRow| {
             row.contract.region == *region && row.contract.sku == *sku
         };
-        let contracts: Vec<_> = self.fleet.contracts().filter(of).map(|row| &row.contract).collect();
+        let contracts: Vec<_> =
+            self.fleet.contracts().filter(of).map(|row| &row.contract).collect();
         let starts = contracts.iter().map(|contract| contract.start.max(from));
         for at in starts.filter(|at| *at < to) {
             let now = contracts.iter().filter(|c| c.start <= at && at < c.end);

@@ -1,12 +1,13 @@
 //! Metering against the truth: what the log holds as evidence of a node's time is compared with when
-//! engines really ran there.
+//! engines really ran there, and what is billed with that evidence (S5).
 
 use std::collections::BTreeMap;
 
-use wharfage_scheduler_core::Fleet;
-use wharfage_shared::ids::BootId;
+use wharfage_scheduler_core::{Fleet, meter};
+use wharfage_shared::capacity::{Region, Sku};
+use wharfage_shared::ids::{BootId, OrganizationId};
 use wharfage_shared::segment::{Activity, Segment};
-use wharfage_shared::time::Millis;
+use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::host::{Host, Power};
 use crate::stage::Stage;
@@ -19,6 +20,62 @@ const TAIL: Millis = Millis::from_seconds(45);
 
 /// A half-open stretch of virtual time.
 type Span = (Millis, Millis);
+
+/// S5: every account adds up, and no band is exceeded, for every organization from `zero` on.
+pub(crate) fn bills_add_up(fleet: &Fleet, stage: &mut Stage, zero: Timestamp) {
+    let now = stage.wall();
+    for organization in fleet.organizations() {
+        let draft = match meter::draft(fleet, &organization.id, zero, now) {
+            Ok(draft) => draft,
+            Err(error) => {
+                stage.broken("S5", format!("no bill of {} can be made: {error}", organization.id));
+                continue;
+            }
+        };
+        for blocked in &draft.blocked {
+            stage.broken("S5", format!("the bill of {}: {blocked}", organization.id));
+        }
+        let mut bands: BTreeMap<(&str, &Region, &Sku), u128> = BTreeMap::new();
+        for drafted in &draft.lines {
+            let line = &drafted.line;
+            let kind = line.kind.as_str();
+            *bands.entry((kind, &line.region, &line.sku)).or_default() += line.quantity.0;
+        }
+        for ((kind, region, sku), used) in bands {
+            let band = band(fleet, &organization.id, (kind, region, sku), (zero, now));
+            if band.is_some_and(|band| used > band) {
+                let found = format!("{used} ms of {kind} in a band of {band:?} ms: {sku} {region}");
+                stage.broken("S5", found);
+            }
+        }
+    }
+}
+
+/// The instance-milliseconds that contracts of one kind hold within a period.
+fn band(
+    fleet: &Fleet,
+    organization: &OrganizationId,
+    (kind, region, sku): (&str, &Region, &Sku),
+    (from, to): (Timestamp, Timestamp),
+) -> Option<u128> {
+    use wharfage_scheduler_core::words::contract::ContractTerms;
+    let is_flex = match kind {
+        "flex_usage" | "flex_holding" => true,
+        "reserved" => false,
+        _ => return None,
+    };
+    let rows = fleet.contracts().map(|row| &row.contract).filter(|contract| {
+        contract.organization == *organization
+            && contract.region == *region
+            && contract.sku == *sku
+            && matches!(contract.terms, ContractTerms::Flex { .. }) == is_flex
+    });
+    let held = rows.map(|contract| {
+        let length = contract.end.min(to).since(contract.start.max(from));
+        u128::from(length.0) * u128::from(contract.instances)
+    });
+    Some(held.sum())
+}
 
 /// Evidence never overlaps itself, never claims what was not, and leaves out nothing that it saw.
 pub(crate) fn evidence_is_true(fleet: &Fleet, host: &Host, stage: &mut Stage) {
@@ -102,13 +159,13 @@ fn nothing_forgotten(host: &Host, stage: &mut Stage, proven: &[Span]) {
     covered.extend(widened(truth(&host.unwatched, stage.now), SLACK));
     covered.push((stage.now - TAIL, stage.now + TAIL));
     for (from, to) in truth(&host.engine_time, stage.now) {
-        // The guard listens a moment after the engine was asked for.
-        let span = (from + stage.habits.start + Millis(500), to);
+        let span = (from + Millis(500), to);
         if span.0 >= span.1 {
             continue;
         }
         if let Some((from, to)) = first_gap(span, &mut covered.clone()) {
-            let found = format!("{} has no evidence from {from} to {to}, when engines ran", host.node);
+            let found =
+                format!("{} has no evidence from {from} to {to}, when engines ran", host.node);
             return stage.broken("metering", found);
         }
     }
@@ -138,7 +195,8 @@ mod tests {
     #[test]
     fn a_gap_is_found_wherever_it_is() {
         let gap = |span: (u64, u64), cover: &[(u64, u64)]| {
-            let mut cover: Vec<Span> = cover.iter().map(|(a, b)| (Millis(*a), Millis(*b))).collect();
+            let mut cover: Vec<Span> =
+                cover.iter().map(|(a, b)| (Millis(*a), Millis(*b))).collect();
             first_gap((Millis(span.0), Millis(span.1)), &mut cover).map(|(a, b)| (a.0, b.0))
         };
         assert_eq!(gap((5, 10), &[(0, 7), (7, 12)]), None);

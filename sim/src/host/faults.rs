@@ -23,11 +23,8 @@ impl Host {
     pub fn notice(&mut self, stage: &mut Stage, within: Millis, leaves: Leaves) {
         self.notices_so_far += 1;
         let id = NoticeId::new(format!("{}-notice-{}", self.node, self.notices_so_far));
-        let notice = HostNotice {
-            gone_at: stage.now + within,
-            heard_at: self.clock.at(stage.now),
-            leaves,
-        };
+        let notice =
+            HostNotice { gone_at: stage.now + within, heard_at: self.clock.at(stage.now), leaves };
         self.notices.insert(id.clone(), notice);
         self.plan(stage, within, AtHost::NoticeDue { id: id.clone() });
         self.tell_notice(stage, &id);
@@ -144,6 +141,10 @@ impl Host {
     /// A technician has been there: every GPU answers.
     pub fn gpus_heal(&mut self, stage: &mut Stage) {
         self.silent_gpus.clear();
+        let broken = self.processes.iter().filter(|(_, process)| process.broken.is_some());
+        for replica in broken.map(|(replica, _)| *replica).collect::<Vec<_>>() {
+            self.end_engine(stage, replica, Ended::Signaled { signal: 6 });
+        }
         for (gpu, _) in std::mem::take(&mut self.gpu_trouble) {
             self.step(stage, Input::GpuTrouble { gpu, trouble: None });
         }

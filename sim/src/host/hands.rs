@@ -128,12 +128,14 @@ impl Host {
             return self.later(stage, stage.habits.look, Input::Started { replica, outcome });
         }
         let broken = order.gpus.iter().find_map(|gpu| self.gpu_trouble.get(gpu).cloned());
-        let broken = broken.filter(|_| !order.gpus.iter().any(|gpu| self.silent_gpus.contains(gpu)));
+        let broken =
+            broken.filter(|_| !order.gpus.iter().any(|gpu| self.silent_gpus.contains(gpu)));
         let load = stage.loads.get(&order.deployment).copied().unwrap_or(Millis(1000));
         let address = format!("{}:{}", self.node, 20_000 + replica.0 % 40_000);
         let is_stubborn = stage.rng.chance(stage.habits.stubborn_permille);
         if self.processes.values().all(|process| !process.runs()) {
-            self.engine_time.push((stage.now, None));
+            // Metered from the moment the guard is up.
+            self.engine_time.push((stage.now + stage.habits.start, None));
         }
         stage.engines.insert(replica, order.deployment.clone());
         let process = Process {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use wharfage_agent_core::input::FoundReplica;
 use wharfage_agent_core::{Agent, Config, Found, Input};
-use wharfage_shared::capacity::{ComputeClass, Sku, Zone};
+use wharfage_shared::capacity::{Sku, Zone};
 use wharfage_shared::ids::{BootId, GpuUuid, NodeId, NoticeId, ReplicaId, SegmentLogId};
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::order::Desired;
@@ -41,7 +41,6 @@ pub(crate) struct Host {
     pub node: NodeId,
     pub sku: Sku,
     pub zone: Zone,
-    pub compute_class: ComputeClass,
     pub power: Power,
     pub clock: HostClock,
     pub life: u64,
@@ -110,7 +109,6 @@ pub(crate) struct Make {
     pub index: usize,
     pub sku: Sku,
     pub zone: Zone,
-    pub compute_class: ComputeClass,
     pub drift_ppm: i64,
     pub inventory: Inventory,
     pub config: Config,
@@ -125,7 +123,6 @@ impl Host {
             index: make.index,
             sku: make.sku,
             zone: make.zone,
-            compute_class: make.compute_class,
             power: Power::NotYet,
             clock: HostClock::booted(now, shown, make.drift_ppm),
             life: 1,
@@ -188,10 +185,8 @@ impl Host {
                 self.answered(stage, asked, *answer);
             }
             AtHost::Resend { start } if self.is_start(start) => self.resend(stage),
-            AtHost::Told { .. }
-            | AtHost::Did { .. }
-            | AtHost::Answered { .. }
-            | AtHost::Resend { .. } => {}
+            AtHost::Told | AtHost::Did { .. } | AtHost::Answered { .. } | AtHost::Resend { .. } => {
+            }
             AtHost::EngineEnds { life, replica, ended } if life == self.life => {
                 self.end_engine(stage, replica, ended);
             }

@@ -1,5 +1,5 @@
-//! The agent's talk with the scheduler: heartbeats with jitter, an early one on a change, closed
-//! segments until they are acknowledged.
+//! The agent's talk with the scheduler: a heartbeat that is held open, the next one as soon as it is
+//! answered, an early one on a change; closed segments until they are acknowledged.
 
 use wharfage_agent_core::Input;
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
@@ -16,6 +16,12 @@ use crate::stage::{Asked, AtHost, AtScheduler, Happening, Stage};
 /// Several changes of one moment travel in one early report.
 const TOGETHER: Millis = Millis(1);
 
+/// After an answer the next report goes out so soon, to be held in its turn.
+const AFTER_ANSWER: (u64, u64) = (90, 110);
+
+/// A report without an answer is sent again after this long.
+const UNANSWERED: Millis = Millis::from_seconds(8);
+
 /// Segments without an acknowledgement are sent again after this long.
 const RESEND: Millis = Millis::from_seconds(10);
 
@@ -27,6 +33,15 @@ impl Host {
         agent.beat_at = stage.now + length;
         let what = AtHost::Beat { start: agent.start, token: agent.beat_token };
         stage.queue.plan(agent.beat_at, Happening::Host(self.index, what));
+    }
+
+    /// As [`Self::plan_beat`], unless one is due before.
+    fn plan_beat_by(&mut self, stage: &mut Stage, length: Millis) {
+        let is_due_before =
+            self.agent.as_ref().is_some_and(|agent| agent.beat_at <= stage.now + length);
+        if !is_due_before {
+            self.plan_beat(stage, length);
+        }
     }
 
     pub(super) fn report_now(&mut self, stage: &mut Stage) {
@@ -48,9 +63,7 @@ impl Host {
         let heartbeat = Box::new(heartbeat);
         let what = AtScheduler::Heartbeat { host, start, asked, heartbeat };
         stage.send(Place::Host(host), Way::Up, Happening::Scheduler(what));
-        let usual = wharfage_shared::heartbeat::HEARTBEAT_INTERVAL.0;
-        let jitter = stage.rng.between(usual * 9 / 10, usual * 11 / 10);
-        self.plan_beat(stage, Millis(jitter));
+        self.plan_beat(stage, UNANSWERED);
     }
 
     fn heartbeat(&mut self, stage: &Stage) -> Option<(Heartbeat, Asked)> {
@@ -61,7 +74,7 @@ impl Host {
         agent.number += 1;
         let report = agent.core.report(sent_at);
         agent.epoch = report.epoch;
-        let asked = Asked { sent_at, had_epoch: report.epoch.is_some() };
+        let asked = Asked { sent_at, number: agent.number, had_epoch: report.epoch.is_some() };
         let wall = stage.wall();
         let wall = wharfage_shared::time::Timestamp(wall.0.saturating_add(self.wall_step));
         let heartbeat = Heartbeat {
@@ -126,6 +139,9 @@ impl Host {
         self.step(stage, Input::Answer { sent_at: asked.sent_at, answer });
         if again {
             self.report_now(stage);
+        } else if self.agent.as_ref().is_some_and(|agent| agent.number == asked.number) {
+            let pause = stage.rng.between(AFTER_ANSWER.0, AFTER_ANSWER.1);
+            self.plan_beat_by(stage, Millis(pause));
         }
     }
 
@@ -143,7 +159,7 @@ impl Host {
         agent.sent_segment = newest.key.number;
         let (host, start) = (self.index, agent.start);
         let batch = Box::new(SegmentBatch { epoch, segments });
-        let what = AtScheduler::Segments { host, start, batch };
+        let what = AtScheduler::Segments { host, batch };
         stage.send(Place::Host(host), Way::Up, Happening::Scheduler(what));
         self.plan(stage, RESEND, AtHost::Resend { start });
     }

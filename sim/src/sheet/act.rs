@@ -25,7 +25,9 @@ pub(super) struct Context {
 }
 
 /// The hooks that a sheet's deployments need, with how long they take.
-pub(super) fn hooks_of(sheet: &Sheet) -> (BTreeMap<(String, HookKind), HookId>, BTreeMap<HookId, Millis>) {
+pub(super) fn hooks_of(
+    sheet: &Sheet,
+) -> (BTreeMap<(String, HookKind), HookId>, BTreeMap<HookId, Millis>) {
     let (mut named, mut lengths) = (BTreeMap::new(), BTreeMap::new());
     let deploys = sheet.statements.iter().filter_map(|line| match &line.statement {
         Statement::Deploy(deploy) => Some(deploy),
@@ -156,11 +158,32 @@ fn deploy(world: &mut World, context: &Context, deploy: &Deploy) -> Result<(), R
     world.submit(admin_of(&deploy.organization), Action::Deployment(action)).map(|_| ())
 }
 
-fn spec_of(
-    deploy: &Deploy,
-    sku: Sku,
-    hooks: BTreeMap<HookKind, HookId>,
-) -> Result<Spec, Refusal> {
+/// One deployment of so many whole nodes, with everything else as a sheet has it.
+pub(crate) fn steady_deployment(world: &mut World, replicas: u32) {
+    let deploy = Deploy {
+        name: "steady".into(),
+        gpus: 8,
+        min: replicas,
+        max: None,
+        priority: 0,
+        concurrency: 8,
+        classes: Vec::new(),
+        load: Millis::from_seconds(1),
+        checkpoint: Millis(0),
+        drain: Millis(0),
+        sku: None,
+        zone: None,
+        organization: crate::world::ACME.into(),
+        single_copy: false,
+    };
+    let Some(first_sku) = world.hosts.first().map(|host| host.sku.clone()) else { return };
+    let context = Context { first_sku, hooks: BTreeMap::new() };
+    if let Err(refusal) = self::deploy(world, &context, &deploy) {
+        world.stage.broken("world", format!("it cannot be furnished: {refusal}"));
+    }
+}
+
+fn spec_of(deploy: &Deploy, sku: Sku, hooks: BTreeMap<HookKind, HookId>) -> Result<Spec, Refusal> {
     let max = deploy.max.unwrap_or(deploy.min.max(1));
     let invalid = |field: &str| Refusal::invalid(field, "out of range");
     let bounds = Bounds::new(deploy.min, max).ok_or_else(|| invalid("max"))?;
@@ -239,6 +262,11 @@ fn do_verb(world: &mut World, verb: &Verb) -> Result<(), Refusal> {
             Action::Node(nodes::Action::Uncordon { node: node.clone(), reason })
         }
         Verb::Drain(node) => Action::Node(nodes::Action::Drain { node: node.clone(), reason }),
+        Verb::Reclaim(node) => {
+            let (node, leaves) = (node.clone(), wharfage_shared::notice::Leaves::Node);
+            let (drain_after, gone_after) = (None, None);
+            Action::Node(nodes::Action::Reclaim { node, reason, leaves, drain_after, gone_after })
+        }
         Verb::Scale { deployment, min, max } => {
             let patch = ScalingPatch { min: *min, max: *max, ..ScalingPatch::default() };
             Action::Deployment(deployments::Action::Settings { id: deployment.clone(), patch })

@@ -71,8 +71,11 @@ fn on(
                     format!("{} {} is {at}", row.deployment, row.id)
                 })
                 .collect();
-            let elsewhere =
-                if elsewhere.is_empty() { "no replica is anywhere".into() } else { elsewhere.join(", ") };
+            let elsewhere = if elsewhere.is_empty() {
+                "no replica is anywhere".into()
+            } else {
+                elsewhere.join(", ")
+            };
             Err(format!("nothing of it stands there: {elsewhere}"))
         }
     }

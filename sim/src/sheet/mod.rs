@@ -9,5 +9,7 @@ mod show;
 pub mod statement;
 mod words;
 
+pub(crate) use act::steady_deployment;
 pub use parse::BadSheet;
 pub use run::{Failure, Outcome, run};
+pub(crate) use run::{clock, told};

@@ -387,10 +387,11 @@ fn clock_step(text: &str) -> Result<i64, Expected> {
 }
 
 fn verb(words: &mut Words<'_>) -> Result<Verb, Expected> {
-    match words.word("cordon, uncordon, drain, scale or delete")? {
+    match words.word("cordon, uncordon, drain, reclaim, scale or delete")? {
         "cordon" => node(words).map(Verb::Cordon),
         "uncordon" => node(words).map(Verb::Uncordon),
         "drain" => node(words).map(Verb::Drain),
+        "reclaim" => node(words).map(Verb::Reclaim),
         "delete" => Ok(Verb::Delete(DeploymentId::from(name(words, "a deployment")?))),
         "scale" => {
             let deployment = DeploymentId::from(name(words, "a deployment")?);
@@ -404,9 +405,9 @@ fn verb(words: &mut Words<'_>) -> Result<Verb, Expected> {
             }
             Ok(Verb::Scale { deployment, min, max })
         }
-        word => {
-            Err(format!("`{word}` where cordon, uncordon, drain, scale or delete was expected"))
-        }
+        word => Err(format!(
+            "`{word}` where cordon, uncordon, drain, reclaim, scale or delete was expected"
+        )),
     }
 }
 
@@ -444,7 +445,7 @@ mod tests {
             withdraw node-3\nfault node-1 crash-agent\nfault node-1 cut 60s\n\
             fault node-1 hang-driver gpu=0\nfault node-1 xid 79 gpu=0\nfault node-1 lose\n\
             fault node-1 clock +1h\nfault scheduler crash\ndo cordon node-1\ndo uncordon node-1\n\
-            do drain node-1\ndo scale chat min=2 max=4\ndo delete chat\nshow timeline of node-3\n\
+            do drain node-1\ndo reclaim node-3\ndo scale chat min=2 max=4\ndo delete chat\nshow timeline of node-3\n\
             show usage of acme\nshow explain chat\n";
         assert_eq!(sheet(text, "all.sheet").unwrap().statements.len(), text.lines().count());
     }

@@ -252,7 +252,7 @@ impl<'a> Runner<'a> {
 }
 
 /// An instant as a sheet counts it.
-pub(super) fn clock(at: Millis, zero: Millis) -> String {
+pub(crate) fn clock(at: Millis, zero: Millis) -> String {
     if at < zero {
         return format!("-{}.{:03}s", (zero - at).0 / 1000, (zero - at).0 % 1000);
     }
@@ -261,7 +261,7 @@ pub(super) fn clock(at: Millis, zero: Millis) -> String {
 }
 
 /// One line of a timeline.
-pub(super) fn told(entry: &Entry, zero: Millis) -> String {
+pub(crate) fn told(entry: &Entry, zero: Millis) -> String {
     let node = entry.node.as_ref().map_or("", NodeId::as_str);
     format!("{:>10}   {node:<8} {}", clock(entry.at, zero), entry.text)
 }

@@ -2,12 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use wharfage_scheduler_core::explain;
+use wharfage_scheduler_core::{explain, meter};
 use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId};
+use wharfage_shared::time::Millis;
 
 use super::run::told;
 use super::statement::Show;
+use crate::stage::BEGINNING;
 use crate::world::World;
+
+/// By then the evidence of what happens now is in the log: a heartbeat, a tick, and slack.
+const ARRIVES: Millis = Millis::from_seconds(70);
+
+const MS_PER_HOUR: f64 = 3_600_000.0;
 
 /// The lines.
 pub(super) fn lines(world: &World, what: &Show) -> Vec<String> {
@@ -47,7 +54,8 @@ fn explained(world: &World, deployment: &DeploymentId) -> Vec<String> {
     let mut lines = Vec::new();
     for explanation in all {
         let who = explanation.replica.map_or("next".to_owned(), |replica| replica.to_string());
-        let at = explanation.node.as_ref().map_or("nowhere".to_owned(), |node| format!("on {node}"));
+        let at =
+            explanation.node.as_ref().map_or("nowhere".to_owned(), |node| format!("on {node}"));
         lines.push(format!("{who} {at}: {}", explanation.summary));
         for candidate in &explanation.candidates {
             lines.push(format!("  {}: {}", candidate.node, candidate.sentence));
@@ -65,6 +73,19 @@ pub(super) fn hours(
     world: &World,
     organization: &OrganizationId,
 ) -> Result<BTreeMap<String, f64>, String> {
-    let _ = (world, organization);
-    Err("usage is not metered yet".to_owned())
+    let zero = BEGINNING + world.zero;
+    let now = world.stage.wall();
+    if now <= zero {
+        return Ok(BTreeMap::new());
+    }
+    let mut later = world.clone();
+    later.run_until(world.stage.now + ARRIVES);
+    let draft = meter::draft(later.fleet(), organization, zero, now)
+        .map_err(|error| format!("no bill can be made: {error}"))?;
+    let mut hours = BTreeMap::new();
+    for drafted in &draft.lines {
+        let line = drafted.line.kind.as_str().to_owned();
+        *hours.entry(line).or_default() += drafted.line.quantity.0 as f64 / MS_PER_HOUR;
+    }
+    Ok(hours)
 }

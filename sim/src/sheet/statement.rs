@@ -258,6 +258,8 @@ pub enum Verb {
     Uncordon(NodeId),
     /// Empty it.
     Drain(NodeId),
+    /// Take spot capacity back on the configured timeline.
+    Reclaim(NodeId),
     /// New bounds.
     Scale {
         /// Which deployment.

@@ -1,0 +1,57 @@
+//! Worlds of a chosen size, for measuring how fast the simulator runs.
+
+use std::collections::BTreeMap;
+
+use wharfage_scheduler_core::Policy;
+use wharfage_shared::capacity::{ComputeClass, Sku, Zone};
+use wharfage_shared::time::Millis;
+
+use crate::Violation;
+use crate::sheet::steady_deployment;
+use crate::world::{ACME, Plan, PlannedHost, World};
+
+/// What was simulated.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Nodes times virtual seconds.
+    pub node_seconds: u64,
+    /// Replicas that served at the end.
+    pub ready: usize,
+    /// Rules that were broken.
+    pub violations: Vec<Violation>,
+}
+
+/// A fleet of `nodes` standard nodes of which seven in eight serve one replica each, for `length`,
+/// with an agent that dies every ten seconds somewhere. All checks are on.
+pub fn steady(nodes: u32, length: Millis) -> Measured {
+    let host = PlannedHost {
+        sku: Sku::new("gd-8xh100ib-i128"),
+        zone: Zone::new("US-EAST-04A"),
+        compute_class: ComputeClass::Standard,
+        joins_after: Millis(0),
+        drift_ppm: 0,
+    };
+    let mut world = World::make(Plan {
+        seed: 1,
+        hosts: vec![host; nodes as usize],
+        organizations: vec![ACME.into()],
+        gateways: 1,
+        hooks: BTreeMap::new(),
+        keeps_lines: false,
+        policy: Policy::default(),
+    });
+    steady_deployment(&mut world, (nodes * 7 / 8).max(1));
+    let until = world.stage.now + length;
+    while world.stage.now < until && world.violations().is_empty() {
+        world.run_until((world.stage.now + Millis::from_seconds(10)).min(until));
+        let index = world.stage.rng.between(0, u64::from(nodes) - 1) as usize;
+        let (stage, hosts) = (&mut world.stage, &mut world.hosts);
+        let pause = stage.habits.agent_restart;
+        hosts[index].agent_dies(stage, pause);
+    }
+    Measured {
+        node_seconds: u64::from(nodes) * world.stage.now.0 / 1000,
+        ready: world.fleet().replicas().filter(|row| row.phase.is_ready()).count(),
+        violations: world.violations().to_vec(),
+    }
+}
