@@ -31,6 +31,8 @@ pub enum Command {
     EngineStub(EngineArgs),
     /// Rate a usage file with the billing core: no scheduler needed.
     Rate(RateArgs),
+    /// Run drills on the production cores under virtual time.
+    Simulate(SimulateArgs),
     /// Print a completion script.
     Completion {
         /// For which shell.
@@ -39,6 +41,38 @@ pub enum Command {
     /// Verbs that talk to a scheduler.
     #[command(flatten)]
     Verb(Verb),
+}
+
+/// `wharfage simulate FILE` and `wharfage simulate random`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct SimulateArgs {
+    /// What else than a sheet.
+    #[command(subcommand)]
+    pub kind: Option<Simulation>,
+    /// A drill sheet.
+    #[arg(required = true)]
+    pub sheet: Option<PathBuf>,
+    /// Decides everything that chance decides.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Simulations that are no sheet.
+#[derive(Debug, Subcommand)]
+pub enum Simulation {
+    /// Random worlds with faults; prints the command that replays a failing one.
+    Random {
+        /// How many worlds.
+        #[arg(long)]
+        seeds: u64,
+        /// The first one's seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+    },
 }
 
 /// `wharfage rate`.

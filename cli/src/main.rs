@@ -9,6 +9,7 @@ mod dev;
 mod exit;
 mod output;
 mod rate;
+mod simulate;
 mod verbs;
 
 use clap::Parser;
@@ -35,6 +36,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::DevKeeper(keeper) => dev::keeper::run(&keeper),
         Command::EngineStub(engine) => engine_stub(engine),
         Command::Rate(rate) => rate::run(&rate),
+        Command::Simulate(simulate) => simulate::run(&simulate),
         Command::Completion { shell } => {
             let mut command = <Args as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "wharfage", &mut std::io::stdout());
@@ -57,5 +59,8 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
         .enable_all()
         .build()
         .map_err(|error| Failure::check(format!("cannot start: {error}")))?;
-    runtime.block_on(work)
+    let result = runtime.block_on(work);
+    // A thread that still reads standard input must not keep the program from ending.
+    runtime.shutdown_background();
+    result
 }

@@ -36,7 +36,8 @@ async fn a_deployment_is_placed_proven_served_and_billed() {
     .await;
 
     let invoice = until("an on-demand line", async || {
-        let (status, draft) = dev.call("POST", "/api/v1/invoices", Some(&json!({}))).await;
+        let body = json!({ "organization": dev.text("organization") });
+        let (status, draft) = dev.admin("POST", "/api/v1/invoices", Some(&body)).await;
         assert!(status < 300, "{draft}");
         let lines = draft["lines"].as_array()?;
         lines.iter().any(|line| line["line"] == "on_demand").then(|| draft.clone())
