@@ -143,9 +143,8 @@ impl Agenda {
             return;
         }
         self.due.nodes.insert(node.id.clone());
-        if node.may_place().is_ok() {
-            self.due.freed.insert(node.sku.clone());
-        }
+        // Room that appears places what waits, room that disappears changes why it waits.
+        self.due.freed.insert(node.sku.clone());
         self.arm_node(node);
         match event {
             node::Event::ReachChanged { .. }

@@ -13,7 +13,7 @@ use crate::policies::evacuation::leaver;
 use crate::words::event::deployment::Event as DeploymentEvent;
 use crate::words::event::node::Event as NodeEvent;
 use crate::words::event::replica::Event;
-use crate::words::node::{NoticeFact, Reach};
+use crate::words::node::{Intent, NoticeFact, Reach};
 use crate::words::replica::Phase;
 
 /// A node's notices: promises there are withdrawn, replicas drain when the time has come, and at
@@ -24,6 +24,11 @@ pub(super) fn node(plan: &mut Plan<'_>, id: &NodeId) {
         withdraw_promises(plan, id);
     }
     let Some(row) = plan.fleet.node(id) else { return };
+    if row.intent == Intent::Retired && row.reach == Reach::Lost {
+        // An operator's word that a lost node will not come back is the end of what was on it.
+        close(plan, id, StopCause::NodeLost);
+        return;
+    }
     let notices: Vec<NoticeFact> = row.notices.values().cloned().collect();
     for notice in &notices {
         let over = notice.gone_at <= plan.now;
@@ -54,6 +59,12 @@ fn depart(plan: &mut Plan<'_>, id: &NodeId, notice: &NoticeFact) {
     if plan.fleet.node(id).is_some_and(|row| row.departed_at.is_none()) {
         plan.record(NodeEvent::Departed { node: id.clone(), notice: notice.id.clone(), at });
     }
+    close(plan, id, StopCause::NodeNoticed);
+}
+
+/// Everything on a node that is gone is closed in one step; its slots wait for proof.
+fn close(plan: &mut Plan<'_>, id: &NodeId, because: StopCause) {
+    let at = plan.now;
     let open: Vec<ReplicaId> = plan
         .fleet
         .replicas_on(id)
@@ -61,7 +72,7 @@ fn depart(plan: &mut Plan<'_>, id: &NodeId, notice: &NoticeFact) {
         .map(|replica| replica.id)
         .collect();
     for replica in open {
-        plan.record(Event::Closed { replica, because: StopCause::NodeNoticed, at });
+        plan.record(Event::Closed { replica, because, at });
     }
     if plan.fleet.node(id).is_some_and(|row| row.held_for.is_some()) {
         plan.record(NodeEvent::Held { node: id.clone(), held_for: None, at });

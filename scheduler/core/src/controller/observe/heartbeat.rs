@@ -7,7 +7,7 @@ use wharfage_shared::ids::{NodeId, NoticeId};
 use wharfage_shared::notice::{Notice, NoticeSource};
 use wharfage_shared::segment::SegmentsAcknowledged;
 use wharfage_shared::time::{Boottime, ClockOffset, Millis, Timestamp};
-use wharfage_shared::version::{Epoch, PROTOCOL_VERSION};
+use wharfage_shared::version::{DesiredVersion, Epoch, PROTOCOL_VERSION};
 
 use super::{problem, replicas, segments};
 use crate::controller::soft::{Drift, NodeHeard};
@@ -68,8 +68,10 @@ impl Controller {
             None if known => Start::Older,
             None => Start::New(Epoch(row.epoch.0 + 1)),
             Some(epoch) if epoch == row.epoch && known => Start::Current,
-            // A log that was restored does not know what it once issued: it is taken over.
+            // A log that was restored does not know what it once issued, and a node that enrolled
+            // anew goes on under its number: it is taken over.
             Some(epoch) if epoch > row.epoch => Start::New(epoch),
+            Some(epoch) if epoch == row.epoch && row.start.is_none() => Start::New(epoch),
             Some(_) => Start::Older,
         }
     }
@@ -187,8 +189,10 @@ impl Controller {
         // Without its epoch an agent can do nothing: it reports again at once.
         let asks_for_epoch = heartbeat.epoch.is_none();
         let interval = Millis::from_seconds(self.policy.heartbeat_interval_seconds.into());
-        let newer = |desired: &wharfage_shared::order::Desired| {
-            current && desired.version > heartbeat.persisted
+        // Asked of the counter first: most heartbeats name the newest, and orders cost to write out.
+        let is_newer = |row: &&NodeRow| {
+            let version = DesiredVersion { term: self.term, generation: row.generation };
+            current && version > heartbeat.persisted
         };
         let unknown = |row: &NodeRow| {
             row.inventory_hash != heartbeat.inventory_hash && heartbeat.inventory.is_none()
@@ -200,7 +204,7 @@ impl Controller {
             next_in: if asks_for_epoch { Millis(0) } else { interval },
             now: self.now,
             segments: current.then(|| self.acknowledged(heartbeat)).flatten(),
-            desired: self.desired(&heartbeat.node).filter(newer),
+            desired: row.filter(is_newer).and_then(|row| self.desired(&row.id)),
             send_inventory: current && row.is_some_and(unknown),
         }
     }

@@ -82,7 +82,7 @@ fn release(plan: &mut Plan<'_>, heartbeat: &Heartbeat, row: &ReplicaRow, gone: &
         Phase::Placed { .. } => evacuated(plan, row).unwrap_or(StopCause::Crashed),
         Phase::Pending { .. } | Phase::Promised { .. } => return,
     };
-    if because == StopCause::Crashed {
+    if because == StopCause::Crashed && matches!(row.phase, Phase::Placed { .. }) {
         back_off(plan, row);
     }
     let at = ended_at(plan, heartbeat, gone);

@@ -57,6 +57,7 @@ fn check_future(plan: &Plan<'_>, contract: &Contract) -> Result<(), Refusal> {
     let rows = ledger::capacity(plan.fleet);
     let row = rows.iter().find(|row| row.region == contract.region && row.sku == contract.sku);
     let usable = row.map_or(0, |row| row.usable);
+    check_now(plan, contract, row)?;
     let others: Vec<&Contract> = plan
         .fleet
         .contracts()
@@ -81,6 +82,30 @@ fn check_future(plan: &Plan<'_>, contract: &Contract) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// What others use on demand now is not taken back: a contract that is in force at once must find
+/// its instances among what is neither used nor guaranteed (S10).
+fn check_now(
+    plan: &Plan<'_>,
+    contract: &Contract,
+    row: Option<&ledger::LedgerRow>,
+) -> Result<(), Refusal> {
+    let Some(row) = row.filter(|_| contract.start <= plan.now) else { return Ok(()) };
+    let own = row.organizations.get(&contract.organization).copied().unwrap_or_default();
+    let guaranteed = own.guaranteed.saturating_add(contract.instances);
+    let others = row.committed - own.committed;
+    let committed = others.saturating_add(guaranteed.max(own.used));
+    if committed <= row.usable.max(row.committed) {
+        return Ok(());
+    }
+    let description = format!(
+        "{} instances of {} are asked for in {} from now on; {} are usable there and {others} are \
+         used by or guaranteed to others",
+        contract.instances, contract.sku, contract.region, row.usable
+    );
+    let subject = format!("{}/{}", contract.region, contract.sku);
+    Err(Refusal::Exhausted { subject, description })
 }
 
 /// A price may not change what was in force already.
