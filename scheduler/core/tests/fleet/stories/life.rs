@@ -19,8 +19,10 @@ fn crashes_in_a_row_wait_longer_and_longer_up_to_five_minutes() {
     world.deploy(spec("chat"));
     let mut waits = Vec::new();
     for _ in 0..12 {
-        world.until(400, "a replica stands", |world| !world.places("chat").is_empty());
-        world.run(3);
+        world.until(400, "the engine runs", |world| {
+            let row = world.replicas("chat").into_iter().next();
+            row.is_some_and(|row| row.phase.seen().is_some())
+        });
         let replica = world.replica_on("chat", "node-1").expect("it stands");
         let now = world.now;
         world.agent("node-1").crash(replica, now);

@@ -158,7 +158,7 @@ fn an_engine_or_version_that_no_node_offers_waits_and_says_so() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever arrives in whatever order: once room appears, nobody waits whom a lower priority
     /// of the same organization and the same shape has overtaken.

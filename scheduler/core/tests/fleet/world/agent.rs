@@ -263,9 +263,15 @@ impl Agent {
         if self.replicas.contains_key(&id) || self.gone.contains_key(&id) {
             return;
         }
-        for (other, local) in &self.replicas {
-            let shared = run.gpus.iter().find(|gpu| local.gpus.contains(gpu));
-            assert!(shared.is_none(), "S1: {id} starts on {shared:?} where {other} still runs");
+        let taken = |local: &Local| local.gpus.iter().any(|gpu| run.gpus.contains(gpu));
+        if let Some(other) = self.replicas.iter().find(|(_, local)| taken(local)).map(|(o, _)| *o) {
+            let orders = self.desired.iter().flat_map(|desired| &desired.orders);
+            let known = orders.into_iter().any(|order| order.replica() == other);
+            assert!(!known, "S1: {id} is to start where {other} still runs");
+            // Something that nobody ordered came between the order and the start.
+            let because = format!("its GPUs are taken by {other}");
+            self.prove(id, Ended::NeverStarted { because }, now);
+            return;
         }
         let since = self.clock(now);
         let gpus = run.gpus.clone();
