@@ -72,12 +72,19 @@ pub async fn no_such_path(State(shared): State<Shared>, request: Request) -> Res
     finish(style, fault.into_response())
 }
 
-/// Methods that a path does not have.
-pub async fn no_such_method(request: Request) -> Response {
+/// Methods that a path does not have: told likewise.
+pub async fn no_such_method(State(shared): State<Shared>, request: Request) -> Response {
     let style = style_of(request.uri().path());
-    let detail = format!("{} does not know {}", request.uri().path(), request.method());
-    let accepted = "the methods in the `Allow` header".to_owned();
-    finish(style, Fault::new(Reason::WrongMethod { accepted }, detail).into_response())
+    let post = Post { shared, access: Access::Known, style };
+    let fault = match post.admit(&request) {
+        Err(fault) if style != Style::Page => fault,
+        Ok(_) | Err(_) => {
+            let detail = format!("{} does not know {}", request.uri().path(), request.method());
+            let accepted = "the methods in the `Allow` header".to_owned();
+            Fault::new(Reason::WrongMethod { accepted }, detail)
+        }
+    };
+    finish(style, fault.into_response())
 }
 
 impl Post {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wharfage_scheduler_core::Fleet;
 use wharfage_scheduler_core::words::principal::Caller;
@@ -38,6 +39,9 @@ use crate::config::Config;
 use crate::dashboard;
 use crate::driver::{Handle, View};
 use crate::telemetry::Telemetry;
+
+/// Replays of the whole log at one time: each takes a core.
+const REPLAYS: usize = 2;
 
 /// What the listener is made of.
 #[derive(Clone)]
@@ -85,6 +89,8 @@ pub struct Inner {
     pub limiter: Limiter,
     /// People who have signed in.
     pub sessions: dashboard::session::Sessions,
+    /// Taken by those who replay the whole log for one answer.
+    pub replays: Semaphore,
     /// Secrets of repeatable requests.
     sealer: seal::Sealer,
 }
@@ -141,7 +147,9 @@ pub fn router(state: State) -> std::io::Result<Router> {
     let limiter = Limiter::new(config.limits.writes_per_minute, config.limits.reads_per_minute);
     let sealer = seal::Sealer::open(&config.state_dir)?;
     let sessions = dashboard::session::Sessions::default();
-    let inner = Inner { handle, telemetry, config, machines, shutdown, limiter, sessions, sealer };
+    let replays = Semaphore::new(REPLAYS);
+    let inner =
+        Inner { handle, telemetry, config, machines, shutdown, limiter, sessions, replays, sealer };
     let shared = Shared { inner: Arc::new(inner) };
     let mut router = Router::new();
     for route in routes() {

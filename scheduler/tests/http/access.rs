@@ -284,6 +284,35 @@ async fn bad_requests_are_refused_in_the_words_of_their_api() {
     let wrong = scheduler.delete("/api/v1/nodes", "acme-admin").await;
     assert_eq!(wrong.expect(405)["code"], "method_not_allowed");
     assert!(wrong.headers["allow"].to_str().unwrap_or("").contains("GET"));
+    let nobody = scheduler.ask("DELETE", "/api/v1/nodes", None, None).await;
+    assert_eq!(nobody.status, 401, "without a token nothing is told of paths");
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_by_name_and_reads_go_on() {
+    let scheduler = Scheduler::start_with("full", "log_max_mib = 1\n").await;
+    let _node = scheduler.node("node-1", "standard").await;
+    scheduler.gateways().await;
+    let path = "/api/v1/deployments";
+    scheduler.post(path, "acme-operator", &crate::support::deployment("chat")).await.expect(201);
+    let mut refused = None;
+    for round in 0..200 {
+        let labels: serde_json::Map<String, serde_json::Value> =
+            (0..60).map(|n| (format!("label-{n}"), format!("{round:0>250}").into())).collect();
+        let patch = serde_json::json!({"wharfage": {"labels": labels}});
+        let path = "/api/v1/deployments/d-chat";
+        let answer = scheduler.patch(path, "acme-operator", &patch).await;
+        if answer.status != 200 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("a log of 1 MiB is full by now");
+    assert_eq!(refused.expect(507)["code"], "disk_full");
+    assert_eq!(scheduler.ask("GET", "/readyz", None, None).await.status, 503);
+    assert_eq!(scheduler.ask("GET", "/healthz", None, None).await.status, 200);
+    scheduler.get(path, "acme-viewer").await.expect(200);
     scheduler.stop().await;
 }
 

@@ -162,3 +162,23 @@ async fn our_own_api_makes_deployments_that_may_scale_to_zero() {
     assert_eq!(row["spec"]["autoscaling"]["min_replica"], 0);
     scheduler.stop().await;
 }
+
+#[tokio::test]
+async fn strictness_follows_the_foreign_apis_to_the_letter() {
+    let scheduler = Scheduler::start_with("strict", "[compat]\nstrict = true\n").await;
+    let _node = scheduler.node("node-1", "standard").await;
+    scheduler.gateways().await;
+    let made = "/v1alpha1/inference/deployments";
+    let mut spot = deployment("spot");
+    spot["autoscaling"]["capacityClasses"] = json!(["CAPACITY_CLASS_SPOT"]);
+    scheduler.post(made, "acme-operator", &spot).await.expect(400);
+    scheduler.post(made, "acme-operator", &deployment("chat")).await.expect(200);
+    let development = path("chat-model", "development");
+    let refused = curl(&scheduler, &development, BODY).await.expect(400);
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert!(message.contains("min_replica"), "{message}");
+    let timing = json!({"scale_down_delay": 60}).to_string();
+    let accepted = curl(&scheduler, &development, &timing).await.expect(200);
+    assert_eq!(accepted["status"], "ACCEPTED");
+    scheduler.stop().await;
+}

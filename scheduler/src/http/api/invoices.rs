@@ -126,6 +126,10 @@ async fn verify(
 ) -> Result<Json<Value>, Fault> {
     let view = shared.handle.view();
     let invoice = find(&view, &caller, &id)?;
+    let Ok(_permit) = shared.replays.try_acquire() else {
+        let detail = "others are being verified at this moment: try again in a few seconds";
+        return Err(Fault::new(Reason::Busy, detail).retry_after(5));
+    };
     let Some(position) = position_of(&shared, &view, &id).await? else {
         return Err(Fault::new(Reason::Internal, format!("no record states invoice `{id}`")));
     };
@@ -185,4 +189,20 @@ fn find<'v>(view: &'v View, caller: &Caller, id: &str) -> Result<&'v Invoice, Fa
     invoice
         .filter(|invoice| caller.sees(&invoice.organization))
         .ok_or_else(|| Fault::not_found("invoice", id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_says_where_the_texts_part_and_what_stands_there() {
+        let stated = r#"{"lines":[{"quantity_ms":3600000}],"total":"49.24"}"#;
+        let recomputed = stated.replace("3600000", "3500000");
+        let found = difference(stated, &recomputed);
+        assert_eq!(found["byte"], 26);
+        assert!(found["stated"].as_str().is_some_and(|text| text.contains("3600000")));
+        assert!(found["recomputed"].as_str().is_some_and(|text| text.contains("3500000")));
+        assert_eq!(difference(stated, &stated[..10])["byte"], 10);
+    }
 }
