@@ -10,13 +10,13 @@ pub mod fleet;
 pub mod meter;
 pub mod policies;
 pub mod reconcile;
-pub mod routes;
 pub mod words;
 
 pub use capacity::ledger;
 pub use controller::{Controller, Decided, Heard, Predicted, Reply, WhatIf};
 pub use fleet::Fleet;
 pub use fleet::check as invariants;
+pub use fleet::routes;
 pub use words::command::{Action, Answer, Command};
 pub use words::event::Event;
 pub use words::policy::{Policy, PriorityScope};

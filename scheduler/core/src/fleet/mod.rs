@@ -4,6 +4,7 @@
 //! cheap, so the published view is a copy.
 
 pub mod rows;
+pub mod routes;
 pub mod table;
 
 pub mod check;

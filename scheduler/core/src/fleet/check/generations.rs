@@ -49,7 +49,7 @@ fn told(fleet: &Fleet, node: &NodeId) -> Option<Desired> {
 
 /// What gateways are told, without the number that orders it.
 fn routed(fleet: &Fleet) -> wharfage_shared::gateway::Routes {
-    let mut table = crate::routes::table(fleet, fleet.term);
+    let mut table = crate::fleet::routes::table(fleet, fleet.term);
     table.version = wharfage_shared::gateway::RoutesVersion::default();
     table
 }

@@ -44,7 +44,7 @@ fn leaves(fleet: &Fleet, row: &ReplicaRow, leaving: &Leaving, found: &mut Findin
 
 /// Gateways are told of ready replicas that do not leave, and of no others.
 fn routed(fleet: &Fleet, found: &mut Findings) {
-    for deployment in crate::routes::table(fleet, fleet.term).deployments {
+    for deployment in crate::fleet::routes::table(fleet, fleet.term).deployments {
         for route in deployment.replicas {
             let Some(row) = fleet.replica(route.id) else {
                 found.add("S8", format!("{} is in the routes and unknown", route.id));
