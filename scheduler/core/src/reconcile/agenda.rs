@@ -118,7 +118,7 @@ impl Agenda {
         match event {
             Event::Node(event) => self.note_node(fleet, policy, event),
             Event::Replica(event) => self.note_replica(fleet, policy, event),
-            Event::Deployment(event) => self.note_deployment(fleet, event),
+            Event::Deployment(event) => self.note_deployment(fleet, policy, event),
             Event::Gateway(event) => self.note_gateway(fleet, event),
             Event::Money(event) => match event {
                 money::Event::Signed { contract, .. } => {
@@ -199,11 +199,16 @@ impl Agenda {
         }
     }
 
-    fn note_deployment(&mut self, fleet: &Fleet, event: &deployment::Event) {
+    fn note_deployment(&mut self, fleet: &Fleet, policy: &Policy, event: &deployment::Event) {
         let id = event.deployment();
         self.due.deployments.insert(id.clone());
         if let Some(row) = fleet.deployment(id) {
             self.arm_deployment(row);
+        }
+        if let deployment::Event::Replaced { .. } = event {
+            for replica in fleet.replicas_of(id) {
+                self.arm_replica(fleet, policy, replica);
+            }
         }
     }
 
@@ -240,7 +245,9 @@ impl Agenda {
             | Phase::Leaving { .. }
             | Phase::Stopped { .. } => {}
         }
-        let single = fleet.spec_of(replica).is_some_and(|spec| spec.extension.single_copy);
+        // What decides is the deployment's word of today, whatever the replica was started with.
+        let of = fleet.deployment(&replica.deployment);
+        let single = of.is_some_and(|of| of.spec.extension.single_copy);
         if single && let Some(Some(until)) = held_until(fleet, policy, replica) {
             self.arm(until, alarm());
         }

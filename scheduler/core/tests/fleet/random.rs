@@ -194,11 +194,10 @@ fn carry_out(world: &mut World, op: &Op) {
             let _ = world.command(Action::Node(action));
         }
         Op::RestartScheduler => world.restart_scheduler(),
-        Op::Sign { organization, instances } if false => {
+        Op::Sign { organization, instances } => {
             let organization = if *organization { "zeta" } else { "acme" };
             let _ = world.sign(organization, *instances, 30);
         }
-        Op::Sign { .. } => {}
         Op::Gateway { stuck, up } => {
             for gateway in world.gateways.values_mut() {
                 (gateway.is_stuck, gateway.is_up) = (*stuck, *up);
