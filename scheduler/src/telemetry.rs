@@ -74,6 +74,16 @@ pub struct Load {
 }
 
 impl NodeTelemetry {
+    /// What is kept of a heartbeat.
+    pub fn of(heartbeat: &Heartbeat, heard_at: Timestamp) -> Self {
+        Self {
+            heard_at,
+            sent_at: heartbeat.sent_at,
+            readings: heartbeat.readings.clone(),
+            replicas: heartbeat.replicas.clone(),
+        }
+    }
+
     /// How old a reading is now.
     pub fn age(&self, reading: &GpuReading, now: Timestamp) -> Millis {
         now.since(self.heard_at) + Millis(reading.age_ms)
@@ -91,16 +101,14 @@ impl NodeTelemetry {
 }
 
 impl Telemetry {
-    /// Keeps what a heartbeat says; an older one than what is kept changes nothing.
+    /// Keeps what a heartbeat says.
     pub fn heartbeat(&self, heard_at: Timestamp, heartbeat: &Heartbeat) {
-        let told = NodeTelemetry {
-            heard_at,
-            sent_at: heartbeat.sent_at,
-            readings: heartbeat.readings.clone(),
-            replicas: heartbeat.replicas.clone(),
-        };
-        locked(&self.inner.nodes[shard(&heartbeat.node)])
-            .insert(heartbeat.node.clone(), Arc::new(told));
+        self.keep(&heartbeat.node, NodeTelemetry::of(heartbeat, heard_at));
+    }
+
+    /// Keeps what a node said.
+    pub fn keep(&self, node: &NodeId, told: NodeTelemetry) {
+        locked(&self.inner.nodes[shard(node)]).insert(node.clone(), Arc::new(told));
     }
 
     /// Keeps what a gateway says.

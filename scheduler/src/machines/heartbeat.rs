@@ -21,6 +21,7 @@ use super::enroll::check_protocol;
 use super::peer::Node;
 use super::problem::{Problem, read, whole};
 use crate::driver::{News, SubmitError};
+use crate::telemetry::NodeTelemetry;
 
 /// The largest heartbeat without an inventory.
 pub const STEADY_BYTES: usize = 64 << 10;
@@ -45,7 +46,7 @@ pub async fn take(
     }
     let beat = state.handle.beat(&node);
     let asked = Asked::of(&heartbeat);
-    let telemetry = heartbeat.epoch.is_some().then(|| heartbeat.clone());
+    let told = NodeTelemetry::of(&heartbeat, state.handle.now());
     let reply = state.handle.observe(Heard::Heartbeat(Box::new(heartbeat))).await;
     let mut answer = match reply {
         Ok(Reply::Heartbeat(answer)) => *answer?,
@@ -55,8 +56,9 @@ pub async fn take(
         Err(SubmitError::DiskFull) => asked.kept_alive(&state)?,
         Err(error) => return Err(error.into()),
     };
-    if let Some(telemetry) = telemetry.filter(|_| asked.epoch == Some(answer.epoch)) {
-        state.telemetry.heartbeat(state.handle.now(), &telemetry);
+    // An older start of the agent has no say, in numbers neither.
+    if asked.epoch == Some(answer.epoch) {
+        state.telemetry.keep(&node, told);
     }
     state.handle.metrics().machine_request("heartbeat", began.elapsed());
     if asked.may_be_held(&answer) {
