@@ -2,7 +2,9 @@
 
 use maud::{Markup, html};
 use serde_json::Value;
+use wharfage_scheduler_core::Fleet;
 use wharfage_scheduler_core::words::principal::Caller;
+use wharfage_shared::ids::DeploymentId;
 
 use crate::driver::Record;
 use crate::http::Shared;
@@ -50,7 +52,10 @@ pub async fn last(shared: &Shared, caller: &Caller) -> Markup {
         };
         let at = shown["at"].as_str().unwrap_or_default().to_owned();
         for fact in shown["facts"].as_array().into_iter().flatten().rev() {
-            if let Some((word, text)) = line(fact) {
+            let Some((word, text)) = line(view.fleet(), fact) else { continue };
+            // A phase that goes on is reported several times: once is enough to read.
+            let said = |(_, w, t): &(String, String, String)| *w == word && *t == text;
+            if !lines.last().is_some_and(said) {
                 lines.push((at.clone(), word, text));
             }
         }
@@ -79,7 +84,7 @@ fn clock(at: &str) -> &str {
 }
 
 /// The fact's word and what it is about.
-fn line(fact: &Value) -> Option<(String, String)> {
+fn line(fleet: &Fleet, fact: &Value) -> Option<(String, String)> {
     let (entity, inner) = fact.as_object()?.iter().next()?;
     let (kind, body) = inner.as_object()?.iter().next()?;
     if DULL.contains(&entity.as_str()) || DULL.contains(&kind.as_str()) {
@@ -87,9 +92,9 @@ fn line(fact: &Value) -> Option<(String, String)> {
     }
     let mut about: Vec<String> = Vec::new();
     for name in NAMES {
-        if let Some(text) = body.get(name).and_then(Value::as_str) {
-            about.push(text.to_owned());
-        }
+        let Some(text) = body.get(name).and_then(Value::as_str) else { continue };
+        let row = (name == "deployment").then(|| fleet.deployment(&DeploymentId::from(text)));
+        about.push(row.flatten().map_or(text, |row| &row.spec.name).to_owned());
     }
     if let Some(node) = body.pointer("/seat/node").and_then(Value::as_str) {
         about.push(format!("on {node}"));
@@ -104,7 +109,8 @@ fn line(fact: &Value) -> Option<(String, String)> {
             _other => {}
         }
     }
-    for path in ["/health/health", "/intent/intent", "/because/sentence"] {
+    for path in ["/health/health", "/intent/intent", "/held_for/organization", "/because/sentence"]
+    {
         if let Some(text) = body.pointer(path).and_then(Value::as_str) {
             about.push(text.to_owned());
         }
