@@ -154,12 +154,12 @@ impl BenchFleet {
 
     /// One whole-node replica is reported gone: what waits takes its place.
     fn free_one(&mut self, turn: usize) -> Option<Duration> {
-        let fleet = self.controller.fleet();
-        let whole = fleet.replicas().filter(|row| match &row.phase {
+        let fleet = self.controller.fleet().clone();
+        let mut whole = fleet.replicas().filter(|row| match &row.phase {
             Phase::Placed { seat, .. } => seat.gpus.len() == 8,
             _ => false,
         });
-        let row = whole.skip(turn).next()?;
+        let row = whole.nth(turn)?;
         let (replica, node) = (row.id, row.node()?.clone());
         let number = self.nodes.iter().position(|known| *known == node)?;
         let deployment = row.deployment.clone();

@@ -326,3 +326,44 @@ where
         deserializer.deserialize_seq(Pairs(std::marker::PhantomData))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::Table;
+
+    proptest! {
+        #[test]
+        fn a_table_is_an_ordered_map_and_its_copies_do_not_change(
+            steps in prop::collection::vec((any::<bool>(), 0u16..600, any::<u8>()), 0..1500),
+            start in 0u16..600,
+        ) {
+            let (mut table, mut model) = (Table::default(), BTreeMap::new());
+            let mut copies = Vec::new();
+            for (number, (puts, key, value)) in steps.into_iter().enumerate() {
+                if puts {
+                    prop_assert_eq!(table.insert(key, value), model.insert(key, value));
+                } else {
+                    prop_assert_eq!(table.remove(&key), model.remove(&key));
+                }
+                if let Some(value) = table.get_mut(&key) {
+                    *value ^= 1;
+                    *model.get_mut(&key).expect("the model has it too") ^= 1;
+                }
+                if number % 100 == 0 {
+                    copies.push((table.clone(), model.clone()));
+                }
+            }
+            copies.push((table, model));
+            for (table, model) in copies {
+                prop_assert_eq!(table.len(), model.len());
+                prop_assert!(table.iter().eq(model.iter()));
+                prop_assert!(table.from(&start).eq(model.range(start..)));
+                prop_assert_eq!(table.get(&start), model.get(&start));
+            }
+        }
+    }
+}
