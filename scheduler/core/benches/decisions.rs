@@ -48,7 +48,14 @@ fn measure(nodes: usize) {
         gpus += ask as usize;
         number += 1;
     }
-    report("placement with room", nodes, &mut filling);
+    report("create, place, publish, one by one", nodes, &mut filling);
+    let batch = 100;
+    let mut batches = Vec::new();
+    while batches.len() * batch * 2 < nodes {
+        batches.push(fleet.place_many(number, batch as u32) / batch as u32);
+        number += 1;
+    }
+    report("placements of 100 in one record, each", nodes, &mut batches);
     // Whole nodes until nothing fits any more; then each freed node is given to the next.
     fleet.place(number, 8);
     while fleet.is_placed(number) {
@@ -130,10 +137,19 @@ impl BenchFleet {
 
     /// A new deployment of one replica, decided and published.
     fn place(&mut self, number: usize, gpus: u32) -> Duration {
+        self.create(number, spec(number, gpus, 1))
+    }
+
+    /// A new deployment of several replicas of one GPU, decided and published at once.
+    fn place_many(&mut self, number: usize, replicas: u32) -> Duration {
+        self.create(number, spec(number, 1, replicas))
+    }
+
+    fn create(&mut self, number: usize, spec: Spec) -> Duration {
         let create = deployments::Action::Create {
             id: format!("deployment-{number}").as_str().into(),
             organization: "acme".into(),
-            spec: Box::new(spec(number, gpus)),
+            spec: Box::new(spec),
         };
         let action = Action::Deployment(create);
         let command = Command { caller: Caller::provider(), action };
@@ -294,8 +310,8 @@ fn reading(gpu: &GpuIdentity) -> GpuReading {
     }
 }
 
-fn spec(number: usize, gpus: u32) -> Spec {
-    let bounds = Bounds::new(1, 1).expect("1 to 1");
+fn spec(number: usize, gpus: u32, replicas: u32) -> Spec {
+    let bounds = Bounds::new(replicas, replicas).expect("a fixed count");
     Spec {
         name: format!("deployment-{number}"),
         model: Model { name: "model".into(), bucket: "models".into(), path: "small".into() },

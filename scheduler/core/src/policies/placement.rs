@@ -13,6 +13,7 @@ use crate::fleet::index::SeatGroup;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
 use crate::words::because::placement::{Blocked, Placement, Rejection, Score};
+use crate::words::catalogue::instance_type;
 use crate::words::replica::Seat;
 
 /// A seat with its reason.
@@ -52,7 +53,10 @@ pub fn decide(fleet: &Fleet, deployment: &DeploymentRow, ask: &Ask) -> Result<De
             return Ok(decision(ask, *class, node, score));
         }
     }
-    Err(why.kind())
+    let kind = why.kind();
+    let most = instance_type(&ask.sku).map(|listed| listed.gpus);
+    let too_large = kind != Blocked::NoSuchNodes && most.is_some_and(|most| most < ask.gpus);
+    Err(if too_large { Blocked::TooLarge } else { kind })
 }
 
 fn decision(ask: &Ask, class: CapacityClass, node: &NodeRow, score: Score) -> Decision {

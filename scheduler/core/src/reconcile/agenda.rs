@@ -201,6 +201,10 @@ impl Agenda {
 
     fn note_deployment(&mut self, fleet: &Fleet, policy: &Policy, event: &deployment::Event) {
         let id = event.deployment();
+        if let deployment::Event::Scaled { .. } = event {
+            // The level step follows at once.
+            return;
+        }
         self.due.deployments.insert(id.clone());
         if let Some(row) = fleet.deployment(id) {
             self.arm_deployment(row);

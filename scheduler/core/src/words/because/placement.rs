@@ -155,6 +155,8 @@ pub enum Blocked {
     NotTried,
     /// The fleet has no node of the type in the zones.
     NoSuchNodes,
+    /// One replica takes more GPUs than a node of the type has.
+    TooLarge,
     /// Such nodes exist; none may be used now (lost, unfit, cordoned, noticed).
     NodesNotUsable,
     /// Such nodes exist; none offers the engine, version or hook.
@@ -172,6 +174,7 @@ impl std::fmt::Display for Blocked {
         f.pad(match self {
             Blocked::NotTried => "it was not tried yet",
             Blocked::NoSuchNodes => "the fleet has no node of the type in these zones",
+            Blocked::TooLarge => "one replica takes more GPUs than a node of the type has",
             Blocked::NodesNotUsable => "no node of the type may be used now",
             Blocked::NotOffered => "no node of the type offers the engine, version or hooks",
             Blocked::ClassesForbid => "the capacity classes forbid every node of the type",
