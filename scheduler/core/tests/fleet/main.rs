@@ -4,4 +4,5 @@
 mod stories;
 mod world;
 
+mod broken;
 mod random;

@@ -30,6 +30,15 @@ fn more_than_there_is_cannot_be_guaranteed() {
 }
 
 #[test]
+fn what_serves_another_organization_on_demand_cannot_be_guaranteed_from_now_on() {
+    let mut world = World::with_nodes(1, 0);
+    world.deploy_for("zeta", spec("theirs")).expect("a deployment");
+    world.run(20);
+    world.sign("acme", 1, 30).expect_err("on-demand is never taken back for capacity");
+    world.sign("zeta", 1, 30).expect("it has the instance already");
+}
+
+#[test]
 fn a_loss_makes_a_shortfall_that_is_shown_and_nothing_makes_it_worse() {
     let mut world = World::with_nodes(3, 0);
     world.run(60);

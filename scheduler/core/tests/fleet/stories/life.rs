@@ -110,6 +110,19 @@ fn the_successor_of_a_lost_single_copy_waits_for_lease_and_margin() {
 }
 
 #[test]
+fn a_lost_replica_that_became_a_single_copy_later_is_replaced_when_its_lease_is_over() {
+    let mut world = World::with_nodes(2, 0);
+    world.run(60);
+    world.deploy(spec("chat"));
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    world.agent("node-1").link = Link::Cut;
+    let mut single = world.spec_of("chat");
+    single.extension.single_copy = true;
+    world.replace(single).expect("a good spec");
+    world.until(70, "a successor stands elsewhere", |world| world.places("chat").len() == 2);
+}
+
+#[test]
 fn a_replica_that_the_log_does_not_know_is_kept_and_shown() {
     let mut world = World::with_nodes(1, 0);
     let now = world.now;
