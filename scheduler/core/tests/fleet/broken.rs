@@ -256,7 +256,7 @@ fn notice(at: Timestamp) -> Event {
     let notice = NoticeFact {
         id: NoticeId::from("take"),
         kind: NoticeKind::Preempt,
-        source: NoticeSource::File,
+        source: NoticeSource::Scheduler,
         leaves: Leaves::Node,
         heard_at: at,
         drain_at: gone_at,
@@ -266,7 +266,7 @@ fn notice(at: Timestamp) -> Event {
 }
 
 #[test]
-fn s6_a_placement_after_a_notice_shows_in_the_rows_alone() {
+fn s6_a_placement_after_our_own_notice_shows_in_the_rows_alone() {
     let found = after(|fleet, now| {
         let earlier = now.minus(Millis::from_seconds(5));
         vec![
@@ -275,7 +275,7 @@ fn s6_a_placement_after_a_notice_shows_in_the_rows_alone() {
             placed(of(fleet, "wait").id, seat("node-2", 0, 4), ON_DEMAND, now),
         ]
     });
-    finds(&found, "S6", "was placed after the notice take was heard");
+    finds(&found, "S6", "was placed after the notice take was given");
 }
 
 #[test]

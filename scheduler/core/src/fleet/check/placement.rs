@@ -2,9 +2,10 @@
 
 use super::{Findings, Step, closed, name};
 use crate::fleet::Fleet;
-use crate::words::node::Reach;
+use crate::words::node::{NoticeFact, Reach};
 use crate::words::replica::Phase;
 use wharfage_shared::capacity::{CapacityClass, ComputeClass};
+use wharfage_shared::notice::NoticeSource;
 
 /// What instants on the rows tell: a placement later than the change that closed the node.
 pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
@@ -23,9 +24,12 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
         if unheard {
             found.add("S6", format!("{who} was {word} after its node was not heard any more"));
         }
-        for notice in node.notices.values().filter(|notice| since > notice.heard_at) {
+        // A host hears of its own notices before the scheduler does; those the step tells.
+        let ours = |notice: &&NoticeFact| notice.source == NoticeSource::Scheduler;
+        let notices = node.notices.values().filter(ours);
+        for notice in notices.filter(|notice| since > notice.heard_at) {
             let id = &notice.id;
-            found.add("S6", format!("{who} was {word} after the notice {id} was heard"));
+            found.add("S6", format!("{who} was {word} after the notice {id} was given"));
         }
         if node.departed_at.is_some() {
             found.add("S6", format!("{who} is {word} on a node that has departed"));

@@ -119,7 +119,7 @@ fn a_lost_replica_that_became_a_single_copy_later_is_replaced_when_its_lease_is_
     let mut single = world.spec_of("chat");
     single.extension.single_copy = true;
     world.replace(single).expect("a good spec");
-    world.until(70, "a successor stands elsewhere", |world| world.places("chat").len() == 2);
+    world.until(70, "a successor serves", |world| world.ready("chat") == ["node-2"]);
 }
 
 #[test]
