@@ -1,26 +1,18 @@
 //! Step 1: hosts join, GPUs are read.
 
 use serde_json::Value;
-use wharfage_shared::capacity::{ComputeClass, Sku, Zone};
-use wharfage_shared::ids::NodeId;
 
 use super::{Stage, text};
-use crate::dev::fleet::DevNode;
+use crate::dev::fleet::{self, DevNode};
 use crate::exit::Failure;
 
-/// Two standard nodes and one spot, whose engines take two seconds to load.
+/// The default fleet, with engines that take two seconds to load: long enough to watch.
 pub fn fleet() -> Vec<DevNode> {
-    let node = |number: u32, compute_class| DevNode {
-        id: NodeId::new(format!("node-{number}")),
-        sku: Sku::new("gd-8xh100ib-i128"),
-        zone: Zone::new("US-EAST-04A"),
-        compute_class,
-        owner: None,
-        load_ms: 2000,
-        joins_after_ms: 0,
-    };
-    let standard = ComputeClass::Standard;
-    vec![node(1, standard), node(2, standard), node(3, ComputeClass::Spot)]
+    let mut nodes = fleet::default_fleet();
+    for node in &mut nodes {
+        node.load_ms = 2000;
+    }
+    nodes
 }
 
 /// Shows what the scheduler knows of the hosts now.
