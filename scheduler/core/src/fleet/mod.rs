@@ -3,8 +3,9 @@
 //! Replaying the log through [`Fleet::apply`] gives the same fleet, byte for byte (S7). A copy is
 //! cheap, so the published view is a copy.
 
-pub mod rows;
+pub mod environments;
 pub mod routes;
+pub mod rows;
 pub mod table;
 
 pub mod check;

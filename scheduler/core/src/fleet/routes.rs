@@ -10,7 +10,7 @@ use wharfage_shared::gateway::{
 use wharfage_shared::ids::OrganizationId;
 use wharfage_shared::version::Term;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, environments};
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::deployment::Dialect;
@@ -59,30 +59,9 @@ fn deployment(fleet: &Fleet, of_model: &[&DeploymentRow], row: &DeploymentRow) -
         weight: row.spec.weight.into(),
         concurrency: row.spec.scaling.concurrency,
         parks: row.spec.scaling.dialect == Dialect::Baseten,
-        environments: environments(of_model, row),
+        environments: environments::words(of_model, row),
         replicas: fleet.replicas_of(&row.id).filter_map(|row| replica(fleet, row)).collect(),
     }
-}
-
-/// The words by which Baseten's paths reach a deployment among those of its model: its own
-/// environment, `production` for the oldest, `development` for the one that says so, else the
-/// youngest.
-fn environments(of_model: &[&DeploymentRow], row: &DeploymentRow) -> Vec<String> {
-    let own = |row: &DeploymentRow| row.spec.extension.environment.clone();
-    let age = |row: &&&DeploymentRow| (row.created_at, row.id.clone());
-    let production = of_model.iter().min_by_key(age).map(|row| &row.id);
-    let declared = |row: &&&DeploymentRow| own(row).as_deref() == Some("development");
-    let development = of_model.iter().find(declared).or_else(|| of_model.iter().max_by_key(age));
-    let mut words: Vec<String> = own(row).into_iter().collect();
-    if production == Some(&row.id) {
-        words.push("production".to_owned());
-    }
-    if development.map(|row| &row.id) == Some(&row.id) {
-        words.push("development".to_owned());
-    }
-    words.sort();
-    words.dedup();
-    words
 }
 
 /// A replica that may take traffic.
