@@ -110,3 +110,12 @@ fn parent_of(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?.parse().ok()
 }
+
+/// CPU seconds of the children of this process that have ended and were waited for.
+pub fn children_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("/proc");
+    let fields = stat.rsplit_once(") ").expect("a stat line").1;
+    // `cutime` and `cstime`, which Linux gives in hundredths of a second.
+    let ticks = fields.split_whitespace().skip(13).take(2);
+    ticks.map(|ticks| ticks.parse::<f64>().expect("a count")).sum::<f64>() / 100.0
+}

@@ -3,7 +3,7 @@
 //!
 //! One node with eight fake GPUs under `wharfage dev`. Costs are read from `/proc`, moments come
 //! from the kernel (a program was opened to be executed): nothing here is the product's own claim.
-//! A part runs alone by its name: `-- resting`, `notices`, `creates`, `gateway`.
+//! A part runs alone by its name: `-- resting`, `notices`, `creates`, `gateway`, `rate`.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench stops at the first thing unseen")]
 
@@ -13,6 +13,7 @@ mod gateway;
 mod notices;
 mod opened;
 mod proxy;
+mod rate;
 mod resting;
 
 use std::path::PathBuf;
@@ -30,6 +31,12 @@ fn main() {
     }
     let parts: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
     let is_asked = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
+    if is_asked("rate") {
+        rate::measure();
+    }
+    if parts == ["rate"] {
+        return;
+    }
     runtime.block_on(async {
         let fleet = FleetFile::new();
         let path = fleet.0.to_str().expect("a temporary path is text");
