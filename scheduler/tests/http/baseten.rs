@@ -1,6 +1,8 @@
 //! Seed 003's call, byte for byte as its cURL sends it, and the words that name a deployment.
 
 use serde_json::{Value, json};
+use wharfage_scheduler_core::routes;
+use wharfage_shared::version::Term;
 
 use crate::support::{Answer, Scheduler, client, deployment, read};
 
@@ -131,12 +133,27 @@ async fn production_is_the_oldest_development_the_youngest_and_ids_name_themselv
     assert_eq!(changes("chat-model", "development").await.as_deref(), Some("three"));
     assert_eq!(changes("chat-model", "d-two").await.as_deref(), Some("two"));
     assert_eq!(changes("d-two", "production").await.as_deref(), Some("two"));
+    assert_eq!(told(&scheduler), ["d-one: production", "d-three: development"]);
     assert_eq!(changes("chat-model", "d-four").await, None);
     assert_eq!(changes("other-model", "production").await, None);
     let named: Value = json!({"wharfage": {"environment": "development"}});
     scheduler.patch("/api/v1/deployments/d-two", "acme-operator", &named).await.expect(200);
     assert_eq!(changes("chat-model", "development").await.as_deref(), Some("two"));
+    assert_eq!(told(&scheduler), ["d-one: production", "d-two: development"]);
     scheduler.stop().await;
+}
+
+/// The words that gateways are told, so that requests go where settings go.
+fn told(scheduler: &Scheduler) -> Vec<String> {
+    let view = scheduler.driver.handle.view();
+    let table = routes::table(view.fleet(), Term(1));
+    let told = table
+        .deployments
+        .iter()
+        .flat_map(|row| row.environments.iter().map(|word| format!("{}: {word}", row.id)));
+    let mut told: Vec<_> = told.collect();
+    told.sort();
+    told
 }
 
 #[tokio::test]

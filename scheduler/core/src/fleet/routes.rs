@@ -10,9 +10,9 @@ use wharfage_shared::gateway::{
 use wharfage_shared::ids::OrganizationId;
 use wharfage_shared::version::Term;
 
-use crate::fleet::{Fleet, environments};
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::replica::ReplicaRow;
+use crate::fleet::{Fleet, environments};
 use crate::words::deployment::Dialect;
 use crate::words::node::Reach;
 use crate::words::principal::Role;

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
+use wharfage_scheduler_core::fleet::environments;
 use wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow;
 use wharfage_scheduler_core::words::command::{Action, Answer, deployments};
 use wharfage_scheduler_core::words::principal::{Caller, Role};
@@ -75,15 +76,10 @@ pub fn resolve<'v>(
     if rows.is_empty() {
         return Err(Fault::not_found("model", model));
     }
-    let age = |row: &&&DeploymentRow| (row.created_at, row.id.clone());
     let found = match deployment {
-        // Nothing is promoted before there are promotions: the oldest.
-        "production" => rows.iter().min_by_key(age),
-        "development" => rows
-            .iter()
-            .find(|row| row.spec.extension.environment.as_deref() == Some("development"))
-            .or_else(|| rows.iter().max_by_key(age)),
-        id => rows.iter().find(|row| row.id.as_str() == id),
+        "production" => environments::production(&rows),
+        "development" => environments::development(&rows),
+        id => rows.iter().find(|row| row.id.as_str() == id).copied(),
     };
-    found.copied().ok_or_else(|| Fault::not_found("deployment", deployment))
+    found.ok_or_else(|| Fault::not_found("deployment", deployment))
 }
