@@ -18,6 +18,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The certificate of the listener; needed off loopback.
     pub tls: Option<Tls>,
+    /// Where clients reach it, shown on gateway resources (default: http(s)://listen).
+    pub advertise_url: Option<String>,
     /// The gateway's name in the installation.
     #[serde(default = "default_name")]
     pub name: String,
@@ -113,6 +115,12 @@ impl Config {
                 ),
             );
         }
+        if let Some(url) = &config.advertise_url
+            && !is_base_url(url)
+        {
+            let accepted = "accepted is http:// or https://, a host, a port where it is unusual";
+            return field("advertise_url", format!("`{url}` is no base address; {accepted}"));
+        }
         if let Err(error) = config.peer_name().check() {
             return field("name", error.to_string());
         }
@@ -157,6 +165,13 @@ impl Config {
         PeerName::Gateway(GatewayName::from(self.name.as_str()))
     }
 
+    /// Where clients reach it: as its owner says, else where it listens.
+    pub fn endpoint(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let listens = || format!("{scheme}://{}", self.listen);
+        self.advertise_url.as_ref().map_or_else(listens, |url| url.trim_end_matches('/').to_owned())
+    }
+
     /// How long a request may wait for a first replica.
     pub fn queue_timeout(&self) -> Duration {
         Duration::from_secs(self.queue_timeout_seconds.into())
@@ -166,6 +181,15 @@ impl Config {
     pub fn answer_timeout(&self) -> Duration {
         Duration::from_secs(self.answer_timeout_seconds.into())
     }
+}
+
+/// A scheme and an authority; what follows the host belongs to requests.
+fn is_base_url(text: &str) -> bool {
+    let Ok(url) = text.parse::<axum::http::Uri>() else { return false };
+    let host = url.host().is_some_and(|host| !host.is_empty());
+    host && matches!(url.scheme_str(), Some("http" | "https"))
+        && url.path() == "/"
+        && url.query().is_none()
 }
 
 fn default_listen() -> SocketAddr {
@@ -223,12 +247,25 @@ mod tests {
             ("state_dir = \"s\"\njoin = \"hello\"", "join: not a join string"),
             ("state_dir = \"s\"\nqueue_timeout_seconds = 0", "queue_timeout_seconds: got 0"),
             ("state_dir = \"s\"\nqueue_limit = -1", "queue_limit"),
+            ("state_dir = \"s\"\nadvertise_url = \"models.example.org\"", "advertise_url: `models"),
+            (
+                "state_dir = \"s\"\nadvertise_url = \"https://a.example/v1\"",
+                "advertise_url: `https",
+            ),
         ] {
             let error = check(text).expect_err(text);
             assert!(error.contains(told), "{text:?} gave {error}");
         }
         let tls =
             "state_dir = \"s\"\nlisten = \"0.0.0.0:1\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"";
-        assert!(check(tls).is_ok());
+        assert_eq!(check(tls).expect("complete").endpoint(), "https://0.0.0.0:1");
+    }
+
+    #[test]
+    fn clients_are_told_the_address_that_the_owner_advertises() {
+        let listens = check("state_dir = \"s\"").expect("enough");
+        assert_eq!(listens.endpoint(), "http://127.0.0.1:7080");
+        let text = "state_dir = \"s\"\nadvertise_url = \"https://models.example.org/\"";
+        assert_eq!(check(text).expect("good").endpoint(), "https://models.example.org");
     }
 }

@@ -150,6 +150,7 @@ impl Counts {
             parked: inner.parked.clone(),
             finished: inner.finished.clone(),
             tokens: inner.tokens.clone(),
+            endpoint: None,
         }
     }
 }

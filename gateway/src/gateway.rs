@@ -29,6 +29,8 @@ pub struct Bounds {
 pub struct Gateway {
     /// Its name in the installation.
     pub name: GatewayName,
+    /// Where clients reach it, told to the scheduler.
+    pub endpoint: Option<String>,
     /// What requests are bounded by.
     pub bounds: Bounds,
     /// What the scheduler is told.
@@ -47,6 +49,7 @@ impl Gateway {
     pub fn new(name: GatewayName, bounds: Bounds, connector: GuardConnector) -> Self {
         Self {
             name,
+            endpoint: None,
             bounds,
             counts: Arc::new(Counts::default()),
             metrics: Metrics::default(),
@@ -55,6 +58,11 @@ impl Gateway {
             tickets: AtomicU64::new(0),
             connected: AtomicBool::new(false),
         }
+    }
+
+    /// Clients reach it here.
+    pub fn reached_at(self, endpoint: String) -> Self {
+        Self { endpoint: Some(endpoint), ..self }
     }
 
     /// The table in use.
@@ -98,7 +106,8 @@ impl Gateway {
     pub fn report(&self, number: u64) -> GatewayReport {
         // The version first: what is counted after it is at least as new.
         let version = self.table().version;
-        self.counts.report(&self.name, number, version)
+        let counted = self.counts.report(&self.name, number, version);
+        GatewayReport { endpoint: self.endpoint.clone(), ..counted }
     }
 
     /// Whether the last exchange with the scheduler went well.

@@ -151,7 +151,8 @@ async fn live(
         answer_timeout: config.answer_timeout(),
     };
     let name = GatewayName::from(config.name.as_str());
-    let gateway = Arc::new(Gateway::new(name, bounds, connector));
+    let gateway = Gateway::new(name, bounds, connector).reached_at(config.endpoint());
+    let gateway = Arc::new(gateway);
     if let Some(routes) = state.routes() {
         gateway.adopt(&routes);
     }

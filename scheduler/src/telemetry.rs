@@ -189,6 +189,16 @@ impl Telemetry {
         Some(load)
     }
 
+    /// Where clients reach the gateways that are alive, in order.
+    pub fn endpoints(&self, now: Timestamp) -> Vec<String> {
+        let gateways = locked(&self.inner.gateways);
+        let alive = gateways.values().filter(|told| now.since(told.heard_at) <= GATEWAY_LEASE);
+        let mut endpoints: Vec<_> = alive.filter_map(|told| told.report.endpoint.clone()).collect();
+        endpoints.sort();
+        endpoints.dedup();
+        endpoints
+    }
+
     /// Requests at one replica now, by all gateways that are alive.
     pub fn in_flight(&self, now: Timestamp, replica: ReplicaId) -> u64 {
         let gateways = locked(&self.inner.gateways);

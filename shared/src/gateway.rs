@@ -120,4 +120,7 @@ pub struct GatewayReport {
     /// Tokens since the process started, by key id (the first 8 hex digits of its hash).
     #[serde(default)]
     pub tokens: BTreeMap<String, u64>,
+    /// Where clients reach this process: `https://models.example.org`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
 }

@@ -134,7 +134,7 @@ async fn a_gateway_is_created_changed_and_kept_while_it_is_named() {
     let mut body = gateway("front");
     body["endpointConfiguration"] = json!({"additionalDns": ["models.example.org"]});
     let changed = scheduler.patch(one, "acme-operator", &body).await.expect(200);
-    assert_eq!(changed["gateway"]["status"]["endpoints"], json!(["https://models.example.org"]));
+    assert_eq!(changed["gateway"]["status"]["endpoints"], json!(["https://gw.example.org", "https://models.example.org"]));
     let merged = scheduler.patch(one, "acme-operator", &gateway("front")).await.expect(200);
     let dns = &merged["gateway"]["spec"]["endpointConfiguration"]["additionalDns"];
     assert_eq!(*dns, json!(["models.example.org"]), "names are merged, not replaced");

@@ -234,8 +234,10 @@ impl Scheduler {
             gateway: Some("gw".into()),
             number: 1,
             routes: RoutesVersion::default(),
+            endpoint: Some("https://gw.example.org".to_owned()),
             ..GatewayReport::default()
         };
+        self.telemetry.gateway(self.driver.handle.now(), "gw".into(), report.clone());
         self.driver.handle.observe(Heard::Gateway(report)).await.expect("heard");
         for (id, token) in [("front", "acme-operator"), ("gate", "rival-operator")] {
             let body = gateway(id);

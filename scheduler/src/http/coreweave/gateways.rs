@@ -81,7 +81,8 @@ fn listed(shared: &Shared, caller: &Caller, after: Option<Timestamp>) -> Value {
     let visible = view.fleet().gateways().filter(|row| {
         caller.sees(&row.organization) && after.is_none_or(|after| row.updated_at > after)
     });
-    let rows: Vec<Value> = visible.map(|row| resource(view.fleet(), row, false)).collect();
+    let served = endpoints(shared);
+    let rows: Vec<Value> = visible.map(|row| resource(view.fleet(), &served, row, false)).collect();
     json!({"gateways": rows})
 }
 
@@ -105,7 +106,7 @@ async fn connect_get(State(shared): State<Shared>, write: Write) -> Result<Json<
 fn shown_one(shared: &Shared, caller: &Caller, id: &str) -> Result<Json<Value>, Fault> {
     let view = shared.handle.view();
     let row = find(&view, caller, id)?;
-    Ok(Json(json!({"gateway": resource(view.fleet(), row, false)})))
+    Ok(Json(json!({"gateway": resource(view.fleet(), &endpoints(shared), row, false)})))
 }
 
 async fn create(State(shared): State<Shared>, write: Write) -> Result<Response, Fault> {
@@ -167,7 +168,7 @@ async fn remove(shared: &Shared, write: Write, id: &str) -> Result<Response, Fau
     let row = find(&view, &write.caller, id)?.clone();
     let action = Action::Gateway(gateways::Action::Delete { id: row.id.clone() });
     let render = move |fleet: &Fleet, _: &_| {
-        (StatusCode::OK, json!({"gateway": resource(fleet, &row, true)}))
+        (StatusCode::OK, json!({"gateway": resource(fleet, &[], &row, true)}))
     };
     write.carry_out(shared, action, render).await
 }
@@ -178,8 +179,9 @@ async fn answer(
     id: GatewayId,
     action: gateways::Action,
 ) -> Result<Response, Fault> {
+    let served = endpoints(shared);
     let render = move |fleet: &Fleet, _: &_| {
-        let resource = fleet.gateway(&id).map(|row| resource(fleet, row, false));
+        let resource = fleet.gateway(&id).map(|row| resource(fleet, &served, row, false));
         (StatusCode::OK, json!({"gateway": resource}))
     };
     write.carry_out(shared, Action::Gateway(action), render).await
@@ -190,8 +192,14 @@ fn find<'v>(view: &'v View, caller: &Caller, id: &str) -> Result<&'v GatewayRow,
     row.filter(|row| caller.sees(&row.organization)).ok_or_else(|| Fault::not_found("gateway", id))
 }
 
-/// The resource: it is ready once a gateway process serves it.
-pub fn resource(fleet: &Fleet, row: &GatewayRow, is_deleted: bool) -> Value {
+/// Where the gateway processes that are alive listen: each serves every resource.
+fn endpoints(shared: &Shared) -> Vec<String> {
+    shared.telemetry.endpoints(shared.handle.now())
+}
+
+/// The resource: it is ready once a gateway process serves it, and names where it is reached, the
+/// customer's own names after the processes.
+fn resource(fleet: &Fleet, served: &[String], row: &GatewayRow, is_deleted: bool) -> Value {
     let serving = fleet.gateway_processes().filter(|process| process.connected);
     let since = serving.map(|process| process.since).min();
     let word = match (is_deleted, since) {
@@ -209,8 +217,8 @@ pub fn resource(fleet: &Fleet, row: &GatewayRow, is_deleted: bool) -> Value {
         [zone] => zone.as_str(),
         _several => "",
     };
-    let endpoints: Vec<String> =
-        row.spec.additional_dns.iter().map(|name| format!("https://{name}")).collect();
+    let own = row.spec.additional_dns.iter().map(|name| format!("https://{name}"));
+    let endpoints: Vec<String> = served.iter().cloned().chain(own).collect();
     json!({
         "spec": gateway::show(row.id.as_str(), row.organization.as_str(), &row.spec),
         "status": {
