@@ -51,6 +51,7 @@ impl From<driver::Error> for Failure {
     fn from(error: driver::Error) -> Self {
         let code = match &error {
             driver::Error::Log(log::Error::InUse { .. }) => 75,
+            driver::Error::Log(log::Error::Remote { .. }) => 78,
             driver::Error::Log(error) if error.is_bad_data() => 65,
             driver::Error::Log(_) | driver::Error::Append(_) | driver::Error::Thread(_) => 69,
         };

@@ -12,8 +12,8 @@ use crate::support::{Folder, driver, organization};
 /// How long each figure is measured.
 const MEASURED: Duration = Duration::from_secs(2);
 
-/// Writes 4 KiB and syncs, again and again, on the disk that the logs are on.
-pub fn raw_syncs(when: &str) {
+/// Writes 4 KiB and syncs, again and again, on the disk that the logs are on: milliseconds each.
+pub fn raw_syncs(when: &str) -> f64 {
     let folder = Folder::new("raw");
     let mut file = std::fs::File::create(folder.0.join("raw")).expect("a file");
     let page = [7; 4096];
@@ -29,6 +29,7 @@ pub fn raw_syncs(when: &str) {
     let seconds = began.elapsed().as_secs_f64();
     let (rate, each) = (f64::from(count) / seconds, seconds * 1000.0 / f64::from(count));
     println!("raw 4 KiB write + fdatasync, {when}: {rate:.0}/s, {each:.3} ms each");
+    each
 }
 
 /// Commands of so many callers at a time, each waiting for its own durable answer.

@@ -7,6 +7,8 @@ mod held;
 #[expect(dead_code, reason = "the tests use the rest of it")]
 #[path = "../../tests/driver/machine.rs"]
 mod machine;
+#[expect(dead_code, reason = "the tests use the rest of it")]
+#[path = "../../tests/driver/node.rs"]
 mod node;
 #[expect(dead_code, reason = "the tests use the rest of it")]
 #[path = "../../tests/driver/support.rs"]

@@ -24,6 +24,14 @@ pub enum Error {
         /// Its process id, as it wrote it; `unknown` in the instant before it has.
         holder: String,
     },
+    /// The log lies where locks and syncs cannot be relied on.
+    #[error("`{path}` is on a network file system ({kind}): put the log on a local disk")]
+    Remote {
+        /// The log.
+        path: PathBuf,
+        /// Which.
+        kind: &'static str,
+    },
     /// A record is not what was written.
     #[error(
         "the log `{path}` is damaged at record {record}: {problem}; restore the file from a backup"
@@ -92,7 +100,10 @@ impl Error {
             | Error::Broken { .. }
             | Error::Short { .. }
             | Error::Newer { .. } => true,
-            Error::File { .. } | Error::InUse { .. } | Error::Sql { .. } => false,
+            Error::File { .. }
+            | Error::InUse { .. }
+            | Error::Remote { .. }
+            | Error::Sql { .. } => false,
         }
     }
 

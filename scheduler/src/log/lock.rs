@@ -22,6 +22,7 @@ impl Lock {
             let path = path.clone();
             move |source| Error::File { doing, path, source }
         };
+        refuse_network(log)?;
         let mut options = OpenOptions::new();
         let mut file = options
             .create(true)
@@ -48,5 +49,26 @@ impl Lock {
         file.rewind().map_err(failed("write"))?;
         writeln!(file, "{}", std::process::id()).map_err(failed("write"))?;
         Ok(Self { _file: file })
+    }
+}
+
+/// File systems whose locks and syncs are another machine's word, by their magic numbers.
+const NETWORK: [(u64, &str); 3] = [
+    (0x6969, "nfs"),
+    (0xff53_4d42, "cifs"),
+    (0xfe53_4d42, "smb"),
+];
+
+fn refuse_network(log: &Path) -> Result<(), Error> {
+    let dir = log.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let about = rustix::fs::statfs(dir).map_err(|error| Error::File {
+        doing: "look at",
+        path: dir.to_owned(),
+        source: error.into(),
+    })?;
+    let magic = u64::from(about.f_type as u32);
+    match NETWORK.iter().find(|(known, _)| *known == magic) {
+        Some((_, kind)) => Err(Error::Remote { path: log.to_owned(), kind }),
+        None => Ok(()),
     }
 }

@@ -314,3 +314,21 @@ async fn bodies_have_limits_and_errors_name_the_field() {
     assert_eq!(problem(told), (404, "no_such_path".to_owned()));
     scheduler.stop().await;
 }
+
+#[tokio::test]
+async fn the_neighbouring_releases_are_understood_and_others_are_told_so() {
+    let scheduler = Scheduler::start("releases").await;
+    let node = scheduler.node("node-1").await;
+    let mut steady = node.introduce().await;
+    steady.number += 1;
+    steady.protocol = PROTOCOL_VERSION + 1;
+    let mut newer = serde_json::to_value(&steady).expect("JSON");
+    newer["a_word_of_the_next_release"] = serde_json::json!({"any": ["thing"]});
+    let path = "/agent/v1/heartbeat";
+    let told = node.client.post_json::<_, HeartbeatAnswer>(path, &newer, PATIENCE).await;
+    assert_eq!(Some(told.expect("answered").epoch), steady.epoch);
+    steady.protocol = PROTOCOL_VERSION + 2;
+    let refused = problem(node.beat(&steady).await);
+    assert_eq!(refused, (400, "protocol_unsupported".to_owned()));
+    scheduler.stop().await;
+}

@@ -4,6 +4,8 @@ mod full;
 mod kills;
 mod machine;
 mod machines;
+mod node;
 mod order;
 mod process;
+mod replay;
 mod support;

@@ -4,10 +4,11 @@ use wharfage_scheduler_core::words::command::{Action, access, deployments};
 use wharfage_scheduler_core::words::deployment::{
     Bounds, Extension, GpuCount, Model, Priority, Runtime, Scaling, Spec,
 };
-use wharfage_shared::capacity::Sku;
+use wharfage_shared::capacity::{ComputeClass, Sku};
 use wharfage_shared::heartbeat::Heartbeat;
-use wharfage_shared::order::{Desired, Order};
+use wharfage_shared::order::{Desired, HeldFor, Order};
 use wharfage_shared::replica::{ReplicaReport, ReportedPhase};
+use wharfage_shared::segment::{Activity, OpenSegment, Segment, SegmentKey, SegmentReplica};
 use wharfage_shared::telemetry::EngineOffer;
 
 use crate::machine::{Machine, Scheduler, boottime, heartbeat, inventory, readings};
@@ -92,4 +93,41 @@ pub fn adopt(beat: &mut Heartbeat, desired: &Desired) {
         Order::Stop(_) => None,
     };
     beat.replicas = desired.orders.iter().filter_map(ready).collect();
+}
+
+/// A node's first segment, open until now.
+pub fn open_segment(beat: &Heartbeat, number: u64) -> OpenSegment {
+    let key = SegmentKey {
+        node: beat.node.clone(),
+        boot: beat.boot.clone(),
+        log: "segments-1".into(),
+        number,
+    };
+    let held_for =
+        HeldFor { organization: "acme".into(), claim: None, compute_class: ComputeClass::Standard };
+    let replica = |report: &ReplicaReport| SegmentReplica {
+        replica: report.replica,
+        gpus: report.gpus.clone(),
+    };
+    OpenSegment {
+        key,
+        held_for: Some(held_for),
+        activity: Activity::Serving,
+        replicas: beat.replicas.iter().map(replica).collect(),
+        start: beat.sent_at,
+        proven_until: boottime(),
+    }
+}
+
+/// The same segment, closed.
+pub fn closed(open: &OpenSegment, beat: &Heartbeat) -> Segment {
+    Segment {
+        key: open.key.clone(),
+        epoch: beat.epoch.expect("an epoch"),
+        held_for: open.held_for.clone(),
+        activity: open.activity,
+        replicas: open.replicas.clone(),
+        start: open.start,
+        end: boottime(),
+    }
 }
