@@ -152,7 +152,8 @@ fn make_state_dir(dir: &Path) -> Result<(), Failure> {
 
 /// Further names in the certificate of the listener for machines.
 fn advertised_names(config: &Config) -> Vec<String> {
-    let host = |address: &str| Some(address.rsplit_once(':')?.0.trim_matches(['[', ']']).to_owned());
+    let host =
+        |address: &str| Some(address.rsplit_once(':')?.0.trim_matches(['[', ']']).to_owned());
     let mut names = vec![config.machines_listen.ip().to_string()];
     names.extend(config.machines_advertise.as_deref().and_then(host));
     names
@@ -184,7 +185,8 @@ async fn bind(key: &str, address: SocketAddr) -> Result<Bound, Failure> {
 
 async fn asked_to_end() -> Result<(), Failure> {
     let on = |kind| {
-        signal(kind).map_err(|error| Failure::unavailable(format!("cannot wait for signals: {error}")))
+        signal(kind)
+            .map_err(|error| Failure::unavailable(format!("cannot wait for signals: {error}")))
     };
     let (mut interrupt, mut terminate) =
         (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);

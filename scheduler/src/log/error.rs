@@ -100,10 +100,9 @@ impl Error {
             | Error::Broken { .. }
             | Error::Short { .. }
             | Error::Newer { .. } => true,
-            Error::File { .. }
-            | Error::InUse { .. }
-            | Error::Remote { .. }
-            | Error::Sql { .. } => false,
+            Error::File { .. } | Error::InUse { .. } | Error::Remote { .. } | Error::Sql { .. } => {
+                false
+            }
         }
     }
 

@@ -53,11 +53,7 @@ impl Lock {
 }
 
 /// File systems whose locks and syncs are another machine's word, by their magic numbers.
-const NETWORK: [(u64, &str); 3] = [
-    (0x6969, "nfs"),
-    (0xff53_4d42, "cifs"),
-    (0xfe53_4d42, "smb"),
-];
+const NETWORK: [(u64, &str); 3] = [(0x6969, "nfs"), (0xff53_4d42, "cifs"), (0xfe53_4d42, "smb")];
 
 fn refuse_network(log: &Path) -> Result<(), Error> {
     let dir = log.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
