@@ -93,7 +93,8 @@ pub struct Running {
     keeper: Keeper,
 }
 
-/// Runs until a signal, the end of input or a death ends it.
+/// Runs until a signal or the end of input ends it. A daemon that dies is told and stays dead: what
+/// the others make of it is what an installation is tried for, and whoever killed it starts it again.
 pub async fn run(args: &DevArgs) -> Result<(), Failure> {
     let nodes = match &args.nodes {
         Some(path) => fleet::read(path)?,
@@ -110,14 +111,16 @@ pub async fn run(args: &DevArgs) -> Result<(), Failure> {
     } else {
         describe(&running.described);
     }
-    let result = tokio::select! {
-        () = end.asked() => Ok(()),
-        died = running.deaths.recv() => Err(Failure::unavailable(
-            died.map_or_else(|| "the daemons are gone".to_owned(), |died| died.sentence),
-        )),
-    };
-    running.stop()?;
-    result
+    loop {
+        tokio::select! {
+            () = end.asked() => break,
+            Some(died) = running.deaths.recv() => eprintln!(
+                "wharfage: {}; the rest runs on; it starts again with `{}`",
+                died.sentence, died.command
+            ),
+        }
+    }
+    running.stop()
 }
 
 /// Prints what a person needs.

@@ -49,6 +49,8 @@ pub const FAKE_NVML: &str = "libwharfage_fake_nvml.so";
 pub struct Died {
     /// Which, how, and where its log is.
     pub sentence: String,
+    /// What starts it again.
+    pub command: String,
 }
 
 /// Running daemons by name.
@@ -83,6 +85,7 @@ impl Daemons {
         self.table().insert(name.to_owned(), pid);
         let (running, died) = (Arc::clone(&self.running), self.died.clone());
         let (name, log) = (name.to_owned(), log.to_owned());
+        let command = words(command);
         tokio::spawn(async move {
             let ended = child.wait().await;
             let mut table = running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +96,7 @@ impl Daemons {
                 let sentence =
                     format!("{name} ended by itself ({how}); its log: {}", log.display());
                 // Nobody listens any more when `dev` is ending.
-                let _ = died.send(Died { sentence });
+                let _ = died.send(Died { sentence, command });
             }
         });
         Ok(())
@@ -120,4 +123,11 @@ impl Daemons {
     fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, i32>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A command as a person would type it.
+fn words(command: &Command) -> String {
+    let command = command.as_std();
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
