@@ -180,6 +180,12 @@ impl Dev {
         answer.json().await.expect("JSON")
     }
 
+    /// The agent's own page, if the agent is up.
+    pub async fn status_now(&self, node: &str) -> Option<Value> {
+        let url = format!("{}/status", self.node(node)["status_url"].as_str()?);
+        self.http.get(url).timeout(SOON).send().await.ok()?.json().await.ok()
+    }
+
     /// Processes (pid) whose arguments name the installation's folder, `dev` itself left out.
     pub fn processes(&self) -> Vec<i32> {
         processes_naming(self.text("state_dir"))

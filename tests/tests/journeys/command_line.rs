@@ -127,3 +127,15 @@ fn a_sheet_that_cannot_be_read_ends_with_65_and_an_expectation_that_fails_with_1
     let output = run("wharfage", &["simulate", good.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
 }
+
+#[test]
+fn the_example_configurations_are_accepted_as_they_are() {
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../systemd");
+    for name in ["scheduler", "agent", "gateway"] {
+        let path = examples.join(format!("{name}.toml"));
+        let output =
+            run(&format!("wharfage-{name}"), &["--config", path.to_str().unwrap(), "check-config"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{name}: {said}");
+    }
+}

@@ -28,18 +28,28 @@ async fn an_agent_that_is_killed_finds_its_replica_running_and_adopts_it() {
     assert_eq!(running.len(), 1);
     let agent = dev.daemon(&node);
     let config = format!("{}/etc/{node}.toml", dev.text("state_dir"));
-    signal(agent, Signal::STOP);
-    // A second agent on the same state is refused while the first one lives.
-    let second = tokio::process::Command::new(wharfage_tests::program("wharfage-agent"))
-        .args(["--config", &config])
-        .output()
-        .await
-        .unwrap();
+    let start = || {
+        let mut command = tokio::process::Command::new(wharfage_tests::program("wharfage-agent"));
+        command.args(["--config", &config]);
+        command
+    };
+    let second = start().output().await.unwrap();
     assert_eq!(second.status.code(), Some(75), "{}", String::from_utf8_lossy(&second.stderr));
-    signal(agent, Signal::CONT);
+
+    signal(agent, Signal::KILL);
+    until("the agent is gone", async || start_time(agent).is_none().then_some(())).await;
     let (status, answer) = dev.chat("chat-model").await;
-    assert_eq!(status, 200, "{answer}");
+    assert_eq!(status, 200, "the replica serves without its agent: {answer}");
+    let mut again = start().kill_on_drop(true).spawn().unwrap();
+    until("the new agent reports the replica as ready", async || {
+        let status = dev.status_now(&node).await?;
+        let replica = status["replicas"].as_array()?.first()?.clone();
+        (replica["replica"] == before["id"] && replica["phase"] == "ready").then_some(())
+    })
+    .await;
     assert_eq!(engines(&dev), running, "the same engine process");
+    assert_eq!(dev.ready(&id, 1).await[0]["id"], before["id"], "and no other replica");
+    again.kill().await.unwrap();
     dev.stop().await;
 }
 
