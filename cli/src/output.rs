@@ -7,7 +7,7 @@ use crate::args::Output;
 use crate::exit::Failure;
 
 /// A column: its title and where in a row its value is (a JSON pointer; `#` before it = how many
-/// there are).
+/// there are; after `|` where else it may be).
 pub type Column = (&'static str, &'static str);
 
 /// Prints an API answer as it came, or as a table of the rows under `plural`.
@@ -33,7 +33,7 @@ pub fn table(rows: &[Value], columns: &[Column]) -> String {
             Some(list) => {
                 row.pointer(list).and_then(Value::as_array).map_or(0, Vec::len).to_string()
             }
-            None => cell(row.pointer(at)),
+            None => cell(at.split('|').find_map(|at| row.pointer(at))),
         }));
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")

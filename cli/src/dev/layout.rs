@@ -181,6 +181,9 @@ impl Layout {
         for folder in ["etc", "logs", "bin", "hooks.d", "models", "scheduler", "gateway", "nodes"] {
             make(&self.dir.join(folder))?;
         }
+        for folder in ["bin", "hooks.d"] {
+            close(&self.dir.join(folder))?;
+        }
         for (id, script) in [("checkpoint", CHECKPOINT), ("drain", DRAIN)] {
             let program = self.dir.join("bin").join(id);
             write(&program, script, 0o755)?;
@@ -220,6 +223,7 @@ impl Layout {
         for folder in ["state", "cache", "engines.d", "fake/claims", "notices"] {
             make(&self.node(node).join(folder))?;
         }
+        close(&self.node(node).join("engines.d"))?;
         let gpus = self.fake_dir(node).join("gpus.json");
         if !gpus.exists() {
             write(&gpus, &fake_gpus(node), 0o644)?;
@@ -315,6 +319,12 @@ fn quoted(path: &Path) -> String {
 
 fn make(dir: &Path) -> Result<(), Failure> {
     fs::create_dir_all(dir).map_err(|error| cannot("make", dir, &error))
+}
+
+/// What agents run from is refused when a group may write it, as a umask of 002 would have it.
+fn close(dir: &Path) -> Result<(), Failure> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
+        .map_err(|error| cannot("set the mode of", dir, &error))
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! `get` and `describe`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{deployment_id, escaped};
 use crate::args::{Describable, Listable, Output};
@@ -28,8 +28,8 @@ const DEPLOYMENTS: &[Column] = &[
     ("STATUS", "/status/status"),
     ("READY", "/ready"),
     ("DESIRED", "/desired"),
-    ("MIN", "/spec/autoscaling/min"),
-    ("MAX", "/spec/autoscaling/max"),
+    ("MIN", "/spec/autoscaling/min|/spec/autoscaling/min_replica"),
+    ("MAX", "/spec/autoscaling/max|/spec/autoscaling/max_replica"),
     ("PRIORITY", "/priority"),
     ("CLASSES", "/capacity_classes"),
 ];
@@ -90,11 +90,16 @@ const CAPACITY: &[Column] = &[
     ("REGION", "/region"),
     ("ZONE", "/zone"),
     ("SKU", "/sku"),
+    ("NODES", "/nodes"),
     ("USABLE", "/usable"),
+    ("USED", "/used"),
+    ("IDLE", "/idle"),
+    ("SPOT", "/spot_usable"),
+    ("SPOT USED", "/spot_used"),
     ("GUARANTEED", "/guaranteed"),
     ("COMMITTED", "/committed"),
-    ("USED", "/used"),
     ("FREE", "/free"),
+    ("SHORTFALL", "/shortfall"),
 ];
 
 /// `wharfage get WHAT`.
@@ -110,7 +115,51 @@ pub async fn list(client: &Client, what: Listable, how: Output) -> Result<(), Fa
         Listable::Invoices => ("/api/v1/invoices", "invoices", INVOICES),
         Listable::Capacity => ("/api/v1/capacity", "capacity", CAPACITY),
     };
-    output::rows(&client.get(path).await?, plural, columns, how)
+    let answer = client.get(path).await?;
+    match (what, how) {
+        (Listable::Capacity, Output::Table) => {
+            let flat = json!({ plural: flattened(&answer[plural]) });
+            output::rows(&flat, plural, columns, how)
+        }
+        _ => output::rows(&answer, plural, columns, how),
+    }
+}
+
+/// The ledger as a table reads it: the row of a region's SKU, then a row for each of its zones.
+fn flattened(ledger: &Value) -> Vec<Value> {
+    let mut flat = Vec::new();
+    for total in ledger.as_array().into_iter().flatten() {
+        flat.push(total.clone());
+        for (zone, part) in total["zones"].as_object().into_iter().flatten() {
+            let mut row = part.clone();
+            row["region"] = total["region"].clone();
+            row["sku"] = total["sku"].clone();
+            row["zone"] = json!(zone);
+            flat.push(row);
+        }
+    }
+    flat
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ledger_reads_region_first_then_zone_by_zone() {
+        let zone = |used: u32| json!({ "nodes": 2, "usable": 2, "used": used, "idle": 1 });
+        let ledger = json!([{
+            "region": "US-EAST-04", "sku": "gd-8xh100ib-i128", "usable": 4, "used": 3, "free": 1,
+            "zones": { "US-EAST-04A": zone(1), "US-EAST-04B": zone(2) },
+        }]);
+        let columns = [("ZONE", "/zone"), ("SKU", "/sku"), ("USED", "/used"), ("FREE", "/free")];
+        let table = output::table(&flattened(&ledger), &columns);
+        let rows: Vec<Vec<&str>> =
+            table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[1], ["-", "gd-8xh100ib-i128", "3", "1"]);
+        assert_eq!(rows[2], ["US-EAST-04A", "gd-8xh100ib-i128", "1", "-"]);
+        assert_eq!(rows[3], ["US-EAST-04B", "gd-8xh100ib-i128", "2", "-"]);
+    }
 }
 
 /// `wharfage describe WHAT ID`.
