@@ -145,7 +145,13 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 /// Checks everything that can be checked without running: settings, definitions, token.
 pub fn check(config: &Config) -> Result<(), Failure> {
     status::token(&config.status)?;
-    config.join_string().map_err(Failure::config)?;
+    // It is needed until the node has joined, and is best taken away afterwards.
+    match config.join_file.as_deref().filter(|path| !path.exists()) {
+        Some(path) => {
+            println!("join_file `{}` is not there: the node must have joined", path.display())
+        }
+        None => drop(config.join_string().map_err(Failure::config)?),
+    }
     let definitions = Definitions::load(config);
     match definitions.refused.as_slice() {
         [] => Ok(()),

@@ -246,7 +246,13 @@ fn read(path: &Path, owner: Owner) -> Result<Engine, String> {
 pub fn definition_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let failed = |error: std::io::Error| format!("cannot read `{}`: {error}", folder.display());
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        // A host without hooks has no folder of hooks.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(files),
+        Err(error) => return Err(failed(error)),
+    };
+    for entry in entries {
         let path = entry.map_err(failed)?.path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             files.push(path);

@@ -83,7 +83,16 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         ),
     };
     if let Some(Command::CheckConfig) = arguments.command {
-        config.join().map_err(|error| Failure::new(CONFIGURATION, error))?;
+        // It is needed until the gateway has joined, and is best taken away afterwards.
+        match config.join_file.as_deref().filter(|path| !path.exists()) {
+            Some(path) => {
+                println!(
+                    "join_file `{}` is not there: the gateway must have joined",
+                    path.display()
+                );
+            }
+            None => drop(config.join().map_err(|error| Failure::new(CONFIGURATION, error))?),
+        }
         println!("{} is good", arguments.config.display());
         return Ok(());
     }
