@@ -18,10 +18,11 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
     for row in fleet.replicas() {
         let Phase::Placed { seat, since, .. } = &row.phase else { continue };
         let Some(of) = fleet.deployment(&row.deployment) else { continue };
-        if fleet.node(&seat.node).is_some_and(|node| stays(node) && node.reach_since <= *since) {
+        let Some(node) = fleet.node(&seat.node) else { continue };
+        if stays(node) && node.reach_since <= *since {
             let (all, new) = counted.entry(&row.deployment).or_default();
             *all += 1;
-            *new += u32::from(row.revision == of.revision);
+            *new += u32::from(row.revision == of.revision && !moved(of, Some(node)));
         }
     }
     for (id, (all, new)) in counted {

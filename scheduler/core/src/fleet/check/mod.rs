@@ -171,5 +171,7 @@ fn closed(fleet: &Fleet, id: &NodeId) -> Option<&'static str> {
     } else {
         Some("under a notice")
     };
-    intent.or(departure).or(reach).or(health)
+    let unproven = (node.held_for.is_none() && !node.replicas.is_empty())
+        .then_some("holding what is not proven gone");
+    intent.or(departure).or(reach).or(health).or(unproven)
 }

@@ -143,6 +143,10 @@ impl NodeRow {
         }
         match self.notice() {
             Some(notice) => Err(Rejection::Noticed { gone_at: notice.gone_at }),
+            // What was closed without proof may still run, for whomever it was.
+            None if self.held_for.is_none() && !self.replicas.is_empty() => {
+                Err(Rejection::Unproven)
+            }
             None => Ok(()),
         }
     }

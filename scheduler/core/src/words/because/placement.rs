@@ -64,6 +64,9 @@ pub enum Rejection {
         /// The deadline.
         gone_at: Timestamp,
     },
+    /// Replicas that were closed when it was given up may still run there.
+    #[error("what ran there before it was given up is not proven gone yet")]
+    Unproven,
     /// Its owner's CUSTOMER claims are all it serves.
     #[error("it serves only its owner's claims")]
     Owned,

@@ -147,3 +147,28 @@ fn a_known_name_enrols_again_only_with_an_operators_word() {
     world.enrol(&node, &pool).expect_err("once");
     assert!(world.now > START);
 }
+
+#[test]
+fn a_node_that_was_given_up_and_comes_back_waits_for_the_proof_of_what_ran_there() {
+    let mut world = World::with_nodes(1, 0);
+    world.run(60);
+    let mut small = spec("mine");
+    small.gpus = wharfage_scheduler_core::words::deployment::GpuCount::new(1).expect("allowed");
+    world.deploy(small.clone());
+    world.until(60, "it serves", |world| world.ready("mine") == ["node-1"]);
+    world.agent("node-1").link = Link::Cut;
+    world.run(40);
+    let (node, reason) = (NodeId::from("node-1"), "it will not come back".to_owned());
+    let retire = wharfage_scheduler_core::words::command::nodes::Action::Retire { node, reason };
+    world.command(wharfage_scheduler_core::words::command::Action::Node(retire)).expect("a word");
+    world.delete("mine").expect("a delete");
+    small.name = "theirs".to_owned();
+    world.deploy_for("zeta", small).expect("a deployment");
+    world.verb(crate::world::uncordon, "node-1").expect("an operator's mind changes");
+    world.agent("node-1").link = Link::Up;
+    while reach(&world, "node-1") != Reach::Connected {
+        world.run(1);
+    }
+    assert!(world.now > START, "the checks of the world hold that nobody else is placed there");
+    world.until(60, "the node serves the next", |world| world.ready("theirs") == ["node-1"]);
+}

@@ -146,16 +146,7 @@ impl World {
             "after {what} at {at}:\n{broken:#?}\nfacts of the step: {events:#?}"
         );
         assert_eq!(bytes(&self.replayed), bytes(self.fleet()), "S7 after {what} at {at}");
-        let mut second = self.controller.second_pass();
-        // Coarse words for people are said anew only when something that they wait for changes.
-        second.retain(|event| {
-            !matches!(
-                event,
-                Event::Replica(
-                    wharfage_scheduler_core::words::event::replica::Event::Blocked { .. }
-                )
-            )
-        });
+        let second = self.controller.second_pass();
         assert!(
             second.is_empty(),
             "L2: after {what} at {at} a second pass gave {second:#?}\nthe step gave {events:#?}"
