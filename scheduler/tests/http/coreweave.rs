@@ -134,8 +134,19 @@ async fn a_gateway_is_created_changed_and_kept_while_it_is_named() {
     let mut body = gateway("front");
     body["endpointConfiguration"] = json!({"additionalDns": ["models.example.org"]});
     let changed = scheduler.patch(one, "acme-operator", &body).await.expect(200);
-    assert_eq!(changed["gateway"]["status"]["endpoints"], json!(["https://gw.example.org", "https://models.example.org"]));
+    assert_eq!(
+        changed["gateway"]["status"]["endpoints"],
+        json!(["https://gw.example.org", "https://models.example.org"])
+    );
     let merged = scheduler.patch(one, "acme-operator", &gateway("front")).await.expect(200);
+    let far = json!({"id": "p-far", "zone": "RNO2A", "sku": SKU, "owner": "rival"});
+    scheduler.post("/api/v1/nodepools", "provider-admin", &far).await.expect(201);
+    let mut wide = gateway("front");
+    wide["zones"] = json!([ZONE, "RNO2A"]);
+    scheduler.patch(one, "acme-operator", &wide).await.expect(400);
+    scheduler.patch(one, "provider-operator", &wide).await.expect(200);
+    let kept = scheduler.patch(one, "acme-operator", &wide).await.expect(200);
+    assert_eq!(kept["gateway"]["spec"]["zones"], json!([ZONE, "RNO2A"]), "given once, it stays");
     let dns = &merged["gateway"]["spec"]["endpointConfiguration"]["additionalDns"];
     assert_eq!(*dns, json!(["models.example.org"]), "names are merged, not replaced");
     scheduler.post(DEPLOYMENTS, "acme-operator", &deployment("chat")).await.expect(200);
