@@ -243,8 +243,7 @@ impl Starting {
             }
             let join = setup::gateway_join(&admin).await?;
             self.layout.prepare_gateway(&join)?;
-            let tenant = Client::new(scheduler_url.clone(), token.clone())?;
-            self.layout.installation.gateway_id = Some(setup::gateway(&tenant, nodes).await?);
+            self.layout.installation.gateway_id = Some(setup::gateway(&admin, nodes).await?);
             self.layout.installation.token = Some(token);
             self.layout.remember()?;
         }

@@ -100,18 +100,20 @@ pub async fn gateway_join(admin: &Client) -> Result<String, Failure> {
     text(&made, "join")
 }
 
-/// The tenant's front door over all zones of the fleet.
-pub async fn gateway(tenant: &Client, nodes: &[DevNode]) -> Result<String, Failure> {
+/// The tenant's front door over all zones of the fleet, the provider's to give: one may be another
+/// tenant's own.
+pub async fn gateway(admin: &Client, nodes: &[DevNode]) -> Result<String, Failure> {
     let mut zones: Vec<&Zone> = nodes.iter().map(|node| &node.zone).collect();
     zones.sort();
     zones.dedup();
     let body = json!({
         "name": "development",
+        "organizationId": TENANT,
         "zones": zones,
         "coreWeaveAuth": {},
         "bodyBasedRouting": { "apiType": "API_TYPE_OPENAI" },
     });
-    let made = tenant.post("/v1alpha1/inference/gateways", &body).await?;
+    let made = admin.post("/v1alpha1/inference/gateways", &body).await?;
     made.pointer("/gateway/spec/id")
         .and_then(Value::as_str)
         .map(str::to_owned)

@@ -79,6 +79,7 @@ PATCH  /api/v1/deployments/{id}                              operator
 DELETE /api/v1/deployments/{id}                              operator
 GET    /api/v1/deployments/{id}/explain                      read
 GET    /api/v1/deployments/{id}/scaling                      read
+GET    /api/v1/deployments/{id}/logs                         read
 GET    /api/v1/replicas                                      read
 GET    /api/v1/replicas/{id}                                 read
 DELETE /api/v1/replicas/{id}                                 operator
@@ -93,6 +94,7 @@ GET    /api/v1/invoices                                      billing
 POST   /api/v1/invoices                                      billing
 GET    /api/v1/invoices/{id}                                 billing
 GET    /api/v1/invoices/{id}/verify                          billing
+POST   /api/v1/invoices/{id}/verify                          billing
 GET    /api/v1/organizations                                 known
 POST   /api/v1/organizations                                 provider admin
 GET    /api/v1/tokens                                        admin
@@ -205,6 +207,7 @@ async fn another_organizations_things_do_not_exist() {
         ("GET", "/api/v1/deployments/d-chat".to_owned(), "viewer"),
         ("GET", "/api/v1/deployments/d-chat/explain".to_owned(), "viewer"),
         ("GET", "/api/v1/deployments/d-chat/scaling".to_owned(), "viewer"),
+        ("GET", "/api/v1/deployments/d-chat/logs".to_owned(), "viewer"),
         ("DELETE", "/api/v1/deployments/d-chat".to_owned(), "operator"),
         ("GET", format!("/api/v1/replicas/{replica}"), "viewer"),
         ("GET", format!("/api/v1/replicas/{replica}/explain"), "viewer"),
@@ -212,6 +215,7 @@ async fn another_organizations_things_do_not_exist() {
         ("DELETE", format!("/api/v1/replicas/{replica}"), "operator"),
         ("GET", format!("/api/v1/invoices/{invoice}"), "billing"),
         ("GET", format!("/api/v1/invoices/{invoice}/verify"), "billing"),
+        ("POST", format!("/api/v1/invoices/{invoice}/verify"), "billing"),
         ("GET", "/api/v1/usage?organization=acme".to_owned(), "billing"),
         ("DELETE", "/api/v1/tokens/tok-acme-viewer".to_owned(), "admin"),
         (

@@ -31,6 +31,9 @@ async fn an_invoice_is_recomputed_from_the_log_to_the_same_bytes() {
     let proof = proof.expect(200);
     assert_eq!((&proof["verified"], &proof["sha256"]), (&json!(true), &draft["sha256"]), "{proof}");
     assert!(proof["first_difference"].is_null());
+    let path = format!("/api/v1/invoices/{id}/verify");
+    let again = scheduler.post(&path, "acme-billing", &json!({})).await.expect(200);
+    assert_eq!(again, proof, "verify is the same however it is called");
     let usage = scheduler.get("/api/v1/usage", "acme-billing").await.expect(200);
     assert_eq!(usage["organization"], "acme");
     assert!(usage["usage"].is_array());

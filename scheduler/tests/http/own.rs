@@ -91,6 +91,10 @@ async fn a_replica_shows_where_it_is_how_far_and_why() {
     assert!(why["candidates"][0]["sentence"].as_str().is_some_and(|s| s.contains("GPUs")), "{why}");
     let why = scheduler.get("/api/v1/deployments/d-more/explain", "acme-viewer").await.expect(200);
     assert_eq!(why["replicas"].as_array().map(Vec::len), Some(1));
+    let told = loading["id"].as_str().expect("an id");
+    scheduler.telemetry.output(told.parse().expect("an id"), ["loading weights".to_owned()]);
+    let logs = scheduler.get("/api/v1/deployments/d-chat/logs", "acme-viewer").await.expect(200);
+    assert_eq!(logs["logs"], json!([{"replica": told, "lines": ["loading weights"]}]));
     scheduler.get("/api/v1/replicas/r-999", "acme-viewer").await.expect(404);
     scheduler.get("/api/v1/replicas/nonsense", "acme-viewer").await.expect(404);
     scheduler.stop().await;

@@ -44,6 +44,8 @@ pub fn routes() -> Vec<Route> {
             .access(read),
         Route::get("/api/v1/deployments/{id}/scaling", "Why this many replicas.", scaling)
             .access(read),
+        Route::get("/api/v1/deployments/{id}/logs", "The end of its replicas' output.", logs)
+            .access(read),
     ]
 }
 
@@ -131,6 +133,19 @@ async fn answer(
         (status, json!(row))
     };
     write.carry_out(shared, action, render).await
+}
+
+async fn logs(
+    State(shared): State<Shared>,
+    Who(caller): Who,
+    Parted(id): Parted<String>,
+) -> Result<Json<Value>, Fault> {
+    let view = shared.handle.view();
+    let row = find(&view, &caller, &id)?;
+    let replicas = view.fleet().replicas_of(&row.id);
+    let output = |replica| json!({"replica": replica, "lines": shared.telemetry.lines(replica)});
+    let logs: Vec<Value> = replicas.map(|replica| output(replica.id)).collect();
+    Ok(Json(json!({"deployment": row.id, "logs": logs})))
 }
 
 async fn explain(

@@ -33,6 +33,12 @@ pub fn routes() -> Vec<Route> {
         Route::get("/api/v1/invoices/{id}", "One invoice with its lines.", get).access(billing),
         Route::get("/api/v1/invoices/{id}/verify", "Recompute it from the log.", verify)
             .access(billing),
+        Route::post(
+            "/api/v1/invoices/{id}/verify",
+            "The same, for those who call it work.",
+            verify,
+        )
+        .access(billing),
     ]
 }
 

@@ -236,6 +236,10 @@ pub fn offer(view: &View, caller: &Caller, organization: &OrganizationId) -> Off
         offer.zones.insert(pool.zone.clone());
         offer.instance_types.insert(pool.sku.clone());
     }
+    // A front door over a tenant's own zone is the provider's to give to others.
+    if caller.is_provider() {
+        offer.zones.extend(fleet.pools().map(|pool| pool.zone.clone()));
+    }
     for node in fleet.nodes().filter(|node| open(node.owner.as_ref())) {
         for engine in &node.inventory.engines {
             offer.add_engine(engine);

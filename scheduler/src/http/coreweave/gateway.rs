@@ -37,7 +37,7 @@ pub fn read(
     let organization = fields.text("organizationId").filter(|text| !text.is_empty());
     let organization = organization.map(str::to_owned);
     let name = name(&fields, current);
-    let zones = zones(&fields, offer);
+    let zones = zones(&fields, offer, current);
     auth(&fields);
     let routing = routing(&fields);
     let additional_dns = additional_dns(&fields);
@@ -77,7 +77,7 @@ fn name(fields: &Fields<'_>, current: Option<&Spec>) -> Option<String> {
     Some(name.to_owned())
 }
 
-fn zones(fields: &Fields<'_>, offer: &Offer) -> Vec<Zone> {
+fn zones(fields: &Fields<'_>, offer: &Offer, current: Option<&Spec>) -> Vec<Zone> {
     let accepted = listed(&offer.zones);
     if !fields.has("zones") {
         fields.wrong("zones", "it is missing", accepted);
@@ -90,7 +90,8 @@ fn zones(fields: &Fields<'_>, offer: &Offer) -> Vec<Zone> {
     }
     for (at, text) in texts.into_iter().enumerate() {
         let zone = Zone::new(text);
-        if !offer.zones.contains(&zone) {
+        let had = current.is_some_and(|current| current.zones.contains(&zone));
+        if !had && !offer.zones.contains(&zone) {
             let problem = format!("the fleet has no zone `{text}`");
             fields.problems().note(&fields.entry("zones", at), problem, accepted.clone());
         }
