@@ -10,6 +10,9 @@ use crate::Violation;
 use crate::sheet::steady_deployment;
 use crate::world::{ACME, Plan, PlannedHost, World};
 
+/// Replicas of one deployment.
+const REPLICAS: u32 = 16;
+
 /// What was simulated.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -40,7 +43,14 @@ pub fn steady(nodes: u32, length: Millis) -> Measured {
         keeps_lines: false,
         policy: Policy::default(),
     });
-    steady_deployment(&mut world, (nodes * 7 / 8).max(1));
+    let mut left = (nodes * 7 / 8).max(1);
+    for number in 0..nodes.div_ceil(REPLICAS) {
+        let replicas = left.min(REPLICAS);
+        left -= replicas;
+        if replicas > 0 {
+            steady_deployment(&mut world, number, replicas);
+        }
+    }
     let until = world.stage.now + length;
     while world.stage.now < until && world.violations().is_empty() {
         world.run_until((world.stage.now + Millis::from_seconds(10)).min(until));

@@ -46,6 +46,7 @@ pub(crate) struct Scheduler {
     gateways: Vec<RoutesVersion>,
     told: BTreeMap<usize, DesiredVersion>,
     passes: (u64, u32),
+    unpassed: usize,
     pub facts: Facts,
 }
 
@@ -80,6 +81,7 @@ impl Scheduler {
             gateways: Vec::new(),
             told: BTreeMap::new(),
             passes: (0, 0),
+            unpassed: 0,
             facts: Facts::default(),
         };
         scheduler.starts(stage);
@@ -232,7 +234,11 @@ impl Scheduler {
         let next = self.decide(stage, Controller::tick);
         let Some(next) = next else { return };
         if self.log.len() > before {
-            self.second_pass(stage);
+            self.unpassed += 1;
+            if self.unpassed > self.facts.seldom() {
+                self.unpassed = 0;
+                self.second_pass(stage);
+            }
         }
         let soonest = stage.wall() + Millis(1);
         let next = self.wake.map_or(next, |wake| wake.min(next)).max(soonest);

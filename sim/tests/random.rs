@@ -18,6 +18,18 @@ fn random_worlds_with_every_fault_keep_every_rule() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// Worlds that once broke a rule.
+const ONCE_BROKEN: [u64; 5] = [30, 35, 66, 95, 208];
+
+#[test]
+fn worlds_that_once_broke_a_rule_keep_it() {
+    for seed in ONCE_BROKEN {
+        if let Err(failure) = random::run(seed) {
+            panic!("{}\n{failure}", failure.timeline.join("\n"));
+        }
+    }
+}
+
 #[test]
 fn the_same_seed_lives_the_same_life_twice() {
     for seed in [3, 17, 66] {

@@ -20,11 +20,12 @@ use super::ends::nobody_may_place;
 use crate::stage::Stage;
 use crate::story;
 
-/// Up to this many nodes the whole fleet is checked after each record; beyond, after every so many.
-const SMALL_FLEET: usize = 50;
+/// With at most so many rows the whole fleet is checked after each record.
+const SMALL: usize = 512;
 
-/// In a large fleet the whole is checked after so many records; facts are judged one by one always.
-const EVERY: usize = 64;
+/// A larger one is checked after so many more records that checking costs a like share of the time;
+/// each fact is judged by itself always.
+const ROWS_PER_RECORD: usize = 8;
 
 /// The fleet that the facts make, and what is remembered of them.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +35,8 @@ pub(crate) struct Facts {
     pub touched: BTreeSet<NodeId>,
     /// Changes of the desired count, by deployment.
     pub scaled: BTreeMap<DeploymentId, Vec<Millis>>,
-    records: usize,
+    unchecked: usize,
+    rows: usize,
 }
 
 impl Facts {
@@ -52,12 +54,19 @@ impl Facts {
                 stage.trace.line(stage.now, node, text);
             }
         }
-        self.records += 1;
-        if self.fleet.nodes().take(SMALL_FLEET + 1).count() <= SMALL_FLEET
-            || self.records.is_multiple_of(EVERY)
-        {
+        self.unchecked += 1;
+        if self.unchecked > self.seldom() {
+            self.unchecked = 0;
+            let fleet = &self.fleet;
+            self.rows =
+                fleet.nodes().count() + fleet.replicas().count() + fleet.meter().closed.len();
             self.whole(stage);
         }
+    }
+
+    /// After how many changes a look at everything is due.
+    pub fn seldom(&self) -> usize {
+        if self.rows <= SMALL { 0 } else { self.rows / ROWS_PER_RECORD }
     }
 
     /// The core's own statement of its rules, on the fleet that facts made.
@@ -195,7 +204,7 @@ impl Facts {
             let forbidden = node.is_some_and(|node| !class_allows(&deployment.spec, node));
             row.revision != deployment.revision || forbidden
         };
-        let mixed = counted.iter().any(|row| outdated(&row));
+        let mixed = counted.iter().any(|row| outdated(row));
         let surge = if mixed { deployment.spec.extension.rollout.max_surge } else { 0 };
         let most = deployment.spec.scaling.bounds.max() + surge;
         if counted.len() > most as usize {

@@ -159,9 +159,9 @@ fn deploy(world: &mut World, context: &Context, deploy: &Deploy) -> Result<(), R
 }
 
 /// One deployment of so many whole nodes, with everything else as a sheet has it.
-pub(crate) fn steady_deployment(world: &mut World, replicas: u32) {
+pub(crate) fn steady_deployment(world: &mut World, number: u32, replicas: u32) {
     let deploy = Deploy {
-        name: "steady".into(),
+        name: wharfage_shared::ids::DeploymentId::new(format!("steady-{number}")),
         gpus: 8,
         min: replicas,
         max: None,

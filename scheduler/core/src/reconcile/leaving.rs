@@ -87,6 +87,8 @@ fn drain(plan: &mut Plan<'_>, id: &NodeId, notice: &NoticeFact) {
         let phase = replica.phase.seen().map(|seen| seen.phase);
         matches!(phase, Some(ReportedPhase::Draining | ReportedPhase::Stopping))
     };
+    // A notice may be heard of after its deadline: nothing has to be gone before it is told so.
+    let deadline = notice.gone_at.max(plan.now);
     let mut leavers = Vec::new();
     let mut late = Vec::new();
     for replica in plan.fleet.replicas_on(id) {
@@ -94,7 +96,7 @@ fn drain(plan: &mut Plan<'_>, id: &NodeId, notice: &NoticeFact) {
             Phase::Placed { .. } if due || draining(replica) => {
                 leavers.push(leaver(plan.fleet, replica, plan.now));
             }
-            Phase::Leaving { leaving, .. } if leaving.deadline > notice.gone_at => {
+            Phase::Leaving { leaving, .. } if leaving.deadline > deadline => {
                 late.push((replica.id, leaving.because));
             }
             Phase::Placed { .. }
@@ -108,7 +110,7 @@ fn drain(plan: &mut Plan<'_>, id: &NodeId, notice: &NoticeFact) {
         leave(plan, leaver.replica, leaver.because, leaver.deadline);
     }
     for (replica, because) in late {
-        plan.record(Event::Hastened { replica, because, deadline: notice.gone_at });
+        plan.record(Event::Hastened { replica, because, deadline });
     }
 }
 

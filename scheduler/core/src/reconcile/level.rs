@@ -77,13 +77,12 @@ fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
         ..Changes::default()
     };
     let counted = wanted.len() as u32;
-    if counted > desired {
-        changes.surplus = surplus::decide(fleet, &wanted, (counted - desired) as usize);
-    } else if counted > target {
-        // Old ones came back meanwhile: what is nowhere yet waits for its turn again.
-        let waiting: Vec<&ReplicaRow> =
-            wanted.iter().copied().filter(|replica| replica.phase.holds().is_none()).collect();
-        changes.surplus = surplus::decide(fleet, &waiting, (counted - target) as usize);
+    // Old ones may have come back meanwhile: what is nowhere yet waits for its turn again.
+    let waiting = wanted.iter().filter(|replica| replica.phase.holds().is_none()).count() as u32;
+    let beyond_target = counted.saturating_sub(target).min(waiting);
+    let surplus = counted.saturating_sub(desired).max(beyond_target);
+    if surplus > 0 {
+        changes.surplus = surplus::decide(fleet, &wanted, surplus as usize);
     } else if row.backoff_until.is_none_or(|until| until <= plan.now) {
         let room = if single { desired.saturating_sub(may_run) } else { u32::MAX };
         changes.create = target.saturating_sub(counted).min(room);
