@@ -277,7 +277,9 @@ impl Replica {
             Phase::Loading { done, total, .. } => load.map(|load| load - so_far).or_else(|| {
                 let left = u128::from(total.saturating_sub(*done));
                 let length = u128::from(so_far.0) * left / u128::from(*done).max(1);
-                (*done > 0).then(|| Millis(u64::try_from(length).unwrap_or(u64::MAX)))
+                // The first bytes tell of the start, not of the speed.
+                let tells = *done > 0 && done.saturating_mul(50) >= *total;
+                tells.then(|| Millis(u64::try_from(length).unwrap_or(u64::MAX)))
             }),
             Phase::Warming { .. } => load.map(|load| load - so_far),
             _ => None,

@@ -189,6 +189,9 @@ fn the_last_load_of_a_model_tells_when_the_next_is_ready() {
     host.run_for(12_000);
     let unknown = host.agent.report(Boottime(host.now)).replicas[0].expected_ready_in;
     assert_eq!(unknown, None, "no history and no progress yet");
+    host.tell(Input::LoadProgress { replica: ReplicaId(1), done: 1, total: 1_000 });
+    let first = host.agent.report(Boottime(host.now)).replicas[0].expected_ready_in;
+    assert_eq!(first, None, "the first bytes tell of the start, not of the speed");
     host.tell(Input::LoadProgress { replica: ReplicaId(1), done: 250, total: 1_000 });
     let loading = host.agent.report(Boottime(host.now)).replicas[0].clone();
     assert_eq!(loading.progress_permille, Some(250));
