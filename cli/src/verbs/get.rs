@@ -141,6 +141,24 @@ fn flattened(ledger: &Value) -> Vec<Value> {
     flat
 }
 
+/// `wharfage describe WHAT ID`.
+pub async fn describe(
+    client: &Client,
+    what: Describable,
+    id: &str,
+    how: Output,
+) -> Result<(), Failure> {
+    let answer: Value = match what {
+        Describable::Node => client.get(&format!("/api/v1/nodes/{}", escaped(id))).await?,
+        Describable::Replica => client.get(&format!("/api/v1/replicas/{}", escaped(id))).await?,
+        Describable::Deployment => {
+            let id = deployment_id(client, id).await?;
+            client.get(&format!("/api/v1/deployments/{}", escaped(&id))).await?
+        }
+    };
+    output::described(&answer, how)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,22 +178,4 @@ mod tests {
         assert_eq!(rows[2], ["US-EAST-04A", "gd-8xh100ib-i128", "1", "-"]);
         assert_eq!(rows[3], ["US-EAST-04B", "gd-8xh100ib-i128", "2", "-"]);
     }
-}
-
-/// `wharfage describe WHAT ID`.
-pub async fn describe(
-    client: &Client,
-    what: Describable,
-    id: &str,
-    how: Output,
-) -> Result<(), Failure> {
-    let answer: Value = match what {
-        Describable::Node => client.get(&format!("/api/v1/nodes/{}", escaped(id))).await?,
-        Describable::Replica => client.get(&format!("/api/v1/replicas/{}", escaped(id))).await?,
-        Describable::Deployment => {
-            let id = deployment_id(client, id).await?;
-            client.get(&format!("/api/v1/deployments/{}", escaped(&id))).await?
-        }
-    };
-    output::described(&answer, how)
 }

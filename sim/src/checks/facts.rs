@@ -204,7 +204,7 @@ impl Facts {
             let forbidden = node.is_some_and(|node| !class_allows(&deployment.spec, node));
             row.revision != deployment.revision || forbidden
         };
-        let mixed = counted.iter().any(|row| outdated(row));
+        let mixed = counted.iter().any(outdated);
         let surge = if mixed { deployment.spec.extension.rollout.max_surge } else { 0 };
         let most = deployment.spec.scaling.bounds.max() + surge;
         if counted.len() > most as usize {
