@@ -97,7 +97,7 @@ pub fn verify(folder: &Path) -> Result<u64, String> {
         if !entry.path.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(format!("its manifest names `{name}`, which is outside"));
         }
-        let (bytes, sha256) = digest(&folder.join(&entry.path))
+        let (bytes, sha256) = digest(&folder.join(&entry.path), entry.bytes)
             .map_err(|error| format!("`{name}` of its manifest cannot be read: {error}"))?;
         if bytes != entry.bytes {
             return Err(format!("`{name}` has {bytes} bytes, its manifest says {}", entry.bytes));
@@ -110,8 +110,12 @@ pub fn verify(folder: &Path) -> Result<u64, String> {
     Ok(total)
 }
 
-fn digest(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
+/// Length and hash; of what is longer than the manifest says, no more than shows that it is.
+fn digest(path: &Path, expected: u64) -> io::Result<(u64, String)> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no plain file"));
+    }
+    let mut file = File::open(path)?.take(expected.saturating_add(1));
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];
     let mut bytes = 0;

@@ -1,9 +1,12 @@
 //! The notice file: appears by rename, is withdrawn by removal.
 //!
 //! Looked at five times a second: it works on every file system, also where the kernel tells
-//! nothing of changes, and costs one `stat`.
+//! nothing of changes, and costs one `stat`. Only a plain file is opened and only the length of a
+//! notice is read: a device or a pipe under that name must neither fill memory nor hold the agent.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,7 +82,10 @@ impl NoticeFile {
         if meta.len() > LARGEST {
             return self.once(stamp, format!("{} bytes are no notice", meta.len()));
         }
-        let text = match std::fs::read_to_string(&self.path) {
+        if !meta.is_file() {
+            return self.once(stamp, "it is no plain file".to_owned());
+        }
+        let text = match bounded(&self.path) {
             Ok(text) => text,
             // Removed or replaced between the two calls: the next look sees which.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Look::Same,
@@ -151,6 +157,15 @@ pub async fn watch(
             return;
         }
     }
+}
+
+/// The file's text, up to [`LARGEST`]; a pipe that took its place meanwhile does not block.
+fn bounded(path: &Path) -> std::io::Result<String> {
+    let never_blocks = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(never_blocks).open(path)?;
+    let mut text = String::new();
+    file.take(LARGEST).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn parse(text: &str, now: Boottime, wall: Timestamp) -> Result<Notice, String> {
@@ -237,5 +252,31 @@ mod tests {
         }
         std::fs::remove_file(folder.path().join("notice")).expect("removed");
         assert_eq!(file.look(NOW, WALL), Look::Withdrawn(notice.id));
+    }
+
+    #[test]
+    fn a_device_a_pipe_or_a_folder_is_no_notice_and_is_never_read() {
+        let folder = Folder::new("notice-odd");
+        let path = folder.path().join("notice");
+        let mut file = NoticeFile::new(&path);
+        for odd in ["device", "pipe", "folder"] {
+            match odd {
+                "device" => std::os::unix::fs::symlink("/dev/zero", &path).expect("linked"),
+                "pipe" => {
+                    let made = std::process::Command::new("mkfifo").arg(&path).status();
+                    assert!(made.expect("mkfifo runs").success());
+                }
+                _ => std::fs::create_dir(&path).expect("made"),
+            }
+            let Look::Alarm(said) = file.look(NOW, WALL) else { panic!("no alarm for a {odd}") };
+            assert!(said.contains("it is no plain file"), "{odd}: {said}");
+            assert_eq!(file.look(NOW, WALL), Look::Same, "a {odd} is said once");
+            if odd == "folder" {
+                std::fs::remove_dir(&path).expect("removed");
+            } else {
+                std::fs::remove_file(&path).expect("removed");
+            }
+            assert_eq!(file.look(NOW, WALL), Look::Same);
+        }
     }
 }
