@@ -19,7 +19,7 @@ pub async fn measure(dev: &Dev) {
     let script = Path::new(dev.text("state_dir")).join("bin/checkpoint");
     let mut hook = Opened::watch(&script);
     let file = PathBuf::from(dev.node("node-1")["notice_file"].as_str().expect("a path"));
-    let mut took = Vec::new();
+    let (mut took, mut heard_last) = (Vec::new(), 0);
     for round in 0..ROUNDS {
         // At no fixed distance from the agent's own looks at the file.
         tokio::time::sleep(Duration::from_millis(round * 73 % 200)).await;
@@ -27,9 +27,10 @@ pub async fn measure(dev: &Dev) {
         dev.notice("node-1", 300, "node");
         let noticed = Instant::now();
         took.push(hook.first_since(begun).await.saturating_duration_since(noticed));
-        until("the checkpoint is complete", async || {
-            let timeline = dev.status("node-1").await["evacuation"]["timeline"].to_string();
-            timeline.contains("checkpoint done").then_some(())
+        heard_last = until("the checkpoint is complete", async || {
+            let evacuation = dev.status("node-1").await["evacuation"].clone();
+            let heard = evacuation["heard_at"].as_u64().filter(|heard| *heard > heard_last)?;
+            evacuation["timeline"].to_string().contains("` done after").then_some(heard)
         })
         .await;
         std::fs::remove_file(&file).expect("the notice is there");
