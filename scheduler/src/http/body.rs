@@ -68,10 +68,7 @@ impl Write {
         };
         let key = key(&parts.headers)?;
         let dry_run = query::flag(&parts.uri, "dryRun")?;
-        let bytes = to_bytes(body, LONGEST_BODY).await.map_err(|_| {
-            let detail = format!("the body is too large: accepted are {LONGEST_BODY} bytes");
-            Fault::new(Reason::TooLarge, detail)
-        })?;
+        let bytes = to_bytes(body, LONGEST_BODY).await.map_err(unread)?;
         if !bytes.is_empty() && style != Style::Baseten {
             check_content_type(&parts.headers)?;
         }
@@ -214,6 +211,16 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Fault> {
             format!("1 to {LONGEST_KEY} visible ASCII characters"),
         )),
     }
+}
+
+/// Why a body could not be read to its end.
+fn unread(error: axum::Error) -> Fault {
+    let error = error.into_inner();
+    if error.is::<http_body_util::LengthLimitError>() {
+        let detail = format!("the body is too large: accepted are {LONGEST_BODY} bytes");
+        return Fault::new(Reason::TooLarge, detail);
+    }
+    Fault::new(Reason::Unreadable, format!("the body does not arrive whole: {error}"))
 }
 
 /// A body of another type was made for somebody else; a missing type is forgiven.

@@ -15,6 +15,10 @@ const LONGEST_TEXT: usize = 4096;
 /// Most entries of a list or map: no resource needs more, and each costs a sentence when wrong.
 const MOST_ENTRIES: usize = 1000;
 
+/// Most mistakes that are named in one answer: a body full of them must not make an answer many
+/// times its length.
+const MOST_WRONG: usize = 64;
+
 /// One field that cannot be taken as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
@@ -43,9 +47,13 @@ pub struct Problems(RefCell<Vec<Wrong>>);
 impl Problems {
     /// Notes one.
     pub fn note(&self, field: &str, problem: impl Into<String>, accepted: impl Into<String>) {
+        let mut noted = self.0.borrow_mut();
+        if noted.len() >= MOST_WRONG {
+            return;
+        }
         let accepted = Some(accepted.into()).filter(|text| !text.is_empty());
         let wrong = Wrong { field: field.to_owned(), problem: problem.into(), accepted };
-        self.0.borrow_mut().push(wrong);
+        noted.push(wrong);
     }
 
     /// All that was noted, or nothing.

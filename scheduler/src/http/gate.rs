@@ -15,7 +15,7 @@ use wharfage_scheduler_core::words::principal::{Caller, Role};
 use super::fault::{Fault, Reason, Style};
 use super::limits::Lane;
 use super::route::{Access, style_of};
-use super::{Shared, baseten, coreweave, problem};
+use super::{Shared, baseten, coreweave, problem, query};
 use crate::dashboard::session;
 use crate::secrets::sha256_hex;
 
@@ -40,11 +40,16 @@ pub struct Post {
     pub access: Access,
     /// How refusals read.
     pub style: Style,
+    /// The query parameters that the route reads.
+    pub query: &'static [&'static str],
 }
 
 /// Lets a request pass, or not, and puts what became of it into the route's words.
 pub async fn pass(State(post): State<Post>, mut request: Request, next: Next) -> Response {
-    let outcome = post.admit(&request);
+    let outcome = post.admit(&request).and_then(|caller| {
+        post.check_query(&request)?;
+        Ok(caller)
+    });
     let response = match outcome {
         Ok(caller) => {
             if let Some(caller) = caller {
@@ -60,7 +65,7 @@ pub async fn pass(State(post): State<Post>, mut request: Request, next: Next) ->
 /// Paths that no route has: told only to those who have a token.
 pub async fn no_such_path(State(shared): State<Shared>, request: Request) -> Response {
     let style = style_of(request.uri().path());
-    let post = Post { shared, access: Access::Known, style };
+    let post = Post { shared, access: Access::Known, style, query: &[] };
     let fault = match post.admit(&request) {
         Ok(_) => {
             let detail = format!("there is no path {}", request.uri().path());
@@ -75,7 +80,7 @@ pub async fn no_such_path(State(shared): State<Shared>, request: Request) -> Res
 /// Methods that a path does not have: told likewise.
 pub async fn no_such_method(State(shared): State<Shared>, request: Request) -> Response {
     let style = style_of(request.uri().path());
-    let post = Post { shared, access: Access::Known, style };
+    let post = Post { shared, access: Access::Known, style, query: &[] };
     let fault = match post.admit(&request) {
         Err(fault) if style != Style::Page => fault,
         Ok(_) | Err(_) => {
@@ -101,6 +106,20 @@ impl Post {
         self.shared.limiter.count(lane, key, Instant::now()).map_err(too_many)?;
         self.check(&caller)?;
         Ok(Some(caller))
+    }
+
+    /// On all writes, and on reads of our own: other APIs' clients may ask more than we answer.
+    fn check_query(&self, request: &Request) -> Result<(), Fault> {
+        match (self.style, request.method()) {
+            (Style::Page, _) => Ok(()),
+            // Probes are asked by whatever stands in front.
+            _ if self.access == Access::Open => Ok(()),
+            (Style::Problem, &Method::GET | &Method::HEAD) => {
+                query::only(request.uri(), self.query)
+            }
+            (_, &Method::GET | &Method::HEAD) => Ok(()),
+            _ => query::only(request.uri(), &["dryRun"]),
+        }
     }
 
     fn check(&self, caller: &Caller) -> Result<(), Fault> {

@@ -1,4 +1,5 @@
-//! Query parameters: each read by name, refused with the accepted form.
+//! Query parameters: each read by name, refused with the accepted form. One that no route knows is
+//! refused too: a `dryrun` that was meant as `dryRun` must not carry a request out.
 
 use axum::http::Uri;
 use wharfage_billing::timestamp::parse_rfc3339;
@@ -13,6 +14,18 @@ pub fn value(uri: &Uri, name: &str) -> Option<String> {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decoded(key) == name).then(|| decoded(value))
     })
+}
+
+/// Refuses a parameter that is not one of `known`.
+pub fn only(uri: &Uri, known: &[&str]) -> Result<(), Fault> {
+    for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let key = decoded(pair.split_once('=').map_or(pair, |(key, _)| key));
+        if !known.contains(&key.as_str()) {
+            let accepted = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(Fault::field(&key, "no such query parameter", accepted));
+        }
+    }
+    Ok(())
 }
 
 /// `true` or `false`; absent = false.
@@ -83,6 +96,8 @@ mod tests {
         assert_eq!(value(&uri, "b").as_deref(), Some("%zz y"));
         assert_eq!(instant(&uri, "updatedAfter"), Ok(Some(Timestamp(1_767_225_600_000))));
         assert_eq!(value(&uri, "c"), None);
+        assert_eq!(only(&uri, &["b", "updatedAfter", "a"]), Ok(()));
+        assert!(only(&uri, &["a", "b"]).is_err());
         assert!(flag(&uri, "a").is_err());
     }
 }

@@ -118,7 +118,12 @@ impl Route {
 
     /// Adds it, behind its gate, to a router.
     pub fn mount(self, router: Router<Shared>, shared: &Shared) -> Router<Shared> {
-        let post = gate::Post { shared: shared.clone(), access: self.access, style: self.style };
+        let post = gate::Post {
+            shared: shared.clone(),
+            access: self.access,
+            style: self.style,
+            query: self.query,
+        };
         let layer = axum::middleware::from_fn_with_state(post, gate::pass);
         router.route(self.path, self.handler.route_layer(layer))
     }

@@ -63,6 +63,9 @@ async fn lists_are_narrowed_by_updated_after_and_dry_runs_change_nothing() {
     let _node = scheduler.node("node-1", "standard").await;
     scheduler.gateways().await;
     let before = scheduler.driver.handle.view().position();
+    let path = format!("{DEPLOYMENTS}?dryrun=true");
+    let slip = scheduler.post(&path, "acme-operator", &deployment("chat")).await.expect(400);
+    assert_eq!(slip["details"][0]["fieldViolations"][0]["field"], "dryrun", "{slip}");
     let path = format!("{DEPLOYMENTS}?dryRun=true");
     let dry = scheduler.post(&path, "acme-operator", &deployment("chat")).await.expect(200);
     assert_eq!(dry["dryRun"], true);
@@ -189,5 +192,24 @@ async fn claims_say_what_is_not_offered() {
     assert_eq!(list, json!({"capacityClaims": []}));
     let refused = scheduler.post(claims, "acme-operator", &json!({})).await.expect(501);
     assert_eq!((&refused["code"], &refused["status"]), (&json!(12), &json!("UNIMPLEMENTED")));
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_mistakes_is_answered_shortly_and_no_name_passes_for_a_flag() {
+    let scheduler = Scheduler::start("mistakes").await;
+    let _node = scheduler.node("node-1", "standard").await;
+    scheduler.gateways().await;
+    let mut flood = deployment("chat");
+    for number in 0..5000 {
+        flood[format!("key-{number}")] = json!(number);
+    }
+    let refused = scheduler.post(DEPLOYMENTS, "acme-operator", &flood).await.expect(400);
+    assert!(refused.to_string().len() < 64 * 1024, "{} bytes", refused.to_string().len());
+    let mut flag = deployment("chat");
+    flag["model"]["name"] = json!("--host");
+    let refused = scheduler.post(DEPLOYMENTS, "acme-operator", &flag).await.expect(400);
+    let violation = &refused["details"][0]["fieldViolations"][0];
+    assert_eq!(violation["field"], "model.name", "{refused}");
     scheduler.stop().await;
 }

@@ -20,6 +20,7 @@ use crate::http::fields::{Fields, Problems, Unknown, Wrong};
 
 const LABEL: &str = "a hostname label: 1 to 63 of a-z, A-Z, 0-9 and `-`, beginning and ending \
                      with a letter or a digit";
+const MODEL_NAME: &str = "4 to 63 characters, none of them a control character, the first no `-`";
 
 /// The classes by name and protobuf number; the first is never accepted.
 const CLASSES: [(&str, u64, CapacityClass); 3] = [
@@ -157,11 +158,16 @@ pub fn has_control(text: &str) -> bool {
 
 fn model(fields: &Fields<'_>) -> Option<Model> {
     let model = fields.required_object("model")?;
-    let name = model.required_text("name", "4 to 63 characters").filter(|name| {
-        let good = (4..=63).contains(&name.chars().count()) && !has_control(name);
+    let name = model.required_text("name", MODEL_NAME).filter(|name| {
+        // The name is an argument of the engine: it must not read as one of its flags.
+        let is_flag = name.starts_with('-');
+        let good = (4..=63).contains(&name.chars().count()) && !has_control(name) && !is_flag;
         if !good {
-            let problem = format!("it has {} characters", name.chars().count());
-            model.wrong("name", problem, "4 to 63 characters, none of them a control character");
+            let problem = match is_flag {
+                true => "it begins with `-`".to_owned(),
+                false => format!("it has {} characters", name.chars().count()),
+            };
+            model.wrong("name", problem, MODEL_NAME);
         }
         good
     });
