@@ -79,8 +79,10 @@ pub fn held_until(
         }
         Phase::Placed { seat, .. } | Phase::Leaving { seat, .. } => {
             let node = fleet.node(&seat.node)?;
-            let lost = node.reach == Reach::Lost;
-            Some(lost.then(|| node.reach_since + policy.single_copy_margin()))
+            // One that was started without that lease runs on, whatever its deployment says today.
+            let leased = fleet.spec_of(replica).is_some_and(|spec| spec.extension.single_copy);
+            let lapses = leased && node.reach == Reach::Lost;
+            Some(lapses.then(|| node.reach_since + policy.single_copy_margin()))
         }
     }
 }

@@ -138,6 +138,9 @@ impl Controller {
         if reach != Some(Reach::Connected) {
             plan.record(Event::ReachChanged { node, reach: Reach::Connected, at });
         }
+        // A proof is true for ever, however old the report: an id is used once. The agent takes
+        // this answer for its receipt.
+        replicas::gone(&mut plan, heartbeat);
         reconcile(&mut plan);
         plan.events
     }

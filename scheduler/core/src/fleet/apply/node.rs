@@ -74,7 +74,8 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         Event::OrphanGone { node, replica, .. } => fleet.change_node(node, |row| {
             row.orphans.remove(replica);
             for slot in row.slots.iter_mut().filter(|slot| slot.orphan == Some(*replica)) {
-                slot.orphan = None;
+                let other = row.orphans.iter().find(|(_, gpus)| gpus.contains(&slot.gpu));
+                slot.orphan = other.map(|(id, _)| *id);
             }
         }),
     }

@@ -11,26 +11,23 @@ use crate::words::node::{Intent, Reach};
 use crate::words::replica::Phase;
 use wharfage_shared::ids::DeploymentId;
 
-/// What the rows alone tell: a replica whose node came back was not started now, however many
-/// there are.
+/// What the rows alone tell: of what stands on the settings of today there is no surplus, since it
+/// leaves in the very step in which it is one. Older ones may come back with their nodes.
 pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
-    let mut counted: BTreeMap<&DeploymentId, (u32, u32)> = BTreeMap::new();
+    let mut counted: BTreeMap<&DeploymentId, u32> = BTreeMap::new();
     for row in fleet.replicas() {
-        let Phase::Placed { seat, since, .. } = &row.phase else { continue };
+        let Phase::Placed { seat, .. } = &row.phase else { continue };
         let Some(of) = fleet.deployment(&row.deployment) else { continue };
         let Some(node) = fleet.node(&seat.node) else { continue };
-        if stays(node) && node.reach_since <= *since {
-            let (all, new) = counted.entry(&row.deployment).or_default();
-            *all += 1;
-            *new += u32::from(row.revision == of.revision && !moved(of, Some(node)));
+        if stays(node) && row.revision == of.revision && !moved(of, Some(node)) {
+            *counted.entry(&row.deployment).or_default() += 1;
         }
     }
-    for (id, (all, new)) in counted {
+    for (id, counted) in counted {
         let Some(of) = fleet.deployment(id) else { continue };
-        let (max, surge) = (of.spec.scaling.bounds.max(), surge(of));
-        if new > max || all > max + surge {
-            let name = &of.spec.name;
-            let text = format!("{name} has {all} replicas that count, {max} are allowed");
+        let (name, max) = (&of.spec.name, of.spec.scaling.bounds.max());
+        if counted > max {
+            let text = format!("{name} has {counted} replicas that count, {max} are allowed");
             found.add("S2", text);
         }
     }

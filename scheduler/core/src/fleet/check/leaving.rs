@@ -4,7 +4,7 @@
 use super::{Findings, Step, name};
 use crate::fleet::Fleet;
 use crate::fleet::rows::replica::ReplicaRow;
-use crate::words::node::Intent;
+use crate::words::node::{Intent, Reach};
 use crate::words::replica::{Leaving, Phase};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::ReportedPhase;
@@ -113,7 +113,10 @@ fn told(step: &Step<'_>, row: &ReplicaRow, leaving: &Leaving, found: &mut Findin
     let fair = leaving.since + grace;
     let fair = ends.map_or(fair, |ends| fair.min(ends));
     let failed = matches!(leaving.because, StopCause::StartDeadline | StopCause::Crashed);
-    if leaving.deadline < fair && !failed {
+    // The end of a single copy's lease was stated when it was granted: its guard has ended it.
+    let lost = node.is_some_and(|node| node.reach == Reach::Lost);
+    let lapsed = leaving.because == StopCause::NodeLost && spec.extension.single_copy && lost;
+    if leaving.deadline < fair && !failed && !lapsed {
         let (who, short) = (name(step.after, row), fair.since(leaving.deadline));
         found.add("S8", format!("{who} is given {short} less than its grace"));
     }

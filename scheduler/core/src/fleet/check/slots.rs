@@ -30,7 +30,10 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
                 found.add("S1", format!("{} holds {} twice", name(fleet, row), seat.gpus[at]));
             }
         }
-        wanted_size(fleet, row.id, seat.gpus.len(), found);
+        // What has ended may outlive its deployment, whose id may be given anew.
+        if !matches!(row.phase, Phase::Stopped { .. }) {
+            wanted_size(fleet, row.id, seat.gpus.len(), found);
+        }
     }
     rows_agree(fleet, &holders, &promises, found);
     index_agrees(fleet, &holders, &promises, found);

@@ -110,7 +110,7 @@ fn the_successor_of_a_lost_single_copy_waits_for_lease_and_margin() {
 }
 
 #[test]
-fn a_lost_replica_that_became_a_single_copy_later_is_replaced_when_its_lease_is_over() {
+fn a_lost_replica_that_became_a_single_copy_later_has_no_such_lease_and_is_waited_for() {
     let mut world = World::with_nodes(2, 0);
     world.run(60);
     world.deploy(spec("chat"));
@@ -119,7 +119,10 @@ fn a_lost_replica_that_became_a_single_copy_later_is_replaced_when_its_lease_is_
     let mut single = world.spec_of("chat");
     single.extension.single_copy = true;
     world.replace(single).expect("a good spec");
-    world.until(70, "a successor serves", |world| world.ready("chat") == ["node-2"]);
+    world.run(600);
+    assert_eq!(world.ready("chat").len(), 0, "nobody knows whether it still runs");
+    world.agent("node-1").link = Link::Up;
+    world.until(70, "a successor serves", |world| world.ready("chat").len() == 1);
 }
 
 #[test]
@@ -137,6 +140,20 @@ fn a_replica_that_the_log_does_not_know_is_kept_and_shown() {
     let now = world.now;
     world.agent("node-1").crash(ReplicaId(4000), now);
     world.until(30, "the slots are free again", |world| world.ready("chat") == ["node-1"]);
+}
+
+#[test]
+fn the_proof_of_a_stray_is_not_lost_over_a_restart_of_the_scheduler() {
+    let mut world = World::with_nodes(1, 0);
+    let now = world.now;
+    world.agent("node-1").stray(ReplicaId(4000), 1, now);
+    world.run(5);
+    world.restart_scheduler();
+    let now = world.now;
+    world.agent("node-1").crash(ReplicaId(4000), now);
+    world.run(20);
+    let row = world.fleet().node(&"node-1".into()).expect("it is known");
+    assert!(row.orphans.is_empty() && row.free() == 8, "{:?}", row.orphans);
 }
 
 #[test]
