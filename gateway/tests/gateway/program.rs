@@ -50,13 +50,18 @@ fn each_way_to_fail_has_its_code_and_its_sentence() {
         ("", "missing field `state_dir`"),
         ("STATE\nlistem = \"127.0.0.1:1\"", "listem"),
         ("STATE\nlisten = \"0.0.0.0:0\"", "give [tls]"),
-        ("STATE\njoin_file = \"missing\"", "missing"),
         ("STATE\n[tls]\ncertificate = \"missing\"\nkey = \"missing\"", "missing"),
     ] {
         let (code, printed) = check(config);
         assert_eq!(code, 78, "{config}: {printed}");
         assert!(printed.contains(told), "{config}: {printed}");
     }
+    // A join file may be removed once the gateway has joined; before that it is needed.
+    assert_eq!(check("STATE\njoin_file = \"missing\"").0, 0);
+    let unjoined = "STATE\nlisten = \"127.0.0.1:0\"\njoin_file = \"missing\"";
+    let (code, printed) = folder.run(unjoined, &[]);
+    assert_eq!(code, 78, "{printed}");
+    assert!(printed.contains("missing"), "{printed}");
     assert_eq!(folder.run("STATE", &["--nonsense"]).0, 64);
     assert_eq!(folder.run("STATE", &["--version"]).0, 0);
     let (code, printed) = folder.run("STATE\nlisten = \"127.0.0.1:0\"", &[]);
