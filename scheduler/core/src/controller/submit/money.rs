@@ -100,9 +100,9 @@ fn check_now(
         return Ok(());
     }
     let description = format!(
-        "{} instances of {} are asked for in {} from now on; {} are usable there and {others} are \
-         used by or guaranteed to others",
-        contract.instances, contract.sku, contract.region, row.usable
+        "{} instances of {} are asked for in {} from now on; {} are usable there, {} are guaranteed \
+         to the organization already and {others} are used by or guaranteed to others",
+        contract.instances, contract.sku, contract.region, row.usable, own.guaranteed
     );
     let subject = format!("{}/{}", contract.region, contract.sku);
     Err(Refusal::Exhausted { subject, description })
