@@ -1,6 +1,8 @@
 //! One process per log: an advisory lock on a file beside it, which names its holder.
 //!
-//! The kernel drops the lock with its process, however that ends, so nothing stale can stay.
+//! The kernel drops the lock with its process, however that ends, so nothing stale can stay. Within
+//! a process it is given back by name: a child that is just being started shares the open file for
+//! a moment, and closing ours alone would leave the lock with it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -11,7 +13,7 @@ use super::tip::beside;
 
 /// Held as long as the log is open.
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -48,7 +50,14 @@ impl Lock {
         file.set_len(0).map_err(failed("write"))?;
         file.rewind().map_err(failed("write"))?;
         writeln!(file, "{}", std::process::id()).map_err(failed("write"))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file, which follows, gives the lock back as well unless a child shares it.
+        let _ = self.file.unlock();
     }
 }
 
@@ -66,5 +75,24 @@ fn refuse_network(log: &Path) -> Result<(), Error> {
     match NETWORK.iter().find(|(known, _)| *known == magic) {
         Some((_, kind)) => Err(Error::Remote { path: log.to_owned(), kind }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_being_started_does_not_keep_the_lock() {
+        let dir = std::env::temp_dir().join(format!("wharfage-log-lock-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a folder can be made");
+        let log = dir.join("log.sqlite");
+        let first = Lock::take(&log).expect("nobody holds it");
+        assert!(matches!(Lock::take(&log), Err(Error::InUse { .. })));
+        let inherited = first.file.try_clone().expect("a child has the same open file");
+        drop(first);
+        assert!(Lock::take(&log).is_ok(), "given back although the file is still open");
+        drop(inherited);
+        std::fs::remove_dir_all(&dir).expect("it exists");
     }
 }
