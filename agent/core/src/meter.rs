@@ -90,9 +90,7 @@ impl Meter {
             return;
         }
         self.resume_at = same_boot.then_some(left.proven_until);
-        if left.proven_until <= left.start {
-            return;
-        }
+        // Even one of no length: an earlier agent may have told its number to the scheduler.
         self.last += 1;
         if same_boot {
             self.floor = left.proven_until;

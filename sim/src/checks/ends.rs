@@ -14,6 +14,9 @@ use crate::stage::Stage;
 /// Under constant load a count changes at most so often within the time that is looked at.
 const MOST_CHANGES: usize = 2;
 
+/// What was placed so long ago should have been ready.
+const START: Millis = Millis::from_seconds(120);
+
 /// Why nothing may be placed on a node, if so: read from its row, axis by axis.
 pub(crate) fn nobody_may_place(node: &NodeRow) -> Option<String> {
     match &node.reach {
@@ -53,17 +56,19 @@ pub(crate) fn everything_stands(facts: &Facts, stage: &mut Stage) {
         if ready >= wanted || deployment.spec.disabled || deployment.deleting.is_some() {
             continue;
         }
-        let starting = |row: &wharfage_scheduler_core::fleet::rows::replica::ReplicaRow| {
+        let mut starting = fleet.replicas_of(&deployment.id).filter(|row| {
             let node = row.node().and_then(|node| fleet.node(node));
             let is_there = node.is_some_and(|node| node.reach != Reach::Lost);
             is_there && matches!(row.phase, Phase::Placed { .. }) && !row.phase.is_ready()
-        };
-        if let Some(stuck) = fleet.replicas_of(&deployment.id).find(|row| starting(row)) {
-            let found = format!(
-                "{} of {} is not ready long after every fault is over ({:?})",
-                stuck.id, deployment.spec.name, stuck.phase
-            );
-            stage.broken("L1", found);
+        });
+        if let Some(first) = starting.next() {
+            if stage.wall().since(first.since()) > START {
+                let found = format!(
+                    "{} of {} is not ready long after every fault is over ({:?})",
+                    first.id, deployment.spec.name, first.phase
+                );
+                stage.broken("L1", found);
+            }
             continue;
         }
         if let Some(node) = fleet.nodes().find(|node| fits(fleet, deployment, node)) {

@@ -15,6 +15,10 @@ use crate::stage::{AtHost, Happening, Stage};
 /// A model that lies on the host is there at once.
 const FETCH: Millis = Millis(10);
 
+/// A guard of a replica of which two must never run ends it unless it hears within this time how
+/// long it may serve.
+const FIRST_WORD: Millis = Millis::from_seconds(5);
+
 impl Host {
     /// In order; the agent may die in between.
     pub(super) fn carry_out(&mut self, stage: &mut Stage, effects: Vec<Effect>) {
@@ -151,7 +155,12 @@ impl Host {
             end: None,
             order,
         };
+        let first_word = process.order.single_copy.then(|| {
+            let up = stage.now + stage.habits.start;
+            self.clock.at(up) + FIRST_WORD
+        });
         self.processes.insert(replica, process);
+        self.serve_until(stage, replica, first_word);
         self.later(stage, stage.habits.start, Input::Started { replica, outcome: Ok(address) });
     }
 

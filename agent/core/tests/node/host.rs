@@ -432,7 +432,7 @@ impl Host {
         let before = self.log.last();
         let number = before.map_or(0, |before| before.key.number) + 1;
         assert_eq!(segment.key.number, number, "dense");
-        assert!(segment.start < segment.end, "no segment is empty");
+        assert!(segment.start <= segment.end, "no segment runs backwards");
         assert!(before.is_none_or(|before| before.end <= segment.start), "no overlap");
         assert!(segment.end.0 <= self.now, "never later than it was proven");
     }

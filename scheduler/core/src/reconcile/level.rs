@@ -47,6 +47,7 @@ pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
 fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
     let fleet = &*plan.fleet;
     let (mut wanted, mut old, mut stayers) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lost = Vec::new();
     let mut may_run = 0;
     for replica in fleet.replicas_of(&row.id) {
         may_run += u32::from(may_still_run(fleet, plan.policy, replica, plan.now));
@@ -54,7 +55,8 @@ fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
             Standing::Wanted => wanted.push(replica),
             Standing::Outdated => old.push(replica),
             Standing::Evacuating => stayers.push(replica),
-            Standing::Lost | Standing::Failing | Standing::Over => {}
+            Standing::Lost => lost.push(replica.id),
+            Standing::Failing | Standing::Over => {}
         }
     }
     let single = row.spec.extension.single_copy;
@@ -86,6 +88,16 @@ fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
     } else if row.backoff_until.is_none_or(|until| until <= plan.now) {
         let room = if single { desired.saturating_sub(may_run) } else { u32::MAX };
         changes.create = target.saturating_sub(counted).min(room);
+        if single && changes.create > 0 {
+            // Their leases are over: when their node is heard again they must not start or stay
+            // beside the successor.
+            let (because, deadline) = (StopCause::NodeLost, plan.now);
+            changes.leavers.extend(lost.into_iter().map(|replica| Leaver {
+                replica,
+                because,
+                deadline,
+            }));
+        }
     }
     changes
 }

@@ -5,7 +5,7 @@ use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::StopCause;
 
-use crate::world::{Link, START, World, id, spec};
+use crate::world::{Link, World, id, spec};
 
 fn ends(world: &World, cause: StopCause) -> usize {
     let rows = world.fleet().replicas();
@@ -91,22 +91,13 @@ fn the_successor_of_a_lost_single_copy_waits_for_lease_and_margin() {
         let row = world.fleet().node(&"node-1".into()).expect("it is known");
         row.reach == wharfage_scheduler_core::words::node::Reach::Lost
     };
-    let mut heard = world.now;
-    for _ in 0..5 {
-        world.run(1);
-        if world.agent("node-1").number > 0 {
-            heard = world.now;
-        }
-    }
     world.agent("node-1").link = Link::Cut;
     world.until(40, "it is lost", lost);
-    while world.places("chat").len() == 1 {
-        world.run(1);
-        assert!(world.now.since(START).0 < 1_000_000, "{}", world.picture());
-    }
+    let succeeded = |world: &World| world.replica_on("chat", "node-2").is_some();
+    world.until(60, "a successor stands", succeeded);
+    let heard = world.agent("node-1").reported_at;
     let waited = world.now.since(heard).0 / 1000;
-    // Cut after its last report at `heard` or up to five seconds before.
-    assert!((52..=58).contains(&waited), "lease 30 s and margin 27 s, waited {waited} s");
+    assert_eq!(waited, 57, "lease 30 s and margin 27 s");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn more_are_placed_and_surplus_leaves_as_min_moves() {
 
 #[test]
 fn a_new_version_replaces_replicas_one_by_one_without_a_gap() {
-    let mut world = World::with_nodes(2, 0);
+    let mut world = World::with_nodes(4, 0);
     let mut chat = spec("chat");
     chat.gpus = GpuCount::new(4).expect("allowed");
     chat.scaling.bounds = Bounds::new(3, 3).expect("3 to 3");

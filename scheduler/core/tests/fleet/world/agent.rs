@@ -67,6 +67,8 @@ pub struct Agent {
     pub nonce: String,
     /// Its last report's number.
     pub number: u64,
+    /// When it was heard last.
+    pub reported_at: Timestamp,
     /// Every replica of this engine hangs while it loads.
     pub loads_hang: bool,
     inventory: Inventory,
@@ -114,6 +116,7 @@ impl Agent {
             epoch: None,
             nonce: format!("{node}-start-1"),
             number: 0,
+            reported_at: now,
             loads_hang: false,
             inventory,
             send_inventory: true,
@@ -363,6 +366,7 @@ impl Agent {
     /// Reports, and takes the answer in.
     pub fn report(&mut self, world: &mut World) {
         self.is_eager = false;
+        self.reported_at = world.now;
         self.number += 1;
         let heartbeat = self.heartbeat(world.now);
         let reply = world.hear(Heard::Heartbeat(Box::new(heartbeat)));
