@@ -139,6 +139,8 @@ pub enum StopCause {
     NodeLost,
     /// It did not become ready in time.
     StartDeadline,
+    /// It served, and then its proof failed for too long.
+    Degraded,
     /// Its engine ended by itself.
     Crashed,
     /// The log does not know it.
@@ -159,6 +161,7 @@ impl std::fmt::Display for StopCause {
             StopCause::NodeNoticed => "its node is under a notice",
             StopCause::NodeLost => "its node was lost",
             StopCause::StartDeadline => "it was not ready in time",
+            StopCause::Degraded => "its proof of readiness failed for too long",
             StopCause::Crashed => "its engine ended",
             StopCause::Orphan => "the log does not know it",
             StopCause::Terminated => "an operator ended it",

@@ -329,6 +329,7 @@ fn keeps_state(because: StopCause) -> bool {
         | StopCause::Disabled
         | StopCause::NodeLost
         | StopCause::StartDeadline
+        | StopCause::Degraded
         | StopCause::Crashed
         | StopCause::Orphan
         | StopCause::Terminated => false,

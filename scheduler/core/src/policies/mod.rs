@@ -6,6 +6,7 @@ pub mod health;
 pub mod partition;
 pub mod placement;
 pub mod queue;
+pub mod relief;
 pub mod rollout;
 pub mod scaling;
 pub mod surplus;

@@ -15,6 +15,7 @@ use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::fleet::table::Table;
+use crate::policies::relief::degraded_since;
 use crate::words::event::{Event, deployment, gateway, money, node, replica};
 use crate::words::policy::Policy;
 use crate::words::replica::Phase;
@@ -24,7 +25,7 @@ use crate::words::replica::Phase;
 pub enum Alarm {
     /// A notice's drain or end.
     Node(NodeId),
-    /// A back-off, a start deadline, a single copy's lease.
+    /// A back-off, a start deadline, a single copy's lease, the end of a degraded one's time.
     Deployment(DeploymentId),
     /// The start or the end of a contract period.
     Contract(ContractId),
@@ -243,9 +244,15 @@ impl Agenda {
             Phase::Placed { since, .. } if !replica.was_ready => {
                 self.arm(*since + replica.start_deadline, alarm());
             }
+            Phase::Placed { .. } => {
+                if let Some(since) = degraded_since(replica) {
+                    let patience = policy.give_up_degraded_after();
+                    self.arm(since + patience, alarm());
+                    self.arm(since + patience + patience, alarm());
+                }
+            }
             Phase::Pending { .. }
             | Phase::Promised { .. }
-            | Phase::Placed { .. }
             | Phase::Leaving { .. }
             | Phase::Stopped { .. } => {}
         }

@@ -4,12 +4,13 @@
 use wharfage_shared::ids::{DeploymentId, ReplicaId};
 use wharfage_shared::order::StopCause;
 
-use super::leaving::{end, leave};
+use super::leaving::{back_off, end, leave};
 use super::plan::Plan;
 use crate::capacity::standing::{Standing, may_still_run, standing};
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::policies::evacuation::{self, Leaver};
+use crate::policies::relief;
 use crate::policies::rollout::{self, Progress};
 use crate::policies::surplus;
 use crate::words::deployment::Rollout;
@@ -20,6 +21,7 @@ use crate::words::event::replica::Event;
 struct Changes {
     leavers: Vec<Leaver>,
     replaced: Vec<ReplicaId>,
+    given_up: Vec<ReplicaId>,
     surplus: Vec<(ReplicaId, StopCause)>,
     create: u32,
 }
@@ -35,6 +37,12 @@ pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
     for (replica, because) in replaced.chain(changes.surplus) {
         if let Some(row) = plan.fleet.replica(replica).cloned() {
             end(plan, &row, because);
+        }
+    }
+    for replica in changes.given_up {
+        if let Some(row) = plan.fleet.replica(replica).cloned() {
+            end(plan, &row, StopCause::Degraded);
+            back_off(plan, &row);
         }
     }
     for _ in 0..changes.create {
@@ -60,6 +68,9 @@ fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
         }
     }
     let single = row.spec.extension.single_copy;
+    let patience = plan.policy.give_up_degraded_after();
+    let relief = relief::decide(&wanted, row.desired, patience, plan.now);
+    wanted.retain(|replica| !relief.given_up.contains(&replica.id));
     let ready = |rows: &[&ReplicaRow]| rows.iter().filter(|r| r.phase.is_ready()).count() as u32;
     let desired = row.desired;
     // Of a single copy no two may run: the old one goes first.
@@ -75,6 +86,7 @@ fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
     let target = if old.is_empty() { desired } else { rollout::new_allowed(rollout, progress) };
     let mut changes = Changes {
         replaced: rollout::leavers(rollout, progress, &old),
+        given_up: if single { relief.given_up } else { relief.leave },
         leavers: evacuees(plan, row, &stayers, ready(&wanted) + ready(&old)),
         ..Changes::default()
     };

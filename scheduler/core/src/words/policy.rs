@@ -43,6 +43,8 @@ pub struct Policy {
     pub start_deadline_factor: u32,
     /// A replica that was ready for this long ends a row of failures.
     pub healthy_after_seconds: u32,
+    /// A replica whose proof has failed for this long is given up for another one.
+    pub give_up_degraded_after_seconds: u32,
     /// Whether priority orders all organizations as one (teams of one company).
     pub priority_scope: PriorityScope,
 }
@@ -79,6 +81,7 @@ impl Default for Policy {
             start_deadline_seconds: 600,
             start_deadline_factor: 3,
             healthy_after_seconds: 600,
+            give_up_degraded_after_seconds: 60,
             priority_scope: PriorityScope::Organization,
         }
     }
@@ -117,6 +120,8 @@ impl Policy {
         let first = self.backoff_first_seconds;
         least("backoff_most_seconds", self.backoff_most_seconds, first, "backoff_first_seconds")?;
         least("start_deadline_seconds", self.start_deadline_seconds, 1, "a start takes time")?;
+        let patience = self.give_up_degraded_after_seconds;
+        least("give_up_degraded_after_seconds", patience, interval, "heartbeat_interval_seconds")?;
         if self.partition_percent > 100 {
             let accepted = "0 to 100".to_owned();
             let got = self.partition_percent.into();
@@ -153,6 +158,11 @@ impl Policy {
     /// The distance between attributions.
     pub fn tick(&self) -> Millis {
         Millis::from_seconds(self.tick_seconds.into())
+    }
+
+    /// How long a proof may fail before the replica is given up.
+    pub fn give_up_degraded_after(&self) -> Millis {
+        Millis::from_seconds(self.give_up_degraded_after_seconds.into())
     }
 
     /// How long a start may take: the deployment's own word, else what the last one took.

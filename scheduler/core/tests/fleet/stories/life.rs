@@ -1,6 +1,6 @@
 //! Replicas that crash, do not start, or are lost with their hosts.
 
-use wharfage_scheduler_core::words::deployment::Spec;
+use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Spec};
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::StopCause;
@@ -159,4 +159,93 @@ fn a_host_that_boots_anew_proves_that_its_replicas_are_gone() {
         world.ready("chat") == ["node-1"] && world.replica_on("chat", "node-1") != first
     });
     assert_eq!(world.fleet().deployment(&id("chat")).map(|row| row.failures), Some(1));
+}
+
+fn hang(world: &mut World, node: &str, hangs: bool) {
+    let replica = world.replica_on("chat", node).expect("it stands");
+    let now = world.now;
+    world.agent(node).hang(replica, hangs, now);
+}
+
+#[test]
+fn a_hung_replica_is_stopped_when_another_one_serves_in_its_stead() {
+    let mut world = World::with_nodes(2, 0);
+    world.deploy(spec("chat"));
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    hang(&mut world, "node-1", true);
+    world.run(58);
+    assert_eq!(world.places("chat"), ["node-1"], "it may recover");
+    world.until(20, "a successor is placed", |world| world.places("chat").len() == 2);
+    assert_eq!(ends(&world, StopCause::Degraded), 0);
+    world.until(30, "the hung one is gone", |world| world.places("chat") == ["node-2"]);
+    assert_eq!(world.ready("chat"), ["node-2"]);
+    world.until(30, "its end is proven", |world| ends(world, StopCause::Degraded) == 1);
+}
+
+#[test]
+fn a_hung_replica_that_recovers_keeps_its_place() {
+    let mut world = World::with_nodes(2, 0);
+    world.deploy(spec("chat"));
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    hang(&mut world, "node-1", true);
+    world.until(80, "a successor is placed", |world| world.places("chat").len() == 2);
+    hang(&mut world, "node-1", false);
+    world.until(30, "the successor goes", |world| world.places("chat") == ["node-1"]);
+    assert_eq!(world.ready("chat"), ["node-1"]);
+    assert_eq!(ends(&world, StopCause::Degraded), 0);
+}
+
+#[test]
+fn a_hung_replica_makes_room_when_there_is_none_for_a_successor() {
+    let mut world = World::with_nodes(1, 0);
+    let mut chat = spec("chat");
+    chat.gpus = GpuCount::new(8).expect("allowed");
+    world.deploy(chat);
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    let hung = world.replica_on("chat", "node-1");
+    hang(&mut world, "node-1", true);
+    world.run(115);
+    assert_eq!(world.replica_on("chat", "node-1"), hung, "it may still recover");
+    world.until(60, "another one serves there", |world| {
+        world.ready("chat") == ["node-1"] && world.replica_on("chat", "node-1") != hung
+    });
+}
+
+#[test]
+fn under_an_overload_only_one_of_a_deployment_is_given_up_at_a_time() {
+    let mut world = World::with_nodes(4, 0);
+    let mut chat = spec("chat");
+    chat.gpus = GpuCount::new(8).expect("allowed");
+    chat.scaling.bounds = Bounds::new(3, 3).expect("3");
+    world.deploy(chat);
+    world.until(60, "all serve", |world| world.ready("chat").len() == 3);
+    for node in world.places("chat") {
+        hang(&mut world, &node, true);
+    }
+    world.until(80, "one successor is placed", |world| world.places("chat").len() == 4);
+    for _ in 0..60 {
+        world.run(1);
+        let starting = world.replicas("chat").iter().filter(|row| !row.was_ready).count();
+        assert!(starting <= 1, "{}", world.picture());
+    }
+    world.until(200, "all serve again", |world| world.ready("chat").len() == 3);
+    assert_eq!(ends(&world, StopCause::Degraded), 3);
+}
+
+#[test]
+fn a_hung_single_copy_is_gone_before_its_successor_starts() {
+    let mut world = World::with_nodes(2, 0);
+    let mut chat: Spec = spec("chat");
+    chat.extension.single_copy = true;
+    world.deploy(chat);
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    hang(&mut world, "node-1", true);
+    world.run(58);
+    assert_eq!(world.places("chat"), ["node-1"], "it may recover");
+    for _ in 0..30 {
+        world.run(1);
+        assert!(world.places("chat").len() <= 1, "{}", world.picture());
+    }
+    assert_eq!(world.ready("chat").len(), 1, "{}", world.picture());
+    assert_eq!(ends(&world, StopCause::Degraded), 1);
 }

@@ -161,6 +161,15 @@ impl Agent {
         self.end(id, Ended::Exited { code: 1 }, now);
     }
 
+    /// A replica's engine stops answering, or answers again.
+    pub fn hang(&mut self, id: ReplicaId, hangs: bool, now: Timestamp) {
+        let since = self.clock(now);
+        let Some(local) = self.replicas.get_mut(&id) else { return };
+        local.phase = if hangs { ReportedPhase::Degraded } else { ReportedPhase::Ready };
+        local.since = since;
+        self.is_eager = true;
+    }
+
     /// Somebody says that the host, or what runs on it, will be taken away.
     pub fn notice(&mut self, id: &str, seconds: u64, leaves: Leaves, now: Timestamp) {
         let heard_at = self.clock(now);
