@@ -93,12 +93,26 @@ impl Host {
         }
     }
 
-    /// An engine ends by itself. Whether one ran.
-    pub fn engine_crashes(&mut self, stage: &mut Stage, which: u64) -> bool {
+    fn one_that_runs(&self, which: u64) -> Option<ReplicaId> {
         let running = self.processes.iter().filter(|(_, process)| process.runs());
         let running: Vec<ReplicaId> = running.map(|(replica, _)| *replica).collect();
-        let Some(count) = std::num::NonZeroU64::new(running.len() as u64) else { return false };
-        let replica = running[(which % count) as usize];
+        let count = std::num::NonZeroU64::new(running.len() as u64)?;
+        Some(running[(which % count) as usize])
+    }
+
+    /// An engine stops answering for ever, its processes and its memory stay.
+    pub fn engine_hangs(&mut self, stage: &mut Stage, which: u64) {
+        let Some(replica) = self.one_that_runs(which) else { return };
+        let text = format!("the engine of {replica} hangs");
+        stage.trace.line(stage.now, Some(self.node.clone()), text);
+        if let Some(process) = self.processes.get_mut(&replica) {
+            process.hangs = true;
+        }
+    }
+
+    /// An engine ends by itself. Whether one ran.
+    pub fn engine_crashes(&mut self, stage: &mut Stage, which: u64) -> bool {
+        let Some(replica) = self.one_that_runs(which) else { return false };
         let text = format!("the engine of {replica} crashes");
         stage.trace.line(stage.now, Some(self.node.clone()), text);
         self.end_engine(stage, replica, Ended::Signaled { signal: 11 });

@@ -151,6 +151,7 @@ impl Host {
             serve_until: None,
             terminated: None,
             is_stubborn,
+            hangs: false,
             broken,
             end: None,
             order,
@@ -206,7 +207,7 @@ impl Host {
         let (life, stop) = (self.life, stage.habits.stop);
         let Some(process) = self.processes.get_mut(&replica) else { return };
         process.terminated.get_or_insert(stage.now);
-        if !process.is_stubborn {
+        if !process.is_stubborn && !process.hangs {
             let ended = Ended::Exited { code: 0 };
             self.plan(stage, stop, AtHost::EngineEnds { life, replica, ended });
         }

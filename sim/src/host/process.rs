@@ -30,6 +30,8 @@ pub(crate) struct Process {
     pub is_stubborn: bool,
     /// Why it answers no probe, where it does not.
     pub broken: Option<String>,
+    /// It lives and does nothing, not even end on SIGTERM.
+    pub hangs: bool,
     pub end: Option<End>,
 }
 
@@ -56,6 +58,7 @@ impl Process {
         match (&self.end, &self.broken) {
             (Some(_), _) => Probe::Failed("connection refused".to_owned()),
             (None, Some(why)) => Probe::Failed(why.clone()),
+            (None, None) if self.hangs => Probe::Failed("no answer in time".to_owned()),
             (None, None) if now < self.loaded => Probe::Loading,
             (None, None) if prove => Probe::Proven,
             (None, None) => Probe::Healthy,

@@ -44,7 +44,7 @@ const ACTS: [(Act, u64); 24] = [
     (Act::CutOneWay, 30),
     (Act::BadWeather, 30),
     (Act::FairWeather, 40),
-    (Act::EngineCrashes, 40),
+    (Act::EngineFails, 40),
     (Act::Trouble, 20),
     (Act::Reboot, 20),
     (Act::Lose, 10),
@@ -72,7 +72,7 @@ enum Act {
     CutOneWay,
     BadWeather,
     FairWeather,
-    EngineCrashes,
+    EngineFails,
     Trouble,
     Reboot,
     Lose,
@@ -119,7 +119,7 @@ impl Mischief {
             | Act::AgentDies
             | Act::Cut
             | Act::CutOneWay
-            | Act::EngineCrashes
+            | Act::EngineFails
             | Act::Trouble
             | Act::Reboot
             | Act::Lose => self.befall(world, *act),
@@ -345,9 +345,13 @@ impl Mischief {
                 let place = if gateway { Place::Gateway(0) } else { Place::Host(index) };
                 stage.network.cut(place, way, until);
             }
-            Act::EngineCrashes => {
+            Act::EngineFails => {
                 let which = rng.bits();
-                host.engine_crashes(stage, which);
+                if rng.chance(300) {
+                    host.engine_hangs(stage, which);
+                } else {
+                    host.engine_crashes(stage, which);
+                }
             }
             Act::Trouble => {
                 let Some(gpu) = rng.pick(&host.gpus).cloned() else { return };

@@ -13,36 +13,53 @@ use crate::words::replica::Phase;
 pub struct Relief {
     /// They no longer count: others are wanted in their stead.
     pub given_up: Vec<ReplicaId>,
-    /// Of these, those that leave now unless no second copy may run.
+    /// Of these, those that leave now.
     pub leave: Vec<ReplicaId>,
 }
 
 /// Gives up the replicas whose proof has failed for `patience`, the longest degraded first: one of
-/// a deployment at a time, or a fifth of the `desired` ones. An overload under which every proof is
-/// late must not restart everything at once.
+/// a deployment at a time, or a fifth of the desired ones. An overload under which every
+/// proof is late must not restart everything at once.
 ///
-/// Each may still recover while its successor starts. It leaves once the successor serves, or when
-/// nothing could be placed for as long again.
-pub fn decide(wanted: &[&ReplicaRow], desired: u32, patience: Millis, now: Timestamp) -> Relief {
+/// Each may still recover while its successor starts beside it, if the `max` has room for both, and
+/// leaves once that one serves. One whose proof has failed for twice as long leaves in any case,
+/// unless another one is starting.
+pub fn decide(wanted: &[&ReplicaRow], counts: Counts, patience: Millis, now: Timestamp) -> Relief {
     let mut hung: Vec<(Timestamp, ReplicaId)> = wanted
         .iter()
         .filter_map(|replica| degraded_since(replica).map(|since| (since, replica.id)))
         .filter(|(since, _)| *since + patience <= now)
         .collect();
     hung.sort_unstable();
-    hung.truncate((desired / 5).max(1) as usize);
-    let is_given_up = |replica: &ReplicaRow| hung.iter().any(|(_, id)| *id == replica.id);
-    let counted = || wanted.iter().filter(|replica| !is_given_up(replica));
-    let starts = |replica: &&&ReplicaRow| {
-        matches!(replica.phase, Phase::Placed { .. }) && !replica.was_ready
-    };
+    hung.truncate((counts.desired / 5).max(1) as usize);
+    let others: Vec<&&ReplicaRow> =
+        wanted.iter().filter(|row| !hung.iter().any(|(_, id)| *id == row.id)).collect();
+    let starting =
+        others.iter().any(|row| matches!(row.phase, Phase::Placed { .. }) && !row.was_ready);
+    let placed = others.iter().filter(|row| row.phase.holds().is_some()).count();
     let goes = |since: Timestamp| {
-        let placed = counted().filter(|replica| replica.phase.holds().is_some()).count();
-        placed >= desired as usize || since + patience + patience <= now
+        let is_hopeless = since + patience + patience <= now;
+        !starting && (placed >= counts.desired as usize || is_hopeless)
     };
-    let may_leave = counted().find(starts).is_none();
-    let leave = hung.iter().filter(|(since, _)| may_leave && goes(*since)).map(|(_, id)| *id);
-    Relief { leave: leave.collect(), given_up: hung.iter().map(|(_, id)| *id).collect() }
+    let beside = (counts.max as usize).saturating_sub(others.len().max(counts.desired as usize));
+    let leave: Vec<ReplicaId> =
+        hung.iter().filter(|(since, _)| goes(*since)).map(|(_, id)| *id).collect();
+    let stay = hung.iter().map(|(_, id)| *id).filter(|id| !leave.contains(id)).take(beside);
+    Relief { given_up: leave.iter().copied().chain(stay).collect(), leave }
+}
+
+/// How many of a deployment there should and may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// How many are wanted.
+    pub desired: u32,
+    /// How many may stand at a time.
+    pub max: u32,
+}
+
+/// Whether its proof has failed for twice `patience`: nobody waits for it any longer.
+pub fn is_hopeless(replica: &ReplicaRow, patience: Millis, now: Timestamp) -> bool {
+    degraded_since(replica).is_some_and(|since| since + patience + patience <= now)
 }
 
 /// Since when its proof has failed, if it was ready before.

@@ -69,7 +69,8 @@ fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
     }
     let single = row.spec.extension.single_copy;
     let patience = plan.policy.give_up_degraded_after();
-    let relief = relief::decide(&wanted, row.desired, patience, plan.now);
+    let counts = relief::Counts { desired: row.desired, max: row.spec.scaling.bounds.max() };
+    let relief = relief::decide(&wanted, counts, patience, plan.now);
     wanted.retain(|replica| !relief.given_up.contains(&replica.id));
     let ready = |rows: &[&ReplicaRow]| rows.iter().filter(|r| r.phase.is_ready()).count() as u32;
     let desired = row.desired;
@@ -86,7 +87,7 @@ fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
     let target = if old.is_empty() { desired } else { rollout::new_allowed(rollout, progress) };
     let mut changes = Changes {
         replaced: rollout::leavers(rollout, progress, &old),
-        given_up: if single { relief.given_up } else { relief.leave },
+        given_up: relief.leave,
         leavers: evacuees(plan, row, &stayers, ready(&wanted) + ready(&old)),
         ..Changes::default()
     };
@@ -98,7 +99,16 @@ fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
     if surplus > 0 {
         changes.surplus = surplus::decide(fleet, &wanted, surplus as usize);
     } else if row.backoff_until.is_none_or(|until| until <= plan.now) {
-        let room = if single { desired.saturating_sub(may_run) } else { u32::MAX };
+        let given_up = relief.given_up.len() as u32;
+        let room = match (single, given_up) {
+            (true, _) => desired.saturating_sub(may_run),
+            (false, 0) => u32::MAX,
+            // They still count against the max until they leave.
+            (false, _) => {
+                let all = counted + given_up + old.len() as u32;
+                row.spec.scaling.bounds.max().saturating_sub(all)
+            }
+        };
         changes.create = target.saturating_sub(counted).min(room);
         if single && changes.create > 0 {
             // Their leases are over: when their node is heard again they must not start or stay
@@ -123,8 +133,16 @@ fn evacuees(
     ready: u32,
 ) -> Vec<Leaver> {
     let fleet = &*plan.fleet;
+    let patience = plan.policy.give_up_degraded_after();
+    // One that has long served nobody is not worth waiting for.
+    let (hung, stayers): (Vec<&ReplicaRow>, Vec<&ReplicaRow>) = stayers
+        .iter()
+        .copied()
+        .partition(|replica| relief::is_hopeless(replica, patience, plan.now));
+    let hung = hung.into_iter().map(|replica| evacuation::leaver(fleet, replica, plan.now));
     if !row.spec.extension.single_copy {
-        return evacuation::decide(fleet, stayers, ready, row.desired, plan.now);
+        let relieved = evacuation::decide(fleet, &stayers, ready, row.desired, plan.now);
+        return hung.chain(relieved).collect();
     }
     let noticed = |replica: &&ReplicaRow| {
         let node = replica.node().and_then(|node| fleet.node(node));
@@ -132,5 +150,5 @@ fn evacuees(
     };
     let going: Vec<&ReplicaRow> =
         stayers.iter().copied().filter(|replica| !noticed(replica)).collect();
-    evacuation::decide(fleet, &going, row.desired, row.desired, plan.now)
+    hung.chain(evacuation::decide(fleet, &going, row.desired, row.desired, plan.now)).collect()
 }

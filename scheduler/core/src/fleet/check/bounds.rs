@@ -1,6 +1,5 @@
 //! S2: nothing is started beyond `max` plus a rollout's surge, and nothing beyond a node or a
-//! quota. What leaves, or stands on a node that is lost, noticed or being emptied, does not count;
-//! nor does what has degraded, which others may have to stand in for.
+//! quota. What leaves, or stands on a node that is lost, noticed or being emptied, does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,18 +7,16 @@ use super::{Findings, Step, held, name};
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
-use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::node::{Intent, Reach};
-use crate::words::replica::{Phase, Seat};
+use crate::words::replica::Phase;
 use wharfage_shared::ids::DeploymentId;
-use wharfage_shared::replica::ReportedPhase;
 
 /// What the rows alone tell: of what stands on the settings of today there is no surplus, since it
 /// leaves in the very step in which it is one. Older ones may come back with their nodes.
 pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
     let mut counted: BTreeMap<&DeploymentId, u32> = BTreeMap::new();
     for row in fleet.replicas() {
-        let Some(seat) = counted_seat(row) else { continue };
+        let Phase::Placed { seat, .. } = &row.phase else { continue };
         let Some(of) = fleet.deployment(&row.deployment) else { continue };
         let Some(node) = fleet.node(&seat.node) else { continue };
         if stays(node) && row.revision == of.revision && !moved(of, Some(node)) {
@@ -59,7 +56,7 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
 fn within_max(fleet: &Fleet, deployment: &DeploymentRow, found: &mut Findings) {
     let (mut counted, mut older) = (0, false);
     for row in fleet.replicas().filter(|row| row.deployment == deployment.id) {
-        let Some(seat) = counted_seat(row) else { continue };
+        let Phase::Placed { seat, .. } = &row.phase else { continue };
         if fleet.node(&seat.node).is_some_and(stays) {
             counted += 1;
             older |=
@@ -75,13 +72,6 @@ fn within_max(fleet: &Fleet, deployment: &DeploymentRow, found: &mut Findings) {
         found
             .add("S2", format!("{name} has started {counted} replicas that count, at most {most}"));
     }
-}
-
-/// Where a replica stands that counts by its own state.
-fn counted_seat(row: &ReplicaRow) -> Option<&Seat> {
-    let Phase::Placed { seat, seen, .. } = &row.phase else { return None };
-    let degraded = seen.as_ref().is_some_and(|seen| seen.phase == ReportedPhase::Degraded);
-    (!degraded).then_some(seat)
 }
 
 /// A replica on ground that its deployment no longer allows is replaced like an older one.

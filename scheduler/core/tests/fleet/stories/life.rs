@@ -5,7 +5,7 @@ use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::StopCause;
 
-use crate::world::{Link, World, id, spec};
+use crate::world::{Link, World, drain, id, spec};
 
 fn ends(world: &World, cause: StopCause) -> usize {
     let rows = world.fleet().replicas();
@@ -167,10 +167,17 @@ fn hang(world: &mut World, node: &str, hangs: bool) {
     world.agent(node).hang(replica, hangs, now);
 }
 
+/// One replica is wanted and two are allowed: a successor may stand beside it.
+fn with_room() -> Spec {
+    let mut chat = spec("chat");
+    chat.scaling.bounds = Bounds::new(1, 2).expect("1 to 2");
+    chat
+}
+
 #[test]
 fn a_hung_replica_is_stopped_when_another_one_serves_in_its_stead() {
     let mut world = World::with_nodes(2, 0);
-    world.deploy(spec("chat"));
+    world.deploy(with_room());
     world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
     hang(&mut world, "node-1", true);
     world.run(58);
@@ -185,7 +192,7 @@ fn a_hung_replica_is_stopped_when_another_one_serves_in_its_stead() {
 #[test]
 fn a_hung_replica_that_recovers_keeps_its_place() {
     let mut world = World::with_nodes(2, 0);
-    world.deploy(spec("chat"));
+    world.deploy(with_room());
     world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
     hang(&mut world, "node-1", true);
     world.until(80, "a successor is placed", |world| world.places("chat").len() == 2);
@@ -198,7 +205,7 @@ fn a_hung_replica_that_recovers_keeps_its_place() {
 #[test]
 fn a_hung_replica_makes_room_when_there_is_none_for_a_successor() {
     let mut world = World::with_nodes(1, 0);
-    let mut chat = spec("chat");
+    let mut chat = with_room();
     chat.gpus = GpuCount::new(8).expect("allowed");
     world.deploy(chat);
     world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
@@ -216,7 +223,7 @@ fn under_an_overload_only_one_of_a_deployment_is_given_up_at_a_time() {
     let mut world = World::with_nodes(4, 0);
     let mut chat = spec("chat");
     chat.gpus = GpuCount::new(8).expect("allowed");
-    chat.scaling.bounds = Bounds::new(3, 3).expect("3");
+    chat.scaling.bounds = Bounds::new(3, 4).expect("3 to 4");
     world.deploy(chat);
     world.until(60, "all serve", |world| world.ready("chat").len() == 3);
     for node in world.places("chat") {
@@ -240,7 +247,7 @@ fn a_hung_single_copy_is_gone_before_its_successor_starts() {
     world.deploy(chat);
     world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
     hang(&mut world, "node-1", true);
-    world.run(58);
+    world.run(115);
     assert_eq!(world.places("chat"), ["node-1"], "it may recover");
     for _ in 0..30 {
         world.run(1);
@@ -248,4 +255,29 @@ fn a_hung_single_copy_is_gone_before_its_successor_starts() {
     }
     assert_eq!(world.ready("chat").len(), 1, "{}", world.picture());
     assert_eq!(ends(&world, StopCause::Degraded), 1);
+}
+
+#[test]
+fn a_hung_replica_at_its_max_leaves_before_its_successor_starts() {
+    let mut world = World::with_nodes(2, 0);
+    world.deploy(spec("chat"));
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    let hung = world.replica_on("chat", "node-1");
+    hang(&mut world, "node-1", true);
+    world.run(115);
+    assert_eq!(world.replica_on("chat", "node-1"), hung, "it may still recover");
+    world.until(60, "another one serves", |world| world.ready("chat").len() == 1);
+    assert_eq!(ends(&world, StopCause::Degraded), 1);
+}
+
+#[test]
+fn a_hung_replica_does_not_keep_a_draining_node_from_being_empty() {
+    let mut world = World::with_nodes(1, 0);
+    world.deploy(spec("chat"));
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    hang(&mut world, "node-1", true);
+    world.verb(drain, "node-1").expect("it may be drained");
+    world.run(110);
+    assert_eq!(world.places("chat"), ["node-1"], "it may still recover");
+    world.until(60, "it is gone", |world| ends(world, StopCause::NodeDrained) == 1);
 }
