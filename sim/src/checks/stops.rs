@@ -101,7 +101,9 @@ pub(crate) fn judge_kill(host: &Host, stage: &mut Stage, replica: ReplicaId) {
     let Some(process) = host.processes.get(&replica).filter(|process| process.runs()) else {
         return;
     };
-    let had_time = process.terminated.is_some_and(|at| stage.now >= at + host.config.budget.stop);
+    // On the host's clock, whose drift the agent cannot know.
+    let since = |at: Millis| host.clock.at(stage.now).since(host.clock.at(at));
+    let had_time = process.terminated.is_some_and(|at| since(at) >= host.config.budget.stop);
     let end = ends(host, stage, replica);
     let no_time = end.is_some_and(|end| stage.now + host.config.stop_margin + SLACK >= end);
     if !had_time && !no_time {

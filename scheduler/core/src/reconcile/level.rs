@@ -99,13 +99,14 @@ fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
     if surplus > 0 {
         changes.surplus = surplus::decide(fleet, &wanted, surplus as usize);
     } else if row.backoff_until.is_none_or(|until| until <= plan.now) {
-        let given_up = relief.given_up.len() as u32;
+        let given_up = (relief.given_up.len() - changes.given_up.len()) as u32;
         let room = match (single, given_up) {
             (true, _) => desired.saturating_sub(may_run),
             (false, 0) => u32::MAX,
             // They still count against the max until they leave.
             (false, _) => {
-                let all = counted + given_up + old.len() as u32;
+                let old = (old.len() - changes.replaced.len()) as u32;
+                let all = counted + given_up + old;
                 row.spec.scaling.bounds.max().saturating_sub(all)
             }
         };

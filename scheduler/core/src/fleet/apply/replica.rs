@@ -138,8 +138,10 @@ fn see(fleet: &mut Fleet, id: ReplicaId, seen: &Seen) {
         return;
     };
     let is_ready = seen.phase == ReportedPhase::Ready;
+    // A host that was not heard while it became ready may be heard only when it has degraded.
+    let was_ready = is_ready || seen.phase == ReportedPhase::Degraded;
     fleet.change_replica(id, |row| {
-        row.was_ready |= is_ready;
+        row.was_ready |= was_ready;
         match &mut row.phase {
             Phase::Placed { seen: known, ready_since, .. } => {
                 *ready_since = is_ready.then(|| ready_since.unwrap_or(seen.since));
