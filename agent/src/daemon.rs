@@ -14,12 +14,12 @@ use wharfage_agent_sys::clock;
 use wharfage_agent_sys::lock::{self, Lock};
 use wharfage_link::identity::IdentityDir;
 use wharfage_link::tls;
+use wharfage_shared::causes::with_causes;
 use wharfage_shared::ids::SegmentLogId;
 use wharfage_shared::time::Millis;
 
 use crate::config::{Config, OnExit};
 use crate::drivers::process::{Driver, random_text};
-use crate::engines::describe;
 use crate::exit::Failure;
 use crate::gpu::{Gpus, Settings, supervisor};
 use crate::inventory::Definitions;
@@ -185,7 +185,7 @@ fn take_lock(state: &Path) -> Result<Lock, Failure> {
             "another agent runs with the state folder `{}`",
             state.display()
         )),
-        lock::Error::Io { .. } => Failure::config(describe(&error)),
+        lock::Error::Io { .. } => Failure::config(with_causes(&error)),
     })
 }
 

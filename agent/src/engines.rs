@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use wharfage_agent_sys::trusted::{self, Owner};
+use wharfage_shared::causes::with_causes;
 use wharfage_shared::order::RunOrder;
 use wharfage_shared::telemetry::EngineOffer;
 
@@ -220,7 +221,7 @@ fn fill(template: &str, values: &[(&str, String)]) -> String {
 }
 
 fn read(path: &Path, owner: Owner) -> Result<Engine, String> {
-    let text = trusted::read(path, owner).map_err(|error| describe(&error))?;
+    let text = trusted::read(path, owner).map_err(|error| with_causes(&error))?;
     let engine: Engine = toml::from_str(&text)
         .map_err(|error| format!("`{}`: {}", path.display(), error.to_string().trim_end()))?;
     let wrong = |key: &str, message: &str| Err(format!("`{}`: {key}: {message}", path.display()));
@@ -261,14 +262,6 @@ pub fn definition_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     files.sort();
     files.truncate(MOST_FILES);
     Ok(files)
-}
-
-/// An error with its cause, as one sentence.
-pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", describe(cause)),
-        None => error.to_string(),
-    }
 }
 
 fn add_missing(to: &mut Vec<String>, from: &[String]) {

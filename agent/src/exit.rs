@@ -1,5 +1,7 @@
 //! Why the agent ends, as exit codes of `interfaces.md` section 1.
 
+use wharfage_shared::causes::with_causes;
+
 use crate::config;
 
 /// Everything was done.
@@ -42,6 +44,6 @@ impl Failure {
 
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
-        Self::config(crate::engines::describe(&error))
+        Self::config(with_causes(&error))
     }
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use wharfage_link::{Authority, Limits, ServerTls, serve, tls};
+use wharfage_shared::causes::with_causes;
 
 use crate::config::Config;
 use crate::driver::{self, Driver};
@@ -38,7 +39,7 @@ impl fmt::Display for Failure {
 impl Failure {
     /// What the configuration is to blame for.
     pub fn configuration(error: &dyn std::error::Error) -> Self {
-        Self { code: 78, message: driver::chain(error) }
+        Self { code: 78, message: with_causes(error) }
     }
 
     /// What is not there that is needed.
@@ -55,7 +56,7 @@ impl From<driver::Error> for Failure {
             driver::Error::Log(error) if error.is_bad_data() => 65,
             driver::Error::Log(_) | driver::Error::Append(_) | driver::Error::Thread(_) => 69,
         };
-        Self { code, message: driver::chain(&error) }
+        Self { code, message: with_causes(&error) }
     }
 }
 
@@ -64,10 +65,10 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     tls::install();
     make_state_dir(&config.state_dir)?;
     let authority = Authority::open_or_create(&config.state_dir.join("authority"))
-        .map_err(|error| Failure::unavailable(driver::chain(&error)))?;
+        .map_err(|error| Failure::unavailable(with_causes(&error)))?;
     let authority = Arc::new(authority);
     let machines_tls = ServerTls::machines(&authority, &advertised_names(&config))
-        .map_err(|error| Failure::unavailable(driver::chain(&error)))?;
+        .map_err(|error| Failure::unavailable(with_causes(&error)))?;
     let public_tls = match &config.tls {
         Some(tls) => Some(
             ServerTls::public(&tls.cert, &tls.key)
@@ -87,7 +88,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let currency = config.billing.currency;
     if let Err(error) = bootstrap::provide(&driver.handle, &config.state_dir, currency).await {
         driver.stop().await;
-        return Err(Failure::unavailable(driver::chain(&error)));
+        return Err(Failure::unavailable(with_causes(&error)));
     }
     let shutdown = CancellationToken::new();
     let telemetry = Telemetry::default();

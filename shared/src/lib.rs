@@ -5,6 +5,7 @@
 //! people write is parsed elsewhere and refused with the unknown key named.
 
 pub mod capacity;
+pub mod causes;
 pub mod enroll;
 pub mod gateway;
 pub mod heartbeat;

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 use wharfage_agent_sys::trusted::{self, Owner};
+use wharfage_shared::causes::with_causes;
 use wharfage_shared::ids::HookId;
 
-use crate::engines::{definition_files, describe};
+use crate::engines::definition_files;
 
 /// No hook runs longer than a day.
 const LONGEST_SECONDS: u32 = 86_400;
@@ -33,7 +34,7 @@ impl Definition {
             return Err(format!("`{id}` is no hook id: accepted is [a-z0-9-]{{1,32}}"));
         }
         let path = folder.join(format!("{id}.toml"));
-        let text = trusted::read(&path, owner).map_err(|error| describe(&error))?;
+        let text = trusted::read(&path, owner).map_err(|error| with_causes(&error))?;
         let definition: Self = toml::from_str(&text)
             .map_err(|error| format!("`{}`: {}", path.display(), error.to_string().trim_end()))?;
         definition
@@ -47,7 +48,7 @@ impl Definition {
             return Err(("command", "must begin with an absolute path".to_owned()));
         };
         trusted::check_program(Path::new(program), owner)
-            .map_err(|error| ("command", describe(&error)))?;
+            .map_err(|error| ("command", with_causes(&error)))?;
         if !(1..=LONGEST_SECONDS).contains(&self.timeout_seconds) {
             let message = format!("must be 1 to {LONGEST_SECONDS}, got {}", self.timeout_seconds);
             return Err(("timeout_seconds", message));

@@ -28,7 +28,6 @@ pub use record::{Cause, NotARecord, RECORD_VERSION, Record};
 pub use start::{Driver, Error, Options, ReplayError, SNAPSHOT_AFTER, start};
 pub use view::View;
 pub use waiters::{Beat, News};
-pub(crate) use writer::chain;
 
 /// Commands that wait for the writer: beyond them the caller is told to come back.
 const COMMANDS: usize = 1024;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use wharfage_scheduler_core::words::command::Command;
 use wharfage_scheduler_core::words::event;
 use wharfage_scheduler_core::{Controller, Event, Heard, Reply};
+use wharfage_shared::causes::with_causes;
 use wharfage_shared::heartbeat::HeartbeatAnswer;
 use wharfage_shared::ids::NodeId;
 use wharfage_shared::time::Timestamp;
@@ -149,7 +150,7 @@ impl Writer {
             && let Err(error) = log.close().await
         {
             // Every record is durable already: only the folding back is left undone.
-            tracing::warn!(error = %chain(&error), "the log could not be folded back at its end");
+            tracing::warn!(error = %with_causes(&error), "the log could not be folded back at its end");
         }
     }
 
@@ -362,7 +363,7 @@ impl Writer {
             Err(AppendError::Full) => self.disk_is_full(in_flight.group),
             Err(error @ AppendError::Fatal(_)) => {
                 tracing::error!(
-                    error = %chain(&error),
+                    error = %with_causes(&error),
                     "the log could not be written: what is on the disk is unknown, so the process \
                      ends here and the next start checks every record"
                 );
@@ -444,7 +445,7 @@ impl Writer {
             };
             let snapshot = Snapshot { position: tip.position, record: tip.hash, body };
             if let Err(error) = snapshots.write(&snapshot) {
-                tracing::warn!(error = %chain(&error), "a snapshot could not be written");
+                tracing::warn!(error = %with_causes(&error), "a snapshot could not be written");
             }
         });
     }
@@ -456,15 +457,4 @@ async fn until(commit: &mut Option<Commit>) -> (log::Writer, Result<Tip, AppendE
         Some(commit) => commit.await,
         None => std::future::pending().await,
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -6,6 +6,7 @@
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use wharfage_scheduler_core::words::refusal::{Kind, Refusal};
+use wharfage_shared::causes::with_causes;
 
 use super::fields::Wrong;
 
@@ -120,7 +121,7 @@ impl Fault {
 
     /// Our own mistake: logged here with its cause, told without it.
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        tracing::error!(error = %chain(error), "a request failed by our own mistake");
+        tracing::error!(error = %with_causes(error), "a request failed by our own mistake");
         let detail = "the scheduler could not answer this; its log says why";
         Self::new(Reason::Internal, detail)
     }
@@ -228,16 +229,4 @@ pub fn word(kind: Kind) -> &'static str {
         Kind::Contract => "contract",
         Kind::Invoice => "invoice",
     }
-}
-
-/// An error with its causes, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use wharfage_shared::causes::with_causes;
 use wharfage_shared::enroll::MachineProblem;
 
 use crate::identity::IdentityDir;
@@ -167,14 +168,6 @@ pub(crate) fn parse<T: DeserializeOwned>(path: &str, answer: &[u8]) -> Result<T,
 
 /// reqwest says "error sending request" and hides the reason in its sources.
 fn unreachable_because(address: &str, error: &reqwest::Error) -> ClientError {
-    let mut reason = String::new();
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(cause) = source {
-        if !reason.is_empty() {
-            reason.push_str(": ");
-        }
-        reason.push_str(&cause.to_string());
-        source = cause.source();
-    }
+    let reason = with_causes(error);
     ClientError::Unreachable { address: address.to_owned(), reason }
 }

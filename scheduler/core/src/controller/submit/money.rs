@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use wharfage_billing::invoice::RULES;
+use wharfage_shared::causes::with_causes;
 use wharfage_shared::ids::OrganizationId;
 use wharfage_shared::time::Timestamp;
 
@@ -44,7 +45,7 @@ fn sign(plan: &mut Plan<'_>, contract: &Contract) -> Result<(), Refusal> {
         return Err(Refusal::invalid("instances", "0; accepted: at least 1"));
     }
     if let Err(error) = meter::contract(contract) {
-        return Err(Refusal::invalid("terms", sentence(&error)));
+        return Err(Refusal::invalid("terms", with_causes(&error)));
     }
     check_future(plan, contract)?;
     let (contract, at) = (contract.clone(), plan.now);
@@ -111,7 +112,7 @@ fn check_now(
 /// A price may not change what was in force already.
 fn set_price(plan: &mut Plan<'_>, price: &Price) -> Result<(), Refusal> {
     if let Err(error) = meter::price(price) {
-        return Err(Refusal::invalid("price", sentence(&error)));
+        return Err(Refusal::invalid("price", with_causes(&error)));
     }
     let same = |known: &&Price| known.sku == price.sku && known.region == price.region;
     let mut known = plan.fleet.prices().iter().filter(same);
@@ -155,7 +156,7 @@ fn draft(
         return Err(Refusal::invalid("to", "not after `from`; accepted: an instant after it"));
     }
     let draft = meter::draft(plan.fleet, organization, from, to);
-    let draft = draft.map_err(|error| precondition(id, sentence(&error)))?;
+    let draft = draft.map_err(|error| precondition(id, with_causes(&error)))?;
     let body = draft.canonical_json();
     let invoice = Invoice {
         id: id.to_owned(),
@@ -170,15 +171,4 @@ fn draft(
     };
     plan.record(Event::InvoiceDrafted { invoice: Box::new(invoice) });
     Ok(())
-}
-
-/// An error with its causes as one sentence.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(&format!(": {next}"));
-        cause = next.source();
-    }
-    text
 }
