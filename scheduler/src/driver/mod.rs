@@ -4,6 +4,7 @@
 //! undone by a crash.
 
 mod answer;
+mod commit;
 mod record;
 mod start;
 mod view;

@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 use wharfage_scheduler_core::{Controller, Fleet, Policy};
 use wharfage_shared::version::Term;
 
+use super::commit::{Commits, Keeping};
 use super::record::{Cause, Record};
 use super::view::View;
 use super::waiters::Beats;
-use super::writer::{Keeping, Writer};
+use super::writer::Writer;
 use super::{COMMANDS, FACTS, Handle, REPORTS, Shared};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -187,7 +188,8 @@ async fn open(options: Options) -> Result<(Handle, bool, Running), Error> {
     });
     let handle = Handle { shared: Arc::clone(&shared) };
     let keeping = Keeping { snapshots, after: options.snapshot_after, last: from };
-    let writer = Writer::new(controller, log, views, shared, keeping);
+    let commits = Commits::new(log, views, Arc::clone(&shared), keeping);
+    let writer = Writer::new(controller, tip.position, commits, shared);
     let running = Running { writer, commands: command_queue, reports: report_queue };
     Ok((handle, is_first_start, running))
 }
