@@ -1,6 +1,7 @@
 //! `wharfage-agent`: the daemon on a GPU host, and the two programs that it starts from itself.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -95,5 +96,9 @@ fn load(path: Option<PathBuf>) -> Result<Config, Failure> {
 
 fn log() {
     let filter = EnvFilter::try_from_env("WHARFAGE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }

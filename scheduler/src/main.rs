@@ -1,5 +1,6 @@
 //! `wharfage-scheduler --config FILE [check-config]`.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -59,7 +60,11 @@ fn start(arguments: &Arguments) -> Result<(), Failure> {
         None => {
             let filter =
                 EnvFilter::try_from_env("WHARFAGE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
+                .init();
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
             let runtime =
                 runtime.map_err(|error| Failure::unavailable(format!("no runtime: {error}")))?;

@@ -170,7 +170,7 @@ async fn open(options: Options) -> Result<(Handle, bool, Running), Error> {
     let (controller, events) = Controller::recover(fleet, term, now, options.policy.clone());
     let payload = Record::new(Cause::Start, events).encode();
     let tip = log.append(&[Draft { term, at: now, payload }]).await?;
-    tracing::info!(log.position = tip.position, log.replayed_from = from, "the log is replayed");
+    tracing::info!(record.last = tip.position, record.snapshot = from, "the log is replayed");
     let (commands, command_queue) = mpsc::channel(COMMANDS);
     let (reports, report_queue) = mpsc::channel(REPORTS);
     let (views, view) = watch::channel(View::new(tip.position, term, controller.clone()));
@@ -201,17 +201,17 @@ async fn newest_snapshot(
 ) -> Result<(Fleet, u64), Error> {
     for position in snapshots.positions() {
         let Some(snapshot) = snapshots.read(position) else {
-            tracing::warn!(log.position = position, "a damaged snapshot is passed over");
+            tracing::warn!(record.position = position, "a damaged snapshot is passed over");
             continue;
         };
         if opening.hash_at(position).await? != Some(snapshot.record) {
-            tracing::warn!(log.position = position, "a snapshot of another log is passed over");
+            tracing::warn!(record.position = position, "a snapshot of another log is passed over");
             continue;
         }
         match serde_json::from_str(&snapshot.body) {
             Ok(fleet) => return Ok((fleet, position)),
             Err(error) => {
-                tracing::warn!(log.position = position, %error, "a snapshot is passed over");
+                tracing::warn!(record.position = position, %error, "a snapshot is passed over");
             }
         }
     }
