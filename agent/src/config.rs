@@ -100,7 +100,7 @@ pub struct Nvml {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Notices {
-    /// The notice file of `interfaces.md` section 2.
+    /// The notice file (`docs/notices.md`).
     pub file: Option<NoticeFile>,
 }
 

@@ -1,4 +1,4 @@
-//! Why the agent ends, as exit codes of `interfaces.md` section 1.
+//! Why the agent ends, as the exit codes of `docs/operating.md`.
 
 use wharfage_shared::causes::with_causes;
 

@@ -100,7 +100,7 @@ pub struct RateArgs {
 pub enum RateFormat {
     /// For people.
     Table,
-    /// `interfaces.md` section 3.
+    /// For programs: exact quantities, decimals as strings.
     Json,
     /// One line a row.
     Csv,

@@ -1,6 +1,6 @@
 //! `wharfage`: the command line for operators, model owners and finance.
 //!
-//! Tables for people, `-o json` for programs, and the exit codes of `interfaces.md` section 1.
+//! Tables for people, `-o json` for programs, and the exit codes of `docs/operating.md`.
 
 mod args;
 mod client;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a deployment's replicas *may run* (seed 000; SPOT is our extension).
+/// Where a deployment's replicas *may run*: CoreWeave's words; SPOT is our extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CapacityClass {
     /// Capacity that a claim of the same organization holds.
@@ -20,7 +20,8 @@ pub enum CapacityClass {
     Spot,
 }
 
-/// Where a claim's instances *come from* (seed 000; MANAGED is the later name of SERVERLESS).
+/// Where a claim's instances *come from*: CoreWeave's words; MANAGED is the later
+/// name of SERVERLESS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CapacityType {
     /// The provider's inference pool.
@@ -31,7 +32,7 @@ pub enum CapacityType {
     Customer,
 }
 
-/// How usage is *paid* (seed 002).
+/// How usage is *paid*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CapacityPlan {
@@ -67,7 +68,7 @@ impl fmt::Display for ComputeClass {
     }
 }
 
-/// Who a pool's nodes serve at a time (`money.md` section 2).
+/// Who a pool's nodes serve at a time: it decides whether node-hours or GPU-hours are billed.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -96,7 +97,7 @@ impl Sku {
         &self.0
     }
 
-    /// Superchips are never sold as spot (`facts/seed-apis.md` 2.1).
+    /// Superchips are never sold as spot: the public price list has no spot price for them.
     pub fn is_superchip(&self) -> bool {
         ["gh200", "gb200", "gb300"].iter().any(|chip| self.0.contains(chip))
     }

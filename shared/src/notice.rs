@@ -34,7 +34,7 @@ pub enum NoticeKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeSource {
-    /// The notice file of `interfaces.md` section 2.
+    /// The notice file (`docs/notices.md`).
     File,
     /// The scheduler, in the desired state.
     Scheduler,

@@ -1,5 +1,5 @@
-//! Segments: proven intervals of a node's activity, the evidence behind every billed millisecond
-//! (`money.md` section 1).
+//! Segments: proven intervals of a node's activity, the evidence behind every billed
+//! millisecond (`docs/metering.md`).
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub struct SegmentKey {
     pub number: u64,
 }
 
-/// What a node did during a segment: the rows of `money.md` section 3.
+/// What a node did during a segment: who pays for the time depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activity {

@@ -168,20 +168,57 @@ fn sources_hold_no_leftovers() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The pages for people: those at the top, in `docs/`, and the fakes' own.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![root().join("fakes/README.md")];
+    for folder in [root(), root().join("docs")] {
+        let entries = fs::read_dir(folder).expect("the folder can be read");
+        let paths = entries.map(|entry| entry.expect("an entry can be read").path());
+        pages.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "md")));
+    }
+    pages
+}
+
+/// Whether a quoted text is meant as a path from the top of the workspace.
+fn is_path(quoted: &str) -> bool {
+    let first = quoted.split('/').next().unwrap_or_default();
+    quoted.contains('/')
+        && !quoted.starts_with('/')
+        && quoted.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
+        && root().join(first).is_dir()
+}
+
 #[test]
-fn every_path_that_the_architecture_names_exists() {
-    let mut missing = BTreeMap::new();
-    for page in ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md"] {
-        let text = fs::read_to_string(root().join(page)).expect("the page exists");
-        for quoted in text.split('`').skip(1).step_by(2) {
-            let is_path = quoted.contains('/')
-                && !quoted.starts_with(['/', '.', '$', '~', 'h'])
-                && quoted.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
-                && (quoted.ends_with('/')
-                    || quoted.contains(".")
-                    || root().join(quoted.split('/').next().unwrap_or_default()).is_dir());
-            if is_path && !root().join(quoted).exists() {
-                missing.entry(page).or_insert_with(Vec::new).push(quoted.to_owned());
+fn every_path_and_link_of_a_page_leads_somewhere() {
+    let mut missing: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+    let mut seen = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("a page is UTF-8");
+        let folder = page.parent().expect("a page lies in a folder");
+        let quoted = text.split('`').skip(1).step_by(2).filter(|quoted| is_path(quoted));
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        let named = quoted.map(|path| (root().join(path), path));
+        let linked = links.map(|(link, _)| (folder.join(link), link));
+        for (path, name) in named.chain(linked.filter(|(_, link)| !link.contains("://"))) {
+            seen += 1;
+            if !path.exists() {
+                missing.entry(page.clone()).or_default().push(name.to_owned());
+            }
+        }
+    }
+    assert!(seen > 40, "the paths were not found: {seen}");
+    assert!(missing.is_empty(), "named but not there: {missing:?}");
+}
+
+#[test]
+fn a_source_names_only_pages_that_its_reader_has() {
+    let mut missing = Vec::new();
+    for (path, text) in every_rust_file() {
+        for (before, _) in text.match_indices(".md").map(|(at, _)| text.split_at(at)) {
+            let starts = |c: char| !c.is_ascii_alphanumeric() && !"/_-".contains(c);
+            let page = before.rsplit(starts).next().unwrap_or_default();
+            if !page.is_empty() && !root().join(format!("{page}.md")).exists() {
+                missing.push(format!("{path}: {page}.md"));
             }
         }
     }

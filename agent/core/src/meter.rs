@@ -1,4 +1,4 @@
-//! The node's evidence: one chain of segments that never overlap (`money.md` section 1).
+//! The node's evidence: one chain of segments that never overlap.
 //!
 //! A segment is cut at each change of holder, activity or replica set and after 24 h, and closed in
 //! the log before anybody is told of it. It never ends later than it was proven: each step proves

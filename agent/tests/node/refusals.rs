@@ -1,4 +1,4 @@
-//! What the agent refuses at its start, with the exit codes of `interfaces.md`.
+//! What the agent refuses at its start, with the exit codes of `docs/operating.md`.
 
 use crate::common::node::Node;
 use crate::common::scheduler::{SECRET, Scheduler};

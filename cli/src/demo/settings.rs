@@ -1,4 +1,4 @@
-//! Step 3: Baseten's call of seed 003, byte for byte as its cURL sends it.
+//! Step 3: Baseten's documented call, byte for byte as its cURL sends it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use super::{Stage, text};
 use crate::exit::Failure;
 
-/// The `--data` of seed 003, with its line breaks.
+/// The call's `--data`, with its line breaks.
 const DATA: &str = r#"{
   "min_replica": 0,
   "max_replica": 7,

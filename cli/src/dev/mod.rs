@@ -44,7 +44,7 @@ pub struct DevArgs {
     until_eof: bool,
 }
 
-/// What a program needs to know of a running installation (`interfaces.md` section 2).
+/// What a program needs to know of a running installation: the line that `--json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Described {
     /// The public listener.

@@ -1,5 +1,5 @@
 //! The public list prices that an installation of `dev` starts with (USD per instance-hour,
-//! North America, 22 August 2026; `facts/seed-apis.md` 2.7).
+//! North America, as published on 22 August 2026).
 
 /// SKU, on-demand, spot, GPUs, inference price per GPU-hour.
 pub type ListPrice = (&'static str, &'static str, Option<&'static str>, u32, &'static str);

@@ -1,4 +1,4 @@
-//! Drill sheets: a drill written down, one statement a line (`interfaces.md` section 6).
+//! Drill sheets: a drill written down, one statement a line (`docs/drills.md`).
 
 mod act;
 mod expect;

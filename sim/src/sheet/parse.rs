@@ -292,7 +292,7 @@ fn expect(words: &mut Words<'_>) -> Result<Expect, Expected> {
     }
 }
 
-/// The words of `line` (`interfaces.md` section 3).
+/// The words of `line`, as invoices have them.
 const LINES: [&str; 8] = [
     "reserved",
     "flex_holding",

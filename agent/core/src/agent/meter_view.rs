@@ -1,4 +1,4 @@
-//! How the bill sees the host: the picture that segments are cut from (`money.md` sections 2, 3).
+//! How the bill sees the host: the picture that segments are cut from.
 
 use wharfage_shared::segment::{Activity, SegmentReplica};
 

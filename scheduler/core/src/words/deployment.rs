@@ -137,8 +137,7 @@ pub enum Dialect {
     Baseten,
 }
 
-/// How many replicas a deployment may have and what decides the number: one type, two dialects
-/// (`design.md` section 6, Autoscaling).
+/// How many replicas a deployment may have and what decides the number: one type, two dialects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scaling {
     /// Whose rules hold.
@@ -174,7 +173,7 @@ impl Scaling {
         }
     }
 
-    /// Baseten's defaults (`facts/seed-apis.md` 4.1).
+    /// Baseten's defaults.
     pub fn baseten() -> Self {
         Self {
             dialect: Dialect::Baseten,
@@ -221,7 +220,7 @@ impl Bounds {
     }
 }
 
-/// A change of scaling settings: only what is present changes (seed 003).
+/// A change of scaling settings: only what is present changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScalingPatch {
     /// `min_replica`.
@@ -242,7 +241,7 @@ pub struct ScalingPatch {
     pub max_scale_down_percent: Option<u8>,
 }
 
-/// Our extension block `wharfage` (`interfaces.md` section 4).
+/// Our extension block `wharfage`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extension {
     /// Two of a replica must never run.

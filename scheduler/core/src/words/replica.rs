@@ -18,7 +18,7 @@ pub struct Seat {
     pub gpus: Vec<GpuUuid>,
 }
 
-/// The words of `design.md` section 4, for rows, pages and tables.
+/// A phase as one word, for rows, pages and tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseWord {

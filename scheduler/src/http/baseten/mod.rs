@@ -1,4 +1,4 @@
-//! Baseten's API: `PATCH .../autoscaling_settings` of seed 003, on development, production and id.
+//! Baseten's API: `PATCH .../autoscaling_settings` on development, production and id.
 
 pub mod errors;
 pub mod settings;
@@ -58,9 +58,9 @@ fn shown(answer: &Answer) -> serde_json::Value {
     }
 }
 
-/// The deployment that Baseten's words name (`interfaces.md` section 4): `model` is a model's name
-/// or a deployment's id; `production` the one promoted last, else the oldest; `development` the one
-/// of that environment, else the youngest never promoted, else the only one.
+/// The deployment that Baseten's words name: `model` is a model's name or a deployment's id;
+/// `production` the one promoted last, else the oldest; `development` the one of that environment,
+/// else the youngest never promoted, else the only one.
 pub fn resolve<'v>(
     view: &'v View,
     caller: &Caller,

@@ -1,5 +1,5 @@
-//! Baseten's autoscaling settings: the seven names of seed 003 and `max_scale_down_rate`, with the
-//! ranges of `facts/seed-apis.md` 4.1. Null means "not passed".
+//! Baseten's autoscaling settings: its seven documented names and `max_scale_down_rate`, with
+//! its ranges. Null means "not passed".
 
 use serde_json::{Map, Value, json};
 use wharfage_scheduler_core::words::deployment::{Bounds, MOST_REPLICAS, Scaling, ScalingPatch};

@@ -1,7 +1,7 @@
 //! A deployment's body -> the checked words, with every mistake named.
 //!
-//! Rules: `facts/seed-apis.md` 1.4. The same reader serves our own API, where the `autoscaling`
-//! block may be in Baseten's names.
+//! The rules are those of CoreWeave's reference. The same reader serves our own API, where the
+//! `autoscaling` block may be in Baseten's names.
 
 use std::collections::BTreeSet;
 

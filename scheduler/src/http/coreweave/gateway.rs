@@ -1,4 +1,4 @@
-//! A gateway's body -> the checked words, and back. Rules: `facts/seed-apis.md` 1.5.
+//! A gateway's body -> the checked words, and back, by the rules of CoreWeave's reference.
 
 use std::collections::BTreeSet;
 

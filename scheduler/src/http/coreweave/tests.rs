@@ -1,4 +1,4 @@
-//! Bodies of the CoreWeave API, good and bad: the rules of `facts/seed-apis.md` 1.4 and 1.5.
+//! Bodies of the CoreWeave API, good and bad: each rule of its reference once.
 
 use serde_json::{Value, json};
 use wharfage_scheduler_core::words::deployment::{Dialect, Spec};

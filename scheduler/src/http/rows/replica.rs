@@ -1,4 +1,4 @@
-//! A replica's row (`interfaces.md` section 4).
+//! A replica's row: where it is, how far, and why.
 
 use serde::Serialize;
 use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;

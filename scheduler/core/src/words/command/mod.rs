@@ -48,7 +48,7 @@ pub enum Answer {
     },
 }
 
-/// Baseten's words for what became of a change (seed 003).
+/// Baseten's words for what became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum SettingsStatus {
