@@ -1,5 +1,7 @@
 //! A replica as the agent reports it: where it is in its life, and the proof that it is gone.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{GpuUuid, HookId, ReplicaId};
@@ -68,6 +70,24 @@ pub enum HookKind {
     Restore,
     /// Runs after the process is gone.
     Post,
+}
+
+impl HookKind {
+    /// Its word, as hooks are told it and people read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HookKind::Checkpoint => "checkpoint",
+            HookKind::Drain => "drain",
+            HookKind::Restore => "restore",
+            HookKind::Post => "post",
+        }
+    }
+}
+
+impl fmt::Display for HookKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// How a hook stands.

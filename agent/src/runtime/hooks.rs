@@ -92,7 +92,7 @@ async fn carry_out(driver: &Arc<Driver>, asked: Asked, cut: &CancellationToken) 
         return failed(format!("no folder for what it prints: {error}"));
     }
     let env = environment(driver, &asked, folder.as_ref(), previous.as_ref());
-    let log = logs.join(format!("{replica}-{}.log", word(kind)));
+    let log = logs.join(format!("{replica}-{kind}.log"));
     let run = Run { definition, env, log, deadline: asked.deadline };
     let inputs = driver.inputs.clone();
     let mut progress = move |permille| {
@@ -129,7 +129,7 @@ fn environment(
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         ("WHARFAGE_REPLICA", asked.order.replica.to_string()),
         ("WHARFAGE_MODEL", asked.order.model_name.clone()),
-        ("WHARFAGE_HOOK", word(asked.kind).to_owned()),
+        ("WHARFAGE_HOOK", asked.kind.to_string()),
         ("WHARFAGE_REASON", asked.reason.clone()),
         ("WHARFAGE_CHECKPOINT_DIR", path(folder)),
         ("WHARFAGE_PREVIOUS_CHECKPOINT", path(previous)),
@@ -145,15 +145,6 @@ fn hand_over(definition: &Definition, folder: Option<&PathBuf>) -> Result<(), St
     let (user, group) = definition::user_ids(user)?;
     std::os::unix::fs::chown(folder, Some(user), Some(group))
         .map_err(|error| format!("cannot give `{}` to its user: {error}", folder.display()))
-}
-
-fn word(kind: HookKind) -> &'static str {
-    match kind {
-        HookKind::Checkpoint => "checkpoint",
-        HookKind::Drain => "drain",
-        HookKind::Restore => "restore",
-        HookKind::Post => "post",
-    }
 }
 
 fn failed(why: String) -> Ending {

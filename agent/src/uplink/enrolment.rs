@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
+use wharfage_link::RENEWABLE_AFTER_END;
 use wharfage_link::enroll::{self, EnrollError};
 use wharfage_link::identity::IdentityDir;
 use wharfage_shared::enroll::EnrollRequest;
@@ -12,9 +13,6 @@ use wharfage_shared::version::PROTOCOL_VERSION;
 
 use crate::config::Config;
 use crate::exit::Failure;
-
-/// How long after its end the scheduler still renews a certificate.
-const RENEWABLE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The first pause while nobody answers; doubled up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -40,7 +38,7 @@ pub async fn enrol(
             )));
         }
         // An older certificate cannot be renewed any more: the node must join again.
-        if SystemTime::now() <= known.not_after + RENEWABLE {
+        if SystemTime::now() <= known.not_after + RENEWABLE_AFTER_END {
             return Ok(());
         }
     }

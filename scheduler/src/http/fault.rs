@@ -5,7 +5,7 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use wharfage_scheduler_core::words::refusal::{Kind, Refusal};
+use wharfage_scheduler_core::words::refusal::Refusal;
 use wharfage_shared::causes::with_causes;
 
 use super::fields::Wrong;
@@ -184,10 +184,10 @@ impl From<Refusal> for Fault {
         let detail = refusal.to_string();
         match refusal {
             Refusal::NotFound { kind, id } => {
-                Self::new(Reason::NotFound { kind: word(kind), id }, detail)
+                Self::new(Reason::NotFound { kind: kind.as_str(), id }, detail)
             }
             Refusal::NameTaken { kind, name } => {
-                Self::new(Reason::NameTaken { kind: word(kind), name }, detail)
+                Self::new(Reason::NameTaken { kind: kind.as_str(), name }, detail)
             }
             Refusal::Invalid { violations } => {
                 let wrongs = violations.into_iter().map(|violation| Wrong {
@@ -212,21 +212,5 @@ impl IntoResponse for Fault {
         let mut response = self.status().into_response();
         response.extensions_mut().insert(self);
         response
-    }
-}
-
-/// The word for a kind of thing.
-pub fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Deployment => "deployment",
-        Kind::Gateway => "gateway",
-        Kind::Node => "node",
-        Kind::Pool => "pool",
-        Kind::Replica => "replica",
-        Kind::Organization => "organization",
-        Kind::Token => "token",
-        Kind::Join => "join",
-        Kind::Contract => "contract",
-        Kind::Invoice => "invoice",
     }
 }

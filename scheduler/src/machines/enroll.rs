@@ -3,16 +3,16 @@
 //! The certificate is made before the join is used up and handed out after that is in the log, so
 //! neither a bad request nor a crash wastes a use or leaves a machine that nobody admitted.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use bytes::Bytes;
-use wharfage_link::PeerName;
 use wharfage_link::authority::{Error as AuthorityError, MACHINE_CERTIFICATE};
 use wharfage_link::enroll::authority_pin;
+use wharfage_link::{PeerName, RENEWABLE_AFTER_END};
 use wharfage_scheduler_core::words::command::access::{self, Admits};
 use wharfage_scheduler_core::words::command::{Action, Command, nodes};
 use wharfage_scheduler_core::{Caller, Fleet};
@@ -25,9 +25,6 @@ use super::State;
 use super::peer::Certified;
 use super::problem::{Problem, read, whole};
 use crate::secrets::sha256_hex;
-
-/// How long after its end a certificate is still worth a new one.
-const RENEWABLE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// `POST /agent/v1/enroll`: a host becomes a node.
 pub async fn node(
@@ -72,7 +69,7 @@ pub async fn renew(
 ) -> Result<Json<Enrolled>, Problem> {
     let request: RenewRequest = read(&whole(body)?)?;
     let ended = certified.peer.not_after.and_then(|end| SystemTime::now().duration_since(end).ok());
-    if ended.is_some_and(|since| since > RENEWABLE) {
+    if ended.is_some_and(|since| since > RENEWABLE_AFTER_END) {
         let detail = "the certificate ended more than 7 days ago: enrol with a new join string \
                       after an operator has allowed the name to rejoin";
         return Err(Problem::new(StatusCode::FORBIDDEN, "certificate_ended", detail));

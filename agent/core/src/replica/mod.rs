@@ -187,7 +187,7 @@ impl Replica {
 
     fn run_hook(&mut self, kind: HookKind, reason: String, deadline: Boottime, out: &mut Out) {
         let Some(hook) = self.order.hooks.get(&kind).cloned() else { return };
-        self.note(out, format!("{} hook `{hook}` started", kind_word(kind)));
+        self.note(out, format!("{kind} hook `{hook}` started"));
         self.remember_hook(kind, HookOutcome::Running, out.now);
         out.push(Effect::RunHook { replica: self.order.replica, kind, hook, reason, deadline });
     }
@@ -195,7 +195,7 @@ impl Replica {
     /// There was no time for a hook that the order names.
     fn skip_hook(&mut self, kind: HookKind, out: &mut Out) {
         if let Some(hook) = self.order.hooks.get(&kind) {
-            self.note(out, format!("{} hook `{hook}` skipped: no time for it", kind_word(kind)));
+            self.note(out, format!("{kind} hook `{hook}` skipped: no time for it"));
             self.remember_hook(kind, HookOutcome::Skipped, out.now);
         }
     }
@@ -218,7 +218,7 @@ impl Replica {
 
     fn cut_hook(&self, kind: HookKind, out: &mut Out) {
         if self.hook_runs(kind) {
-            self.note(out, format!("{} hook cut off", kind_word(kind)));
+            self.note(out, format!("{kind} hook cut off"));
             out.push(Effect::CutHook { replica: self.order.replica, kind });
         }
     }
@@ -254,7 +254,7 @@ impl Replica {
         let (hook, took, outcome) = (run.hook.clone(), out.now.since(run.started_at), run.outcome);
         let said = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
         let word = outcome_word(outcome);
-        self.note(out, format!("{} hook `{hook}` {word} after {took}{said}", kind_word(kind)));
+        self.note(out, format!("{kind} hook `{hook}` {word} after {took}{said}"));
         out.report_now();
         if outcome != HookOutcome::Done {
             return None;
@@ -300,15 +300,6 @@ impl Replica {
     pub fn is_overdue(&self, now: Boottime) -> bool {
         let deadline = self.plan.as_ref().and_then(|plan| plan.table).map(|table| table.gone_at);
         self.phase.is_leaving() && deadline.is_some_and(|deadline| now >= deadline)
-    }
-}
-
-fn kind_word(kind: HookKind) -> &'static str {
-    match kind {
-        HookKind::Checkpoint => "checkpoint",
-        HookKind::Drain => "drain",
-        HookKind::Restore => "restore",
-        HookKind::Post => "post",
     }
 }
 

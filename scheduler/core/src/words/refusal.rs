@@ -28,9 +28,10 @@ pub enum Kind {
     Invoice,
 }
 
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
+impl Kind {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Kind::Deployment => "deployment",
             Kind::Gateway => "gateway",
             Kind::Node => "node",
@@ -41,7 +42,13 @@ impl std::fmt::Display for Kind {
             Kind::Join => "join",
             Kind::Contract => "contract",
             Kind::Invoice => "invoice",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
 use wharfage_scheduler_core::words::replica::{Phase, PhaseWord};
 use wharfage_shared::capacity::CapacityClass;
-use wharfage_shared::ids::{DeploymentId, GpuUuid, NodeId, OrganizationId, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, GpuUuid, HookId, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::replica::{Ended, HookKind, HookOutcome};
 
 use super::{Shown, instant};
@@ -56,7 +56,7 @@ pub struct Row {
 #[derive(Clone, Debug, Serialize)]
 pub struct Hook {
     /// The local id.
-    pub hook: String,
+    pub hook: HookId,
     /// Which hook.
     pub kind: HookKind,
     /// How it stands.
@@ -108,7 +108,7 @@ impl Shown<'_> {
             hooks: hooks
                 .iter()
                 .map(|hook| Hook {
-                    hook: hook.hook.to_string(),
+                    hook: hook.hook.clone(),
                     kind: hook.kind,
                     outcome: hook.outcome,
                     detail: hook.detail.clone(),
