@@ -17,6 +17,7 @@ use wharfage_gateway::openai::router;
 use wharfage_gateway::uplink::{self, State};
 use wharfage_link::tls::guard_connector;
 use wharfage_link::{Limits, MachineClient, ServerTls, serve};
+use wharfage_shared::causes::with_causes;
 use wharfage_shared::ids::GatewayName;
 
 /// The request path in front of the replicas.
@@ -48,8 +49,12 @@ const ALREADY_RUNNING: u8 = 75;
 const CONFIGURATION: u8 = 78;
 
 impl Failure {
-    fn new(code: u8, sentence: impl ToString) -> Self {
-        Self { code, sentence: sentence.to_string() }
+    fn new(code: u8, sentence: impl Into<String>) -> Self {
+        Self { code, sentence: sentence.into() }
+    }
+
+    fn because(code: u8, error: &dyn std::error::Error) -> Self {
+        Self::new(code, with_causes(error))
     }
 }
 
@@ -74,12 +79,12 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     wharfage_link::tls::install();
     let config =
-        Config::read(&arguments.config).map_err(|error| Failure::new(CONFIGURATION, error))?;
+        Config::read(&arguments.config).map_err(|error| Failure::because(CONFIGURATION, &error))?;
     let tls = match &config.tls {
         None => None,
         Some(tls) => Some(
             ServerTls::public(&tls.certificate, &tls.key)
-                .map_err(|error| Failure::new(CONFIGURATION, error))?,
+                .map_err(|error| Failure::because(CONFIGURATION, &error))?,
         ),
     };
     if let Some(Command::CheckConfig) = arguments.command {
@@ -91,17 +96,17 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
                     path.display()
                 );
             }
-            None => drop(config.join().map_err(|error| Failure::new(CONFIGURATION, error))?),
+            None => drop(config.join().map_err(|error| Failure::because(CONFIGURATION, &error))?),
         }
         println!("{} is good", arguments.config.display());
         return Ok(());
     }
     log_to_stderr();
-    let state = State::open(&config.state_dir).map_err(|e| Failure::new(CONFIGURATION, e))?;
+    let state = State::open(&config.state_dir).map_err(|e| Failure::because(CONFIGURATION, &e))?;
     let _lock = lock(&config.state_dir)?;
     let listener = listen(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(UNAVAILABLE, error))?;
+    let runtime = runtime.map_err(|error| Failure::because(UNAVAILABLE, &error))?;
     runtime.block_on(live(config, state, listener, tls))
 }
 
@@ -139,21 +144,21 @@ async fn live(
 ) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
-    let unavailable = |error: &dyn std::fmt::Display| Failure::new(UNAVAILABLE, error);
+    let unavailable = |error: &dyn std::error::Error| Failure::because(UNAVAILABLE, error);
     let listener = tokio::net::TcpListener::from_std(listener).map_err(|e| unavailable(&e))?;
     let join = if state.identity().is_enrolled() {
         // The join string may be used up and gone by now.
         config.join().ok().flatten()
     } else {
-        config.join().map_err(|error| Failure::new(CONFIGURATION, error))?
+        config.join().map_err(|error| Failure::because(CONFIGURATION, &error))?
     };
     let joined = uplink::join(&state, &config.name, join.as_ref());
     let Some(address) = shutdown.run_until_cancelled(joined).await else { return Ok(()) };
-    let address = address.map_err(|error| Failure::new(CONFIGURATION, error))?;
+    let address = address.map_err(|error| Failure::because(CONFIGURATION, &error))?;
     let client = MachineClient::new(state.identity(), address)
-        .map_err(|error| Failure::new(CONFIGURATION, error))?;
-    let connector =
-        guard_connector(state.identity()).map_err(|error| Failure::new(CONFIGURATION, error))?;
+        .map_err(|error| Failure::because(CONFIGURATION, &error))?;
+    let connector = guard_connector(state.identity())
+        .map_err(|error| Failure::because(CONFIGURATION, &error))?;
     let bounds = Bounds {
         queue_timeout: config.queue_timeout(),
         queue_limit: config.queue_limit,
@@ -184,7 +189,7 @@ async fn live(
 
 /// SIGTERM and SIGINT let requests in flight end; a second one does not.
 fn stop_on_signal(shutdown: CancellationToken) -> Result<(), Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::new(UNAVAILABLE, error));
+    let listen = |kind| signal(kind).map_err(|error| Failure::because(UNAVAILABLE, &error));
     let (mut terminate, mut interrupt) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     tokio::spawn(async move {

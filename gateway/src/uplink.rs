@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use wharfage_link::enroll::{enroll, renew};
 use wharfage_link::files::write_atomically;
 use wharfage_link::{ClientError, EnrollError, IdentityDir, MachineClient};
+use wharfage_shared::causes::with_causes;
 use wharfage_shared::enroll::{EnrollRequest, JoinString};
 use wharfage_shared::gateway::Routes;
 use wharfage_shared::ids::NodeId;
@@ -56,10 +57,10 @@ pub enum Error {
     #[error("not enrolled yet: give join or join_file, as `POST /api/v1/joins` prints it")]
     NoJoin,
     /// The scheduler said no.
-    #[error("the scheduler refused the join: {0}")]
+    #[error("the scheduler refused the join")]
     Refused(#[source] EnrollError),
     /// The state folder.
-    #[error("cannot use `{path}`: {source}")]
+    #[error("cannot use `{path}`")]
     File {
         /// Which file or folder.
         path: PathBuf,
@@ -243,9 +244,15 @@ async fn keep_certificate(client: &MachineClient, identity: IdentityDir) {
             Ok(false) => {}
             Ok(true) => match renew(client, "/gateway/v1/renew", &identity).await {
                 Ok(()) => tracing::info!("renewed the certificate"),
-                Err(error) => tracing::warn!(%error, "cannot renew the certificate yet"),
+                Err(error) => {
+                    let error = with_causes(&error);
+                    tracing::warn!(%error, "cannot renew the certificate yet");
+                }
             },
-            Err(error) => tracing::warn!(%error, "cannot read the certificate"),
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::warn!(%error, "cannot read the certificate");
+            }
         }
         tokio::time::sleep(RENEWAL_CHECK).await;
     }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use wharfage_link::RENEWABLE_AFTER_END;
 use wharfage_link::enroll::{self, EnrollError};
 use wharfage_link::identity::IdentityDir;
+use wharfage_shared::causes::with_causes;
 use wharfage_shared::enroll::EnrollRequest;
 use wharfage_shared::version::PROTOCOL_VERSION;
 
@@ -28,7 +29,7 @@ pub async fn enrol(
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
     if identity.is_enrolled() {
-        let known = identity.load().map_err(|error| Failure::config(error.to_string()))?;
+        let known = identity.load().map_err(|error| Failure::config(with_causes(&error)))?;
         if known.name.as_str() != config.node {
             return Err(Failure::config(format!(
                 "this state folder belongs to node `{}`, the configuration says `{}`: give the \
@@ -50,7 +51,7 @@ pub async fn enrol(
     })?;
     let csr_pem = identity
         .create_key_and_csr(&config.node)
-        .map_err(|error| Failure::config(error.to_string()))?;
+        .map_err(|error| Failure::config(with_causes(&error)))?;
     let request = EnrollRequest {
         protocol: PROTOCOL_VERSION,
         name: config.node_id(),
@@ -62,7 +63,7 @@ pub async fn enrol(
     loop {
         match enroll::enroll(&join, "/agent/v1/enroll", &request).await {
             Ok(enrolled) => {
-                identity.store(&enrolled).map_err(|error| Failure::config(error.to_string()))?;
+                identity.store(&enrolled).map_err(|error| Failure::config(with_causes(&error)))?;
                 std::fs::write(address_file(identity.path()), &join.address).map_err(|error| {
                     Failure::config(format!("cannot keep the address: {error}"))
                 })?;
@@ -72,7 +73,10 @@ pub async fn enrol(
             Err(EnrollError::Unreachable(error)) => {
                 tracing::warn!("the scheduler is not reached, trying again: {error}");
             }
-            Err(error) => return Err(Failure::config(format!("joining was refused: {error}"))),
+            Err(error) => {
+                let why = with_causes(&error);
+                return Err(Failure::config(format!("joining was refused: {why}")));
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return Err(Failure::unavailable("ended before it had joined")),

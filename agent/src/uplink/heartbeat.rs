@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use wharfage_link::client::{ClientError, MachineClient};
 use wharfage_link::enroll;
 use wharfage_link::identity::IdentityDir;
+use wharfage_shared::causes::with_causes;
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
 use wharfage_shared::segment::SegmentBatch;
 use wharfage_shared::time::Millis;
@@ -59,7 +60,7 @@ pub async fn run(line: Line, stop: CancellationToken) -> Result<(), String> {
     let client = || {
         MachineClient::new(line.identity.clone(), line.address.clone())
             .map(Arc::new)
-            .map_err(|error| error.to_string())
+            .map_err(|error| with_causes(&error))
     };
     let mut idle = vec![client()?, client()?];
     tokio::spawn(renew(client()?, line.identity.clone(), stop.clone()));
@@ -144,7 +145,10 @@ async fn renew(client: Arc<MachineClient>, identity: IdentityDir, stop: Cancella
         }
         match enroll::renew(&client, "/agent/v1/renew", &identity).await {
             Ok(()) => tracing::info!("the node's certificate was renewed"),
-            Err(error) => tracing::warn!("the node's certificate cannot be renewed: {error}"),
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::warn!(%error, "the node's certificate cannot be renewed");
+            }
         }
     }
 }

@@ -70,6 +70,20 @@ fn each_way_to_fail_has_its_code_and_its_sentence() {
 }
 
 #[test]
+fn a_state_folder_that_cannot_be_used_is_named_with_the_reason() {
+    let folder = Folder::new("unusable");
+    let identity = folder.0.join("state/identity");
+    std::fs::create_dir_all(folder.0.join("state")).expect("writable");
+    std::fs::write(&identity, "a file where a folder belongs").expect("writable");
+    let join = format!("wharfage-join:v1:127.0.0.1:1:{}:secret", "0".repeat(64));
+    let config = format!("STATE\nlisten = \"127.0.0.1:0\"\njoin = \"{join}\"");
+    let (code, printed) = folder.run(&config, &[]);
+    assert_eq!(code, 78, "{printed}");
+    let told = format!("cannot create `{}`: File exists", identity.display());
+    assert!(printed.contains(&told), "{printed}");
+}
+
+#[test]
 fn a_taken_port_or_state_folder_is_named() {
     let folder = Folder::new("taken");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
