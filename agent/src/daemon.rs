@@ -34,6 +34,9 @@ use crate::weights::Weights;
 /// NVML's first word is awaited a little longer than its own deadline.
 const FIRST_GPUS: Duration = Duration::from_secs(11);
 
+/// What still talks at the end is waited for so long: the next start must not find the port taken.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Inputs that may wait while a step is carried out.
 const MOST_WAITING: usize = 1024;
 
@@ -129,10 +132,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         driver.end_all().await;
     }
     // They end by the same token; what they would still say nobody hears.
-    drop(
-        tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(serving, talking) })
-            .await,
-    );
+    drop(tokio::time::timeout(LAST_WORDS, async { tokio::join!(serving, talking) }).await);
     match end {
         End::Stopped => Ok(()),
         End::Superseded => Err(Failure::another_runs(

@@ -21,10 +21,21 @@ use crate::{bootstrap, http, log, machines};
 /// How often the writer's thread is looked at: it has no other way to say that it has failed.
 const WATCH: Duration = Duration::from_secs(1);
 
+/// The log holds what cannot be read.
+const DATA: u8 = 65;
+/// A needed service, port or file is not there.
+const UNAVAILABLE: u8 = 69;
+/// A mistake of our own.
+const INTERNAL: u8 = 70;
+/// Another scheduler has the log.
+const ANOTHER_RUNS: u8 = 75;
+/// The configuration must be changed.
+const CONFIGURATION: u8 = 78;
+
 /// Why the process ended other than by being asked to.
 #[derive(Debug)]
 pub struct Failure {
-    /// The exit code (`docs`: 65 data, 69 a service, 75 another instance, 78 configuration).
+    /// The exit code, as in `docs/operating.md`.
     pub code: u8,
     /// One sentence with all causes.
     pub message: String,
@@ -39,22 +50,24 @@ impl fmt::Display for Failure {
 impl Failure {
     /// What the configuration is to blame for.
     pub fn configuration(error: &dyn std::error::Error) -> Self {
-        Self { code: 78, message: with_causes(error) }
+        Self { code: CONFIGURATION, message: with_causes(error) }
     }
 
     /// What is not there that is needed.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self { code: 69, message: message.into() }
+        Self { code: UNAVAILABLE, message: message.into() }
     }
 }
 
 impl From<driver::Error> for Failure {
     fn from(error: driver::Error) -> Self {
         let code = match &error {
-            driver::Error::Log(log::Error::InUse { .. }) => 75,
-            driver::Error::Log(log::Error::Remote { .. }) => 78,
-            driver::Error::Log(error) if error.is_bad_data() => 65,
-            driver::Error::Log(_) | driver::Error::Append(_) | driver::Error::Thread(_) => 69,
+            driver::Error::Log(log::Error::InUse { .. }) => ANOTHER_RUNS,
+            driver::Error::Log(log::Error::Remote { .. }) => CONFIGURATION,
+            driver::Error::Log(error) if error.is_bad_data() => DATA,
+            driver::Error::Log(_) | driver::Error::Append(_) | driver::Error::Thread(_) => {
+                UNAVAILABLE
+            }
         };
         Self { code, message: with_causes(&error) }
     }
@@ -134,7 +147,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         _ = &mut serving => None,
         asked = asked_to_end() => asked.err(),
         () = writer_ended(&driver) => {
-            Some(Failure { code: 70, message: "the writer ended by itself".to_owned() })
+            Some(Failure { code: INTERNAL, message: "the writer ended by itself".to_owned() })
         }
     };
     shutdown.cancel();
@@ -146,7 +159,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 fn make_state_dir(dir: &Path) -> Result<(), Failure> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| Failure {
-        code: 78,
+        code: CONFIGURATION,
         message: format!("state_dir: cannot create `{}`: {error}", dir.display()),
     })
 }

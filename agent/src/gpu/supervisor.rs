@@ -34,6 +34,12 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause before another helper is tried.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// A helper that worked for so long was no failed attempt.
+const WORKED_FOR: Millis = Millis::from_seconds(60);
+
+/// How often silence is looked for: a tenth of what makes a GPU silent.
+const SILENCE_LOOK: Duration = Duration::from_millis(250);
+
 /// What an unanswered GPU is called.
 pub const DOES_NOT_ANSWER: &str = "the driver does not answer";
 
@@ -151,8 +157,7 @@ impl Supervisor {
                     Parted::Ended => {}
                     Parted::Hangs(child) => abandoned.push(child),
                 }
-                // A helper that worked for a while was no failed attempt.
-                if clock::boottime().since(listened_since) > Millis::from_seconds(60) {
+                if clock::boottime().since(listened_since) > WORKED_FOR {
                     pause = FIRST_PAUSE;
                 }
             }
@@ -178,7 +183,7 @@ impl Supervisor {
         let mut lines = read_lines(&mut child);
         let started = clock::boottime();
         let mut answered = false;
-        let mut look = tokio::time::interval(Duration::from_millis(250));
+        let mut look = tokio::time::interval(SILENCE_LOOK);
         loop {
             tokio::select! {
                 () = stop.cancelled() => {

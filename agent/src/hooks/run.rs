@@ -23,8 +23,14 @@ const KEPT_OUTPUT: usize = 64 * 1024;
 /// A line that is longer is cut: it is no progress.
 const LONGEST_LINE: u64 = 4096;
 
+/// So many characters of its last line are reported.
+const LONGEST_DETAIL: usize = 200;
+
 /// "Try again": sysexits' EX_TEMPFAIL.
 const TRY_AGAIN: i32 = 75;
+
+/// How long output is still read after the end: somebody may have left the group with the pipes.
+const REST_OF_OUTPUT: Duration = Duration::from_secs(1);
 
 /// Between two tries.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -135,13 +141,12 @@ async fn once(
     if matches!(tried, Tried::CutOff) {
         drop(child.wait().await);
     }
-    // With the group gone its pipes are closed, unless somebody left the group with them.
     let rest = async {
         while let Some((stream, line)) = lines.recv().await {
             said.hear(stream, &line, progress);
         }
     };
-    drop(tokio::time::timeout(Duration::from_secs(1), rest).await);
+    drop(tokio::time::timeout(REST_OF_OUTPUT, rest).await);
     tried
 }
 
@@ -229,7 +234,7 @@ impl Said {
 
     fn last_line(&self) -> Option<String> {
         // One sentence in a report: the rest is in the log.
-        let short: String = self.last.chars().take(200).collect();
+        let short: String = self.last.chars().take(LONGEST_DETAIL).collect();
         (!short.is_empty()).then_some(short)
     }
 }

@@ -100,12 +100,16 @@ fn gpus(shown: &Shown, out: &mut Text) {
 
 /// Text in Prometheus' format, family by family.
 #[derive(Default)]
-pub(super) struct Text(String, String);
+pub(super) struct Text {
+    written: String,
+    /// The name of the family that values belong to.
+    family: String,
+}
 
 impl Text {
     /// All of it.
     pub(super) fn finish(self) -> String {
-        self.0
+        self.written
     }
 
     pub(super) fn gauge(&mut self, name: &str, help: &str) {
@@ -117,17 +121,17 @@ impl Text {
     }
 
     fn family(&mut self, name: &str, help: &str, kind: &str) {
-        name.clone_into(&mut self.1);
+        name.clone_into(&mut self.family);
         // Writing into a string cannot fail.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let _ = write!(self.written, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
     pub(super) fn value(&mut self, labels: &str, value: &str) {
-        let name = &self.1;
+        let name = &self.family;
         let written = if labels.is_empty() {
-            writeln!(self.0, "{name} {value}")
+            writeln!(self.written, "{name} {value}")
         } else {
-            writeln!(self.0, "{name}{{{labels}}} {value}")
+            writeln!(self.written, "{name}{{{labels}}} {value}")
         };
         let _ = written;
     }

@@ -1,11 +1,11 @@
 //! The node's own page: `/status` as JSON, `/metrics` for Prometheus, `/metrics/dcgm` under the
-//! names of NVIDIA's exporter. Open on loopback; anywhere
-//! else only with the token.
+//! names of NVIDIA's exporter. Open on loopback; anywhere else only with the token.
 
 mod dcgm;
 mod metrics;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -25,6 +25,9 @@ use wharfage_shared::time::Millis;
 use crate::config;
 use crate::exit::Failure;
 use crate::runtime::{Ask, KeptNote};
+
+/// A step is carried out in much less: beyond it the page says that the agent is not up yet.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Everything that the page shows.
 #[derive(Clone, Debug, Serialize)]
@@ -132,7 +135,7 @@ async fn shown(page: &Page) -> Option<Shown> {
     let (reply, shown) = oneshot::channel();
     // Before the node has joined nobody listens yet: the page says so instead of waiting.
     page.asks.try_send(Ask::Status { reply }).ok()?;
-    tokio::time::timeout(std::time::Duration::from_secs(5), shown).await.ok()?.ok()
+    tokio::time::timeout(ANSWER_WITHIN, shown).await.ok()?.ok()
 }
 
 fn starting() -> Response {

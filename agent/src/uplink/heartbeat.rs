@@ -38,6 +38,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// Reports in flight: one held, one that overtakes it.
 const MOST_IN_FLIGHT: usize = 2;
 
+/// How often closed segments are looked for.
+const SEGMENTS_LOOK: Duration = Duration::from_secs(1);
+
 /// How often the certificate's age is looked at.
 const RENEWAL_LOOK: Duration = Duration::from_secs(30);
 
@@ -170,7 +173,7 @@ async fn send_segments(
             return;
         }
         let Ok(Some(batch)) = batch.await else {
-            pause = Duration::from_secs(1);
+            pause = SEGMENTS_LOOK;
             continue;
         };
         let path = "/agent/v1/segments";

@@ -246,7 +246,17 @@ impl Replica {
                 now >= planned.map_or(*kill_at, |at| at.min(*kill_at))
             }
             Phase::Killing { again_at } => now >= *again_at,
-            _ => false,
+            Phase::Waiting
+            | Phase::Fetching { .. }
+            | Phase::Restoring
+            | Phase::Starting
+            | Phase::Loading { .. }
+            | Phase::Warming { .. }
+            | Phase::Ready { .. }
+            | Phase::Degraded { .. }
+            | Phase::Draining
+            | Phase::DrainHook
+            | Phase::Releasing { .. } => false,
         };
         if !due {
             return Turn::Same;

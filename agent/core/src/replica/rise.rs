@@ -22,7 +22,17 @@ impl Replica {
             Phase::Fetching { fetched: true, .. } => true,
             Phase::Restoring if !self.hook_runs(HookKind::Restore) => true,
             // The hands are at it.
-            _ => return Turn::Same,
+            Phase::Fetching { fetched: false, .. } | Phase::Restoring => return Turn::Same,
+            Phase::Starting
+            | Phase::Loading { .. }
+            | Phase::Warming { .. }
+            | Phase::Ready { .. }
+            | Phase::Degraded { .. }
+            | Phase::Draining
+            | Phase::DrainHook
+            | Phase::Terminating { .. }
+            | Phase::Killing { .. }
+            | Phase::Releasing { .. } => return Turn::Same,
         };
         if let Err(why) = self.may_start(around) {
             self.because = Some(why);
@@ -83,7 +93,15 @@ impl Replica {
             Phase::Restoring => "its restore hook still ran",
             Phase::Loading { .. } => "its engine was still loading",
             Phase::Warming { .. } => "its engine answered, but no generation was proven",
-            _ => "its engine was not up",
+            Phase::Waiting
+            | Phase::Starting
+            | Phase::Ready { .. }
+            | Phase::Degraded { .. }
+            | Phase::Draining
+            | Phase::DrainHook
+            | Phase::Terminating { .. }
+            | Phase::Killing { .. }
+            | Phase::Releasing { .. } => "its engine was not up",
         };
         let last = self.because.as_ref().map(|last| format!(" ({last})")).unwrap_or_default();
         format!("not ready within {}: {at}{last}", self.order.start_deadline)
@@ -131,7 +149,15 @@ impl Replica {
             Phase::Warming { probe } | Phase::Ready { probe, .. } | Phase::Degraded { probe } => {
                 (probe, true)
             }
-            _ => return Turn::Same,
+            Phase::Waiting
+            | Phase::Fetching { .. }
+            | Phase::Restoring
+            | Phase::Starting
+            | Phase::Draining
+            | Phase::DrainHook
+            | Phase::Terminating { .. }
+            | Phase::Killing { .. }
+            | Phase::Releasing { .. } => return Turn::Same,
         };
         if probe.ask(now, unanswered) {
             out.push(Effect::Probe { replica, prove });
@@ -262,7 +288,17 @@ impl Replica {
             Phase::Fetching { done, total, .. } | Phase::Loading { done, total, .. } => {
                 (*done, *total)
             }
-            _ => return None,
+            Phase::Waiting
+            | Phase::Restoring
+            | Phase::Starting
+            | Phase::Warming { .. }
+            | Phase::Ready { .. }
+            | Phase::Degraded { .. }
+            | Phase::Draining
+            | Phase::DrainHook
+            | Phase::Terminating { .. }
+            | Phase::Killing { .. }
+            | Phase::Releasing { .. } => return None,
         };
         let permille = u128::from(done) * 1000 / u128::from(total).max(1);
         (total > 0).then(|| u16::try_from(permille.min(1000)).unwrap_or(1000))
@@ -282,7 +318,14 @@ impl Replica {
                 tells.then(|| Millis(u64::try_from(length).unwrap_or(u64::MAX)))
             }),
             Phase::Warming { .. } => load.map(|load| load - so_far),
-            _ => None,
+            Phase::Waiting
+            | Phase::Ready { .. }
+            | Phase::Degraded { .. }
+            | Phase::Draining
+            | Phase::DrainHook
+            | Phase::Terminating { .. }
+            | Phase::Killing { .. }
+            | Phase::Releasing { .. } => None,
         }
     }
 
