@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::config::Budget;
-use wharfage_agent_core::{Agent, Config as CoreConfig, Found};
+use wharfage_agent_core::{Agent, Config as CoreConfig, Effect, Found, Input};
 use wharfage_agent_sys::clock;
 use wharfage_agent_sys::lock::{self, Lock};
 use wharfage_link::identity::IdentityDir;
@@ -58,64 +58,11 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 
     let gpus = watch_gpus(&config, &stop)?;
     let settled = settled(gpus.clone()).await;
-    let definitions = Definitions::load(&config);
-    let boot =
-        clock::boot_id().map_err(|error| Failure::unavailable(format!("no boot id: {error}")))?;
-    let failed = |what: &'static str| {
-        move |error: std::io::Error| Failure::unavailable(format!("cannot {what}: {error}"))
-    };
-    let nonce = random_text().map_err(failed("get random numbers"))?;
-    let fresh = SegmentLogId::from(nonce.as_str());
-    let opened = SegmentLog::open(&state, &boot, fresh).map_err(failed("open the segment log"))?;
-    let desired_file = DesiredFile::of(&state);
-    let (desired, damage) = desired_file.load();
-
     let (inputs, heard) = mpsc::channel(MOST_WAITING);
-    let driver = Arc::new(Driver {
-        program: own_program()?,
-        identity_dir: identity.path().to_owned(),
-        boot: boot.clone(),
-        weights: Weights::new(config.buckets.clone(), config.cache_dir.clone()),
-        gpus: gpus.clone(),
-        inputs: inputs.clone(),
-        kept: Mutex::default(),
-        gone_since: Mutex::default(),
-        config: config.clone(),
-    });
-    let replicas = driver.adopt().await.map_err(failed("read the replicas' records"))?;
-    let Opened { log, open, mut troubles } = opened;
-    troubles.extend(damage);
-    troubles.extend(definitions.refused.iter().cloned());
-    let orders: BTreeMap<_, _> =
-        replicas.iter().map(|found| (found.order.replica, found.order.clone())).collect();
-    let stored = desired.as_ref().map(|desired| desired.version).unwrap_or_default();
-    let found = Found {
-        node: config.node_id(),
-        boot,
-        nonce: nonce.clone(),
-        desired,
-        replicas,
-        log: log.id().clone(),
-        last_segment: log.last(),
-        open_segment: open,
-        unacknowledged: log.unacknowledged().to_vec(),
-        inventory: definitions.inventory(&settled),
-    };
-    let (agent, first) = Agent::new(found, core_config(&config, &definitions));
+    let driver = driver(&config, &identity, gpus.clone(), inputs.clone())?;
     let report_now = Arc::new(Notify::new());
-    let parts = Parts {
-        node: config.node_id(),
-        nonce,
-        agent,
-        driver: Arc::clone(&driver),
-        definitions,
-        desired_file,
-        stored,
-        log,
-        report_now: Arc::clone(&report_now),
-        orders,
-        troubles,
-    };
+    let (parts, first) = awake(&config, driver, &settled, Arc::clone(&report_now)).await?;
+    let driver = Arc::clone(&parts.driver);
     let (alarm, alarms) = mpsc::channel(16);
     if let Some(file) = &config.notices.file {
         tokio::spawn(notices::file::watch(file.path.clone(), inputs, alarm, stop.clone()));
@@ -140,6 +87,81 @@ pub async fn run(config: Config) -> Result<(), Failure> {
              its replicas alone",
         )),
     }
+}
+
+/// What carries replicas on this host.
+fn driver(
+    config: &Config,
+    identity: &IdentityDir,
+    gpus: watch::Receiver<Arc<Gpus>>,
+    inputs: mpsc::Sender<Input>,
+) -> Result<Arc<Driver>, Failure> {
+    let boot =
+        clock::boot_id().map_err(|error| Failure::unavailable(format!("no boot id: {error}")))?;
+    Ok(Arc::new(Driver {
+        program: own_program()?,
+        identity_dir: identity.path().to_owned(),
+        boot,
+        weights: Weights::new(config.buckets.clone(), config.cache_dir.clone()),
+        gpus,
+        inputs,
+        kept: Mutex::default(),
+        gone_since: Mutex::default(),
+        config: config.clone(),
+    }))
+}
+
+/// The agent as the disk and the processes of this host say that it was left, and what it does
+/// first.
+async fn awake(
+    config: &Config,
+    driver: Arc<Driver>,
+    gpus: &Gpus,
+    report_now: Arc<Notify>,
+) -> Result<(Parts, Vec<Effect>), Failure> {
+    let failed = |what: &'static str| {
+        move |error: std::io::Error| Failure::unavailable(format!("cannot {what}: {error}"))
+    };
+    let definitions = Definitions::load(config);
+    let nonce = random_text().map_err(failed("get random numbers"))?;
+    let fresh = SegmentLogId::from(nonce.as_str());
+    let opened = SegmentLog::open(&config.state_dir, &driver.boot, fresh);
+    let Opened { log, open, mut troubles } = opened.map_err(failed("open the segment log"))?;
+    let desired_file = DesiredFile::of(&config.state_dir);
+    let (desired, damage) = desired_file.load();
+    troubles.extend(damage);
+    troubles.extend(definitions.refused.iter().cloned());
+    let replicas = driver.adopt().await.map_err(failed("read the replicas' records"))?;
+    let orders: BTreeMap<_, _> =
+        replicas.iter().map(|found| (found.order.replica, found.order.clone())).collect();
+    let stored = desired.as_ref().map(|desired| desired.version).unwrap_or_default();
+    let found = Found {
+        node: config.node_id(),
+        boot: driver.boot.clone(),
+        nonce: nonce.clone(),
+        desired,
+        replicas,
+        log: log.id().clone(),
+        last_segment: log.last(),
+        open_segment: open,
+        unacknowledged: log.unacknowledged().to_vec(),
+        inventory: definitions.inventory(gpus),
+    };
+    let (agent, first) = Agent::new(found, core_config(config, &definitions));
+    let parts = Parts {
+        node: config.node_id(),
+        nonce,
+        agent,
+        driver,
+        definitions,
+        desired_file,
+        stored,
+        log,
+        report_now,
+        orders,
+        troubles,
+    };
+    Ok((parts, first))
 }
 
 /// Checks everything that can be checked without running: settings, definitions, token.
