@@ -41,7 +41,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// The chain, the listener's own certificate first.
-    pub cert: PathBuf,
+    pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
 }
@@ -293,7 +293,7 @@ mod tests {
             ),
             ("state_dir = \"s\"\nmachines_advertise = \"h\"", &["machines_advertise: `h`"]),
             ("state_dir = \"s\"\nlog_max_mib = 0", &["log_max_mib: 0", "1 to"]),
-            ("state_dir = \"s\"\n[tls]\ncert = \"c\"", &["missing field `key`"]),
+            ("state_dir = \"s\"\n[tls]\ncertificate = \"c\"", &["missing field `key`"]),
             ("state_dir = \"s\"\n[limits]\nwrites_per_minute = -1", &["line 3", "u32"]),
             ("state_dir = \"s\"\n[limits]\nwrites = 1", &["`writes`", "`writes_per_minute`"]),
             ("state_dir = \"s\"\n[compat]\nstrict = \"yes\"", &["line 3", "boolean"]),

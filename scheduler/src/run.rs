@@ -84,7 +84,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         .map_err(|error| Failure::unavailable(with_causes(&error)))?;
     let public_tls = match &config.tls {
         Some(tls) => Some(
-            ServerTls::public(&tls.cert, &tls.key)
+            ServerTls::public(&tls.certificate, &tls.key)
                 .map_err(|error| Failure::configuration(&error))?,
         ),
         None => None,

@@ -38,6 +38,8 @@ pub enum NoticeSource {
     File,
     /// The scheduler, in the desired state.
     Scheduler,
+    /// An operator's drill on the node itself.
+    Drill,
 }
 
 /// How sure the source is.

@@ -71,7 +71,7 @@ impl Notices {
         let notice = Notice {
             id: id.clone(),
             kind: NoticeKind::Preempt,
-            source: NoticeSource::File,
+            source: NoticeSource::Drill,
             leaves: wharfage_shared::notice::Leaves::Node,
             gone_at: now + window,
             heard_at: now,
