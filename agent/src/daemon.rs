@@ -12,6 +12,7 @@ use wharfage_agent_core::config::Budget;
 use wharfage_agent_core::{Agent, Config as CoreConfig, Effect, Found, Input};
 use wharfage_agent_sys::clock;
 use wharfage_agent_sys::lock::{self, Lock};
+use wharfage_link::Decoder;
 use wharfage_link::identity::IdentityDir;
 use wharfage_link::tls;
 use wharfage_shared::causes::with_causes;
@@ -52,8 +53,9 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let page = status::bind(&config.status).await?;
     let (asks, asked) = mpsc::channel(MOST_WAITING);
     let serving = tokio::spawn(status::run(page, asks.clone(), token, stop.clone()));
+    let decoder = Decoder::default();
     let identity = IdentityDir::new(state.join("identity"));
-    uplink::enrol(&config, &identity, &stop).await?;
+    uplink::enrol(&config, &identity, &decoder, &stop).await?;
     let address = uplink::address(&config, &identity)?;
 
     let gpus = watch_gpus(&config, &stop)?;
@@ -61,14 +63,15 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let (inputs, heard) = mpsc::channel(MOST_WAITING);
     let driver = driver(&config, &identity, gpus.clone(), inputs.clone())?;
     let report_now = Arc::new(Notify::new());
-    let (parts, first) = awake(&config, driver, &settled, Arc::clone(&report_now)).await?;
+    let wake = Arc::clone(&report_now);
+    let (parts, first) = awake(&config, driver, &settled, wake, decoder.clone()).await?;
     let driver = Arc::clone(&parts.driver);
     let (alarm, alarms) = mpsc::channel(16);
     if let Some(file) = &config.notices.file {
         tokio::spawn(notices::file::watch(file.path.clone(), inputs, alarm, stop.clone()));
     }
-    let line = Line { address: address.clone(), identity, asks, report_now };
-    tokio::spawn(uplink::send_output(state.clone(), line.identity.clone(), address, stop.clone()));
+    let line = Line { address, identity, decoder, asks, report_now };
+    tokio::spawn(uplink::send_output(state.clone(), line.client(), stop.clone()));
     let talking = tokio::spawn(uplink::run(line, stop.clone()));
     let ears = Ears { inputs: heard, asks: asked, alarms, gpus };
     tracing::info!(node.id = %config.node, status = %config.status.listen, "the agent runs");
@@ -118,6 +121,7 @@ async fn awake(
     driver: Arc<Driver>,
     gpus: &Gpus,
     report_now: Arc<Notify>,
+    decoder: Decoder,
 ) -> Result<(Parts, Vec<Effect>), Failure> {
     let failed = |what: &'static str| {
         move |error: std::io::Error| Failure::unavailable(format!("cannot {what}: {error}"))
@@ -158,6 +162,7 @@ async fn awake(
         stored,
         log,
         report_now,
+        decoder,
         orders,
         troubles,
     };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use wharfage_link::Decoder;
 use wharfage_link::tls::GuardConnector;
 use wharfage_shared::gateway::{GatewayReport, Routes};
 use wharfage_shared::ids::GatewayName;
@@ -63,6 +64,11 @@ impl Gateway {
     /// Clients reach it here.
     pub fn reached_at(self, endpoint: String) -> Self {
         Self { endpoint: Some(endpoint), ..self }
+    }
+
+    /// The scheduler's answers are read with this decoder.
+    pub fn reading_with(self, decoder: Decoder) -> Self {
+        Self { metrics: Metrics::with_decoder(decoder), ..self }
     }
 
     /// The table in use.

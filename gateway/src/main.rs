@@ -16,7 +16,7 @@ use wharfage_gateway::gateway::{Bounds, Gateway};
 use wharfage_gateway::openai::router;
 use wharfage_gateway::uplink::{self, State};
 use wharfage_link::tls::guard_connector;
-use wharfage_link::{Limits, MachineClient, ServerTls, serve};
+use wharfage_link::{Decoder, Limits, MachineClient, ServerTls, serve};
 use wharfage_shared::causes::with_causes;
 use wharfage_shared::ids::GatewayName;
 
@@ -152,11 +152,13 @@ async fn live(
     } else {
         config.join().map_err(|error| Failure::because(CONFIGURATION, &error))?
     };
-    let joined = uplink::join(&state, &config.name, join.as_ref());
+    let decoder = Decoder::default();
+    let joined = uplink::join(&state, &config.name, join.as_ref(), &decoder);
     let Some(address) = shutdown.run_until_cancelled(joined).await else { return Ok(()) };
     let address = address.map_err(|error| Failure::because(CONFIGURATION, &error))?;
     let client = MachineClient::new(state.identity(), address)
-        .map_err(|error| Failure::because(CONFIGURATION, &error))?;
+        .map_err(|error| Failure::because(CONFIGURATION, &error))?
+        .reading_with(decoder.clone());
     let connector = guard_connector(state.identity())
         .map_err(|error| Failure::because(CONFIGURATION, &error))?;
     let bounds = Bounds {
@@ -165,7 +167,8 @@ async fn live(
         answer_timeout: config.answer_timeout(),
     };
     let name = GatewayName::from(config.name.as_str());
-    let gateway = Gateway::new(name, bounds, connector).reached_at(config.endpoint());
+    let gateway =
+        Gateway::new(name, bounds, connector).reached_at(config.endpoint()).reading_with(decoder);
     let gateway = Arc::new(gateway);
     if let Some(routes) = state.routes() {
         gateway.adopt(&routes);

@@ -4,7 +4,7 @@
 //! organization, a deployment or a model. Figures by deployment are the scheduler's, from reports.
 
 use std::fmt::Write;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use wharfage_link::Decoder;
 
 use crate::gateway::Gateway;
 
@@ -35,6 +36,13 @@ pub struct Metrics {
     waiting: Gauge,
     connected: Gauge,
     routes: Gauge<f64, AtomicU64>,
+    unknown_fields: Family<Message, Counter>,
+    decoder: Decoder,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Message {
+    kind: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -44,7 +52,7 @@ struct Answered {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("wharfage_gateway");
+        let mut registry = Registry::with_prefix("wharfage");
         let metrics = Self {
             requests: Family::default(),
             first_byte: Histogram::new(FIRST_BYTE),
@@ -56,9 +64,13 @@ impl Default for Metrics {
             waiting: Gauge::default(),
             connected: Gauge::default(),
             routes: Gauge::default(),
+            unknown_fields: Family::default(),
+            decoder: Decoder::default(),
             registry: Registry::default(),
         };
-        let r = &mut registry;
+        let help = "Fields of the scheduler's answers that this release does not know and ignores";
+        registry.register("unknown_fields", help, metrics.unknown_fields.clone());
+        let r = registry.sub_registry_with_prefix("gateway");
         r.register("requests", "Requests answered, by HTTP status", metrics.requests.clone());
         let help = "Seconds until the head of the replica's answer";
         r.register("first_byte_seconds", help, metrics.first_byte.clone());
@@ -76,6 +88,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Figures that show what this decoder did not know.
+    pub fn with_decoder(decoder: Decoder) -> Self {
+        Self { decoder, ..Self::default() }
+    }
+
     /// An answer left with this status.
     pub fn answered(&self, status: StatusCode) {
         self.requests.get_or_create(&Answered { code: status.as_u16() }).inc();
@@ -113,6 +130,10 @@ impl Metrics {
         self.waiting.set(gateway.counts.waiting().into());
         self.connected.set(gateway.is_connected().into());
         self.routes.set(report.routes.number as f64);
+        for (kind, count) in self.decoder.unknown_fields() {
+            let counter = self.unknown_fields.get_or_create(&Message { kind });
+            counter.inner().store(count, Ordering::Relaxed);
+        }
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             // Writing into a String cannot fail; an encoder's own refusal is told to the reader.

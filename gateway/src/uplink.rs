@@ -13,7 +13,7 @@ use serde::de::IgnoredAny;
 use tokio_util::sync::CancellationToken;
 use wharfage_link::enroll::{enroll, renew};
 use wharfage_link::files::write_atomically;
-use wharfage_link::{ClientError, EnrollError, IdentityDir, MachineClient};
+use wharfage_link::{ClientError, Decoder, EnrollError, IdentityDir, MachineClient};
 use wharfage_shared::causes::with_causes;
 use wharfage_shared::enroll::{EnrollRequest, JoinString};
 use wharfage_shared::gateway::Routes;
@@ -122,7 +122,12 @@ impl State {
 
 /// Enrols unless that was done in an earlier life, and says where the scheduler is. Waits for a
 /// scheduler that is not there yet; a refusal is final.
-pub async fn join(state: &State, name: &str, join: Option<&JoinString>) -> Result<String, Error> {
+pub async fn join(
+    state: &State,
+    name: &str,
+    join: Option<&JoinString>,
+    decoder: &Decoder,
+) -> Result<String, Error> {
     let identity = state.identity();
     let join = match join {
         None if identity.is_enrolled() => return state.scheduler(None),
@@ -141,7 +146,7 @@ pub async fn join(state: &State, name: &str, join: Option<&JoinString>) -> Resul
     };
     let mut pause = RETRY.0;
     loop {
-        match enroll(join, "/gateway/v1/enroll", &request).await {
+        match enroll(join, "/gateway/v1/enroll", &request, decoder).await {
             Ok(enrolled) => {
                 identity.store(&enrolled)?;
                 tracing::info!(scheduler = %join.address, "joined the installation");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
+use wharfage_link::Decoder;
 use wharfage_shared::time::Timestamp;
 
 use crate::driver::View;
@@ -40,6 +41,13 @@ struct Inner {
     replicas: Family<Phase, Gauge>,
     deployments: Gauge,
     cpu: Gauge<f64, AtomicU64>,
+    unknown_fields: Family<Message, Counter>,
+    decoder: Decoder,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Message {
+    kind: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -90,6 +98,8 @@ impl Metrics {
             replicas: Family::default(),
             deployments: Gauge::default(),
             cpu: Gauge::default(),
+            unknown_fields: Family::default(),
+            decoder: Decoder::default(),
         };
         registry.register("log_records", "Records made durable", inner.records.clone());
         registry.register("log_commit_seconds", "One commit", inner.commits.clone());
@@ -107,7 +117,17 @@ impl Metrics {
         registry.register("replicas", "Replicas by phase", inner.replicas.clone());
         registry.register("deployments", "Deployments", inner.deployments.clone());
         registry.register("process_cpu_seconds", "CPU of this process", inner.cpu.clone());
+        registry.register(
+            "unknown_fields",
+            "Fields of machines' messages that this release does not know and ignores",
+            inner.unknown_fields.clone(),
+        );
         Self { inner: Arc::new(Inner { registry, ..inner }) }
+    }
+
+    /// Reads machines' messages, and counts what it does not know in them.
+    pub(crate) fn decoder(&self) -> &Decoder {
+        &self.inner.decoder
     }
 
     /// A commit made so many records durable.
@@ -157,6 +177,10 @@ impl Metrics {
         }
         self.inner.deployments.set(fleet.deployments().count() as i64);
         self.inner.cpu.set(cpu_seconds());
+        for (kind, count) in self.inner.decoder.unknown_fields() {
+            let counter = self.inner.unknown_fields.get_or_create(&Message { kind });
+            counter.inner().store(count, Ordering::Relaxed);
+        }
         let mut text = String::new();
         encode(&mut text, &self.inner.registry).expect("a String takes everything");
         text

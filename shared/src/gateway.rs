@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::capacity::Zone;
 use crate::ids::{DeploymentId, GatewayId, GatewayName, NodeId, OrganizationId, ReplicaId};
+use crate::tagged::{self, NoFields, Tagged};
 use crate::time::Millis;
 use crate::version::Term;
 
@@ -49,7 +51,7 @@ pub struct RouteGateway {
 }
 
 /// How the model's name is found in a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "by")]
 pub enum Routing {
     /// `model` in the body.
@@ -61,6 +63,29 @@ pub enum Routing {
     },
     /// The first part of the path.
     Path,
+}
+
+impl Tagged for Routing {
+    const TAG: &'static str = "by";
+
+    fn variant<'de, D: Deserializer<'de>>(name: &str, fields: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Header {
+            name: String,
+        }
+        Ok(match name {
+            "body" => NoFields::deserialize(fields).map(|NoFields {}| Routing::Body)?,
+            "header" => Routing::Header { name: Header::deserialize(fields)?.name },
+            "path" => NoFields::deserialize(fields).map(|NoFields {}| Routing::Path)?,
+            other => return Err(D::Error::unknown_variant(other, &["body", "header", "path"])),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Routing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        tagged::read(deserializer)
+    }
 }
 
 /// One deployment.

@@ -1,7 +1,8 @@
 //! Words that cross a process boundary: what the agent, the scheduler, the gateway and the command
 //! line say to each other.
 //!
-//! Between our programs unknown fields are ignored, so that version N and N-1 work together; what
+//! Between our programs unknown fields are ignored and counted (`wharfage_link::decode`), so that
+//! version N and N-1 work together; what
 //! people write is parsed elsewhere and refused with the unknown key named.
 
 pub mod capacity;
@@ -15,6 +16,7 @@ pub mod notice;
 pub mod order;
 pub mod replica;
 pub mod segment;
+mod tagged;
 pub mod telemetry;
 pub mod time;
 pub mod version;

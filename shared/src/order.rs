@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::capacity::ComputeClass;
 use crate::ids::{ClaimId, DeploymentId, GpuUuid, HookId, OrganizationId, ReplicaId};
 use crate::notice::Reclaim;
+use crate::tagged::{self, Tagged};
 use crate::time::{Millis, Timestamp};
 use crate::version::DesiredVersion;
 
@@ -43,13 +45,31 @@ pub struct HeldFor {
 }
 
 /// One order for one replica.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "order")]
 pub enum Order {
     /// It should be up.
     Run(Box<RunOrder>),
     /// It should be gone; listed until its `gone` is in the log.
     Stop(StopOrder),
+}
+
+impl Tagged for Order {
+    const TAG: &'static str = "order";
+
+    fn variant<'de, D: Deserializer<'de>>(name: &str, fields: D) -> Result<Self, D::Error> {
+        match name {
+            "run" => Box::deserialize(fields).map(Order::Run),
+            "stop" => StopOrder::deserialize(fields).map(Order::Stop),
+            other => Err(D::Error::unknown_variant(other, &["run", "stop"])),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Order {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        tagged::read(deserializer)
+    }
 }
 
 impl Order {

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::{GpuUuid, HookId, ReplicaId};
+use crate::tagged::{self, NoFields, Tagged};
 use crate::time::{Boottime, Millis};
 
 /// Where a replica on a host is, as the agent sees it. The scheduler adds `pending`, `promised`,
@@ -126,7 +128,7 @@ pub struct HookReport {
 }
 
 /// How an engine process ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "how")]
 pub enum Ended {
     /// It exited with this status.
@@ -146,6 +148,43 @@ pub enum Ended {
     },
     /// Nobody saw how: the guard died too.
     Unknown,
+}
+
+impl Tagged for Ended {
+    const TAG: &'static str = "how";
+
+    fn variant<'de, D: Deserializer<'de>>(name: &str, fields: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Exited {
+            code: i32,
+        }
+        #[derive(Deserialize)]
+        struct Signaled {
+            signal: i32,
+        }
+        #[derive(Deserialize)]
+        struct NeverStarted {
+            because: String,
+        }
+        Ok(match name {
+            "exited" => Ended::Exited { code: Exited::deserialize(fields)?.code },
+            "signaled" => Ended::Signaled { signal: Signaled::deserialize(fields)?.signal },
+            "never_started" => {
+                Ended::NeverStarted { because: NeverStarted::deserialize(fields)?.because }
+            }
+            "unknown" => NoFields::deserialize(fields).map(|NoFields {}| Ended::Unknown)?,
+            other => {
+                let known = &["exited", "signaled", "never_started", "unknown"];
+                return Err(D::Error::unknown_variant(other, known));
+            }
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Ended {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        tagged::read(deserializer)
+    }
 }
 
 /// Proof that a replica is gone and what it held is free: the only thing that frees a slot.

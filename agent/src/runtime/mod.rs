@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::Agent;
 use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::clock;
+use wharfage_link::Decoder;
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
 use wharfage_shared::ids::{GpuUuid, NodeId, ReplicaId, SegmentLogId};
 use wharfage_shared::order::{Desired, RunOrder};
@@ -114,6 +115,8 @@ pub struct Parts {
     pub log: SegmentLog,
     /// Rung when a report must not wait.
     pub report_now: Arc<Notify>,
+    /// Reads the scheduler's answers.
+    pub decoder: Decoder,
     /// Orders of the replicas that were found.
     pub orders: BTreeMap<ReplicaId, RunOrder>,
     /// What is wrong with files of the state folder, for the operator.

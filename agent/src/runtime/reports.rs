@@ -110,6 +110,7 @@ impl Runtime {
             gpu_helpers: self.gpus.helpers_alive,
             last_answer_ago: self.last_answer_at.map(|at| now.since(at)),
             reports_sent: self.number,
+            unknown_fields: self.parts.decoder.unknown_fields(),
             engines: self.inventory.engines.clone(),
             hooks: self.inventory.hooks.clone(),
             refused: self.parts.definitions.refused.clone(),

@@ -29,6 +29,11 @@ pub fn text(shown: &Shown) -> String {
     }
     out.counter("wharfage_agent_heartbeats_total", "Reports sent since the agent started.");
     out.value("", &shown.reports_sent.to_string());
+    let help = "Fields of the scheduler's answers that this release does not know and ignores.";
+    out.counter("wharfage_unknown_fields_total", help);
+    for (kind, count) in &shown.unknown_fields {
+        out.value(&format!("kind=\"{}\"", escaped(kind)), &count.to_string());
+    }
     let mut phases: BTreeMap<String, usize> = BTreeMap::new();
     for replica in &core.replicas {
         let phase = serde_json::to_value(replica.phase).unwrap_or_default();

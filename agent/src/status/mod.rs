@@ -4,6 +4,7 @@
 mod dcgm;
 mod metrics;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Shown {
     pub last_answer_ago: Option<Millis>,
     /// Reports sent since the start.
     pub reports_sent: u64,
+    /// Fields of the scheduler's answers that this release does not know, by kind of message.
+    pub unknown_fields: BTreeMap<String, u64>,
     /// Engines that this host offers.
     pub engines: Vec<EngineOffer>,
     /// Hooks that this host offers.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
-use wharfage_link::RENEWABLE_AFTER_END;
 use wharfage_link::enroll::{self, EnrollError};
 use wharfage_link::identity::IdentityDir;
+use wharfage_link::{Decoder, RENEWABLE_AFTER_END};
 use wharfage_shared::causes::with_causes;
 use wharfage_shared::enroll::EnrollRequest;
 use wharfage_shared::version::PROTOCOL_VERSION;
@@ -26,6 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 pub async fn enrol(
     config: &Config,
     identity: &IdentityDir,
+    decoder: &Decoder,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
     if identity.is_enrolled() {
@@ -61,7 +62,7 @@ pub async fn enrol(
     };
     let mut pause = FIRST_PAUSE;
     loop {
-        match enroll::enroll(&join, "/agent/v1/enroll", &request).await {
+        match enroll::enroll(&join, "/agent/v1/enroll", &request, decoder).await {
             Ok(enrolled) => {
                 identity.store(&enrolled).map_err(|error| Failure::config(with_causes(&error)))?;
                 std::fs::write(address_file(identity.path()), &join.address).map_err(|error| {

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use wharfage_link::Decoder;
 use wharfage_link::client::{ClientError, MachineClient};
 use wharfage_link::enroll;
 use wharfage_link::identity::IdentityDir;
@@ -50,21 +51,28 @@ pub struct Line {
     pub address: String,
     /// The node's identity.
     pub identity: IdentityDir,
+    /// Reads the answers.
+    pub decoder: Decoder,
     /// Where reports are made and answers are heard.
     pub asks: mpsc::Sender<Ask>,
     /// Rung when a report must not wait.
     pub report_now: Arc<Notify>,
 }
 
+impl Line {
+    /// A client of the scheduler. The error is one sentence: TLS cannot be set up at all.
+    pub fn client(&self) -> Result<MachineClient, String> {
+        let client = MachineClient::new(self.identity.clone(), self.address.clone());
+        let client = client.map_err(|error| with_causes(&error))?;
+        Ok(client.reading_with(self.decoder.clone()))
+    }
+}
+
 type Outcome = (Heartbeat, Result<HeartbeatAnswer, ClientError>);
 
 /// Talks to the scheduler until `stop`. The error is one sentence: TLS cannot be set up at all.
 pub async fn run(line: Line, stop: CancellationToken) -> Result<(), String> {
-    let client = || {
-        MachineClient::new(line.identity.clone(), line.address.clone())
-            .map(Arc::new)
-            .map_err(|error| with_causes(&error))
-    };
+    let client = || line.client().map(Arc::new);
     let mut idle = vec![client()?, client()?];
     tokio::spawn(renew(client()?, line.identity.clone(), stop.clone()));
     tokio::spawn(send_segments(client()?, line.asks.clone(), stop.clone()));

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use wharfage_link::client::MachineClient;
-use wharfage_link::identity::IdentityDir;
 use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::logs::LogLines;
 
@@ -27,12 +26,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Sends until `stop`.
 pub async fn send_output(
     state_dir: PathBuf,
-    identity: IdentityDir,
-    address: String,
+    client: Result<MachineClient, String>,
     stop: CancellationToken,
 ) {
     // The heartbeat's line says what is wrong with TLS; without it there is nobody to send to.
-    let Ok(client) = MachineClient::new(identity, address) else { return };
+    let Ok(client) = client else { return };
     let mut tails = Tails::default();
     loop {
         tokio::select! {

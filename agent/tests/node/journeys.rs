@@ -299,6 +299,27 @@ fn the_page_shows_the_node_and_its_numbers() {
 }
 
 #[test]
+fn a_newer_scheduler_is_understood_and_what_is_new_is_counted_and_said_once() {
+    let mut fleet = fleet("newer");
+    fleet.node.start();
+    let counted = || {
+        let metrics = fleet.node.page("/metrics")?;
+        let name = "wharfage_unknown_fields_total{kind=\"heartbeat_answer\"} ";
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        Some(line.map_or(0, |count| count.parse::<u64>().expect("a count")))
+    };
+    assert_eq!(wait_for("metrics", counted), 0);
+    fleet.scheduler.speak_newer();
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    fleet.until_ready();
+    wait_for("several answers of the newer release", || counted().filter(|count| *count >= 5));
+    let log = fleet.node.log();
+    for path in ["\"mood\"", "\"desired.orders[].gently\""] {
+        assert_eq!(log.matches(path).count(), 1, "{path} is said once: {log}");
+    }
+}
+
+#[test]
 fn a_replica_of_which_two_must_never_run_ends_with_its_lease_though_its_agent_is_dead() {
     let mut fleet = fleet("single");
     fleet.scheduler.lease(Millis::from_seconds(8));

@@ -1,6 +1,6 @@
 //! The gateway without its scheduler: it serves, forgets nothing, and goes back in time for nobody.
 
-use wharfage_shared::gateway::{Routes, RoutesVersion};
+use wharfage_shared::gateway::{RouteGateway, Routes, RoutesVersion, Routing};
 use wharfage_shared::version::Term;
 
 use crate::installation::{Installation, deployment};
@@ -55,4 +55,27 @@ async fn an_older_term_or_number_never_undoes_a_newer_one() {
     assert_eq!(all.chat("chat").await.0, 200);
     let version = RoutesVersion { term: Term(8), number: 0 };
     assert!(gateway.adopt(&Routes { version, ..Routes::default() }));
+}
+
+#[tokio::test]
+async fn what_a_newer_scheduler_says_is_understood_and_what_is_new_is_counted() {
+    let all = Installation::start().await;
+    let engine = all.engine("node-1").await;
+    let counted = async || {
+        let text = all.get("/metrics", None).await.1;
+        let lines = text.lines().filter(|line| line.starts_with("wharfage_unknown_fields_total{"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let door = || RouteGateway {
+        id: "front".into(),
+        organization: "acme".into(),
+        zones: Vec::new(),
+        routing: Routing::Body,
+    };
+    all.publish_with(vec![deployment("chat", &[(1, &engine)])], vec![door()]).await;
+    assert!(counted().await.is_empty(), "{:?}", counted().await);
+    all.scheduler.speak_newer();
+    all.publish_with(vec![deployment("talk", &[(1, &engine)])], vec![door()]).await;
+    assert_eq!(all.chat("talk").await.0, 200);
+    assert_eq!(counted().await, ["wharfage_unknown_fields_total{kind=\"routes_answer\"} 2"]);
 }

@@ -23,7 +23,7 @@ use wharfage_shared::version::PROTOCOL_VERSION;
 
 use super::State;
 use super::peer::Certified;
-use super::problem::{Problem, read, whole};
+use super::problem::{Problem, whole};
 use crate::secrets::sha256_hex;
 
 /// `POST /agent/v1/enroll`: a host becomes a node.
@@ -31,7 +31,7 @@ pub async fn node(
     Shared(state): Shared<State>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Enrolled>, Problem> {
-    let request: EnrollRequest = read(&whole(body)?)?;
+    let request: EnrollRequest = state.read("enroll", &whole(body)?)?;
     check_protocol(request.protocol)?;
     let wants = Wants::Node { pool: request.pool.clone() };
     let join = admitted(state.handle.view().fleet(), state.handle.now(), &request.secret, &wants)?;
@@ -48,7 +48,7 @@ pub async fn gateway(
     Shared(state): Shared<State>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Enrolled>, Problem> {
-    let request: EnrollRequest = read(&whole(body)?)?;
+    let request: EnrollRequest = state.read("enroll", &whole(body)?)?;
     check_protocol(request.protocol)?;
     let view = state.handle.view();
     let join = admitted(view.fleet(), state.handle.now(), &request.secret, &Wants::Gateway)?;
@@ -67,7 +67,7 @@ pub async fn renew(
     certified: Certified,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Enrolled>, Problem> {
-    let request: RenewRequest = read(&whole(body)?)?;
+    let request: RenewRequest = state.read("renew", &whole(body)?)?;
     let ended = certified.peer.not_after.and_then(|end| SystemTime::now().duration_since(end).ok());
     if ended.is_some_and(|since| since > RENEWABLE_AFTER_END) {
         let detail = "the certificate ended more than 7 days ago: enrol with a new join string \

@@ -14,7 +14,7 @@ use wharfage_shared::version::Term;
 
 use super::State;
 use super::peer::Gateway;
-use super::problem::{Problem, read, whole};
+use super::problem::{Problem, whole};
 use crate::driver::{SubmitError, View};
 
 /// How long a question for routes is held open.
@@ -61,7 +61,7 @@ pub(super) async fn report(
     Gateway(name): Gateway,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Problem> {
-    let mut report: GatewayReport = read(&whole(body)?)?;
+    let mut report: GatewayReport = state.read("report", &whole(body)?)?;
     if report.gateway.as_ref().is_some_and(|claimed| *claimed != name) {
         return Err(Problem::not_yours(format!("gateway {name} cannot report for another")));
     }

@@ -19,7 +19,7 @@ use wharfage_shared::version::Epoch;
 use super::State;
 use super::enroll::check_protocol;
 use super::peer::Node;
-use super::problem::{Problem, read, whole};
+use super::problem::{Problem, whole};
 use crate::driver::{News, SubmitError};
 use crate::telemetry::NodeTelemetry;
 
@@ -34,7 +34,7 @@ pub async fn take(
 ) -> Result<Json<HeartbeatAnswer>, Problem> {
     let began = Instant::now();
     let body = whole(body)?;
-    let heartbeat: Heartbeat = read(&body)?;
+    let heartbeat: Heartbeat = state.read("heartbeat", &body)?;
     check_protocol(heartbeat.protocol)?;
     if heartbeat.node != node {
         let detail = format!("node {node} cannot report for node {}", heartbeat.node);

@@ -14,9 +14,11 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use wharfage_link::Authority;
 
+use self::problem::Problem;
 use crate::driver::Handle;
 use crate::telemetry::Telemetry;
 
@@ -49,6 +51,13 @@ impl State {
         shutdown: CancellationToken,
     ) -> Self {
         Self { handle, telemetry, authority, routes: Arc::default(), shutdown }
+    }
+
+    /// Reads a message; unknown fields are ignored and counted, because the sender may be a
+    /// release ahead.
+    fn read<T: DeserializeOwned>(&self, kind: &str, body: &[u8]) -> Result<T, Problem> {
+        let read = self.handle.metrics().decoder().read(kind, body);
+        read.map_err(|error| Problem::malformed(format!("the body: {error}")))
     }
 }
 

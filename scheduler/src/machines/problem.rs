@@ -5,7 +5,6 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use wharfage_scheduler_core::Refusal;
 use wharfage_shared::enroll::MachineProblem;
 
@@ -101,9 +100,4 @@ pub fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
         };
         Problem::new(status, code, rejection.body_text())
     })
-}
-
-/// Reads a body; unknown fields are ignored, because the sender may be a release ahead.
-pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| Problem::malformed(format!("the body: {error}")))
 }

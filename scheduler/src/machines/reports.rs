@@ -11,7 +11,7 @@ use wharfage_shared::segment::{SEGMENTS_PER_BATCH, SegmentBatch, SegmentsAcknowl
 
 use super::State;
 use super::peer::Node;
-use super::problem::{Problem, read, whole};
+use super::problem::{Problem, whole};
 
 /// `POST /agent/v1/segments`: acknowledged once they are in the log.
 pub async fn segments(
@@ -19,7 +19,7 @@ pub async fn segments(
     Node(node): Node,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<SegmentsAcknowledged>, Problem> {
-    let batch: SegmentBatch = read(&whole(body)?)?;
+    let batch: SegmentBatch = state.read("segments", &whole(body)?)?;
     if batch.segments.len() > SEGMENTS_PER_BATCH {
         let count = batch.segments.len();
         let detail = format!("segments: {count} in one batch; at most {SEGMENTS_PER_BATCH}");
@@ -43,7 +43,7 @@ pub async fn logs(
     Node(node): Node,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Problem> {
-    let told: LogLines = read(&whole(body)?)?;
+    let told: LogLines = state.read("logs", &whole(body)?)?;
     let view = state.handle.view();
     let replica = view.fleet().replica(told.replica);
     if replica.and_then(|row| row.node()) != Some(&node) {

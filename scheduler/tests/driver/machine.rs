@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wharfage_link::enroll::enroll;
 use wharfage_link::{
-    Authority, ClientError, EnrollError, IdentityDir, Limits, MachineClient, ServerTls, serve,
+    Authority, ClientError, Decoder, EnrollError, IdentityDir, Limits, MachineClient, ServerTls,
+    serve,
 };
 use wharfage_scheduler::driver::{Driver, Handle};
 use wharfage_scheduler::machines::{State, router};
@@ -137,7 +138,7 @@ impl Scheduler {
             secret: join.secret.clone(),
             csr_pem: identity.create_key_and_csr(name).expect("a request"),
         };
-        let enrolled = enroll(join, path, &request).await?;
+        let enrolled = enroll(join, path, &request, &Decoder::default()).await?;
         identity.store(&enrolled).expect("kept");
         Ok(Machine::new(self, name, identity))
     }

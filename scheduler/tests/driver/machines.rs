@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::machine::{Machine, PATIENCE, Scheduler, heartbeat};
 use wharfage_link::enroll::{enroll, renew};
-use wharfage_link::{ClientError, EnrollError, IdentityDir, PeerName};
+use wharfage_link::{ClientError, Decoder, EnrollError, IdentityDir, PeerName};
 use wharfage_scheduler_core::words::command::access::{self, Admits};
 use wharfage_scheduler_core::words::command::{Action, nodes};
 use wharfage_scheduler_core::words::node::Reach;
@@ -93,9 +93,12 @@ async fn a_request_that_cannot_be_certified_does_not_use_up_the_join() {
         csr_pem: "not a request".to_owned(),
     };
     let path = "/agent/v1/enroll";
-    assert_eq!(refused(enroll(&join, path, &request).await).code, "malformed");
+    assert_eq!(refused(enroll(&join, path, &request, &Decoder::default()).await).code, "malformed");
     let future = EnrollRequest { protocol: 99, ..request };
-    assert_eq!(refused(enroll(&join, path, &future).await).code, "protocol_unsupported");
+    assert_eq!(
+        refused(enroll(&join, path, &future, &Decoder::default()).await).code,
+        "protocol_unsupported"
+    );
     scheduler.enrol("node-1", &join, path, None).await.expect("the use is still there");
     scheduler.stop().await;
 }
@@ -179,7 +182,9 @@ async fn nobody_speaks_for_another() {
         secret: String::new(),
         csr_pem: String::new(),
     };
-    let stranger = enroll(&scheduler.join_string("x"), "/agent/v1/heartbeat", &request).await;
+    let stranger =
+        enroll(&scheduler.join_string("x"), "/agent/v1/heartbeat", &request, &Decoder::default())
+            .await;
     assert_eq!(refused(stranger).code, "no_certificate");
     scheduler.stop().await;
 }
@@ -330,5 +335,33 @@ async fn the_neighbouring_releases_are_understood_and_others_are_told_so() {
     steady.protocol = PROTOCOL_VERSION + 2;
     let refused = problem(node.beat(&steady).await);
     assert_eq!(refused, (400, "protocol_unsupported".to_owned()));
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn fields_of_the_next_release_are_ignored_and_counted() {
+    let scheduler = Scheduler::start("unknown-fields").await;
+    let node = scheduler.node("node-1").await;
+    let mut steady = node.introduce().await;
+    let counted = || {
+        let text = scheduler.handle().render_metrics();
+        let lines = text.lines().filter(|line| line.starts_with("wharfage_unknown_fields_total{"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(counted().is_empty(), "a release knows its own words: {:?}", counted());
+    steady.number += 1;
+    steady.readings[0].temperature_c = Some(77);
+    let mut newer = serde_json::to_value(&steady).expect("JSON");
+    newer["fans"] = serde_json::json!({"any": ["thing"]});
+    newer["readings"][3]["fan_percent"] = serde_json::json!(40);
+    newer["readings"][4]["fan_percent"] = serde_json::json!(41);
+    let path = "/agent/v1/heartbeat";
+    let told = node.client.post_json::<_, HeartbeatAnswer>(path, &newer, PATIENCE).await;
+    assert_eq!(Some(told.expect("answered").epoch), steady.epoch);
+    let heard = scheduler.telemetry.node(&node.name).expect("heard");
+    assert_eq!(heard.readings[0].temperature_c, Some(77), "the rest is understood");
+    assert_eq!(counted(), ["wharfage_unknown_fields_total{kind=\"heartbeat\"} 3"]);
+    node.next(&mut steady).await;
+    assert_eq!(counted(), ["wharfage_unknown_fields_total{kind=\"heartbeat\"} 3"]);
     scheduler.stop().await;
 }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use wharfage_shared::causes::with_causes;
 use wharfage_shared::enroll::MachineProblem;
 
+use crate::decode::{Decoder, answer_kind};
 use crate::identity::IdentityDir;
 use crate::reload::Reloaded;
 use crate::tls::{self, machine_config};
@@ -28,6 +29,7 @@ const LARGEST_ANSWER: usize = 64 << 20;
 pub struct MachineClient {
     address: String,
     http: Reloaded<reqwest::Client, ClientError>,
+    decoder: Decoder,
 }
 
 /// Why a request to the scheduler brought nothing.
@@ -70,7 +72,12 @@ impl MachineClient {
         let dialled = address.clone();
         let http =
             Reloaded::open(files, move || http_client(machine_config(&identity)?, &dialled))?;
-        Ok(Self { address, http })
+        Ok(Self { address, http, decoder: Decoder::default() })
+    }
+
+    /// Answers are read with this decoder, which counts for the whole process.
+    pub fn reading_with(self, decoder: Decoder) -> Self {
+        Self { decoder, ..self }
     }
 
     /// Whom it dials.
@@ -87,9 +94,9 @@ impl MachineClient {
     ) -> Result<T, ClientError> {
         let url = url(&self.address, path);
         let request = self.http.current().post(url).json(body).timeout(timeout);
-        let answer = exchange(request, &self.address, path).await?;
+        let answer = exchange(request, &self.address, path, &self.decoder).await?;
         let answer = answer.unwrap_or_else(|| "null".into());
-        parse(path, &answer)
+        parse(path, &answer, &self.decoder)
     }
 
     /// Gets `path`; `None` when there is nothing new (204).
@@ -100,8 +107,8 @@ impl MachineClient {
     ) -> Result<Option<T>, ClientError> {
         let url = url(&self.address, path);
         let request = self.http.current().get(url).timeout(timeout);
-        let answer = exchange(request, &self.address, path).await?;
-        answer.map(|answer| parse(path, &answer)).transpose()
+        let answer = exchange(request, &self.address, path, &self.decoder).await?;
+        answer.map(|answer| parse(path, &answer, &self.decoder)).transpose()
     }
 }
 
@@ -133,6 +140,7 @@ pub(crate) async fn exchange(
     request: reqwest::RequestBuilder,
     address: &str,
     path: &str,
+    decoder: &Decoder,
 ) -> Result<Option<Vec<u8>>, ClientError> {
     let no_answer = |error: reqwest::Error| unreachable_because(address, &error);
     let mut answer = request.send().await.map_err(no_answer)?;
@@ -151,7 +159,7 @@ pub(crate) async fn exchange(
     if status.is_success() {
         return Ok(Some(body));
     }
-    let problem = serde_json::from_slice(&body).unwrap_or_else(|_| MachineProblem {
+    let problem = decoder.read("problem", &body).unwrap_or_else(|_| MachineProblem {
         code: "unknown".to_owned(),
         detail: format!("{path} answered without saying why"),
     });
@@ -159,8 +167,12 @@ pub(crate) async fn exchange(
 }
 
 /// Reads a JSON answer.
-pub(crate) fn parse<T: DeserializeOwned>(path: &str, answer: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(answer).map_err(|error| ClientError::BadAnswer {
+pub(crate) fn parse<T: DeserializeOwned>(
+    path: &str,
+    answer: &[u8],
+    decoder: &Decoder,
+) -> Result<T, ClientError> {
+    decoder.read(&answer_kind(path), answer).map_err(|error| ClientError::BadAnswer {
         path: path.to_owned(),
         reason: error.to_string(),
     })

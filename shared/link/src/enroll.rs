@@ -8,6 +8,7 @@ use std::time::Duration;
 use wharfage_shared::enroll::{EnrollRequest, Enrolled, JoinString, MachineProblem, RenewRequest};
 
 use crate::client::{ClientError, MachineClient, exchange, http_client, parse, url};
+use crate::decode::Decoder;
 use crate::identity::{self, IdentityDir};
 use crate::tls::{self, pinned_config};
 use crate::verify::spki_sha256;
@@ -40,11 +41,12 @@ pub async fn enroll(
     join: &JoinString,
     path: &str,
     request: &EnrollRequest,
+    decoder: &Decoder,
 ) -> Result<Enrolled, EnrollError> {
     let client = http_client(pinned_config(&join.authority)?, &join.address).map_err(sort)?;
     let call = client.post(url(&join.address, path)).json(request).timeout(EXCHANGE_TIMEOUT);
-    let answer = exchange(call, &join.address, path).await.map_err(sort)?;
-    let enrolled: Enrolled = parse(path, &answer.unwrap_or_default()).map_err(sort)?;
+    let answer = exchange(call, &join.address, path, decoder).await.map_err(sort)?;
+    let enrolled: Enrolled = parse(path, &answer.unwrap_or_default(), decoder).map_err(sort)?;
     if authority_pin(&enrolled.authority_pem).as_deref() == Some(join.authority.as_str()) {
         Ok(enrolled)
     } else {

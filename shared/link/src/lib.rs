@@ -8,6 +8,7 @@
 
 pub mod authority;
 pub mod client;
+pub mod decode;
 pub mod enroll;
 pub mod files;
 mod head;
@@ -21,6 +22,7 @@ mod verify;
 
 pub use authority::Authority;
 pub use client::{ClientError, MachineClient};
+pub use decode::Decoder;
 pub use enroll::EnrollError;
 pub use identity::IdentityDir;
 pub use peer::{Peer, PeerName};

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,7 @@ pub struct Known {
     segments: Vec<Segment>,
     enrolments: u32,
     answers: bool,
+    is_newer: bool,
     lease: Millis,
 }
 
@@ -65,6 +67,7 @@ impl Scheduler {
             segments: Vec::new(),
             enrolments: 0,
             answers: true,
+            is_newer: false,
             lease: Millis::from_seconds(30),
         }));
         let router = Router::new()
@@ -97,6 +100,11 @@ impl Scheduler {
     /// From now on it answers nothing (or answers again).
     pub fn answer(&self, answers: bool) {
         self.known.lock().expect("not poisoned").answers = answers;
+    }
+
+    /// From now on it says more than this release knows, in each answer and in each run order.
+    pub fn speak_newer(&self) {
+        self.known.lock().expect("not poisoned").is_newer = true;
     }
 
     /// From now on it grants control leases of this length.
@@ -188,7 +196,7 @@ async fn heartbeat(
     State(known): Shared,
     Extension(peer): Extension<Peer>,
     Json(report): Json<Heartbeat>,
-) -> Result<Json<HeartbeatAnswer>, StatusCode> {
+) -> Result<impl IntoResponse, StatusCode> {
     if peer.name != Some(PeerName::Node(report.node.clone())) {
         return Err(StatusCode::FORBIDDEN);
     }
@@ -214,7 +222,7 @@ async fn heartbeat(
         SegmentsAcknowledged { log, up_to }
     });
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-    Ok(Json(HeartbeatAnswer {
+    let answer = HeartbeatAnswer {
         term: Term(7),
         epoch: newest.max(epoch),
         lease: known.lease,
@@ -223,7 +231,13 @@ async fn heartbeat(
         segments,
         desired: (newer && report.epoch.is_some()).then(|| known.desired.clone()),
         send_inventory: known.inventory.is_none(),
-    }))
+    };
+    let mut text = serde_json::to_string(&answer).expect("JSON");
+    if known.is_newer {
+        text = text.replacen('{', r#"{"mood":{"any":["thing"]},"#, 1);
+        text = text.replace(r#""order":"run""#, r#""order":"run","gently":true"#);
+    }
+    Ok(([("content-type", "application/json")], text))
 }
 
 async fn segments(State(known): Shared, Json(batch): Json<SegmentBatch>) -> Json<()> {

@@ -8,7 +8,9 @@ use crate::common::{Folder, Scheduler};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use wharfage_link::enroll::enroll;
-use wharfage_link::{Authority, ClientError, EnrollError, IdentityDir, MachineClient, PeerName};
+use wharfage_link::{
+    Authority, ClientError, Decoder, EnrollError, IdentityDir, MachineClient, PeerName,
+};
 use wharfage_shared::enroll::EnrollRequest;
 use wharfage_shared::ids::{GatewayName, NodeId};
 
@@ -42,7 +44,9 @@ async fn a_node_joins_and_is_known_by_its_certificate_from_then_on() {
     assert!(!identity.is_enrolled());
 
     let request = request(&identity, "open-sesame");
-    let enrolled = enroll(&scheduler.join(), "/agent/v1/enroll", &request).await.expect("welcome");
+    let enrolled = enroll(&scheduler.join(), "/agent/v1/enroll", &request, &Decoder::default())
+        .await
+        .expect("welcome");
     identity.store(&enrolled).expect("writable");
 
     assert!(identity.is_enrolled());
@@ -93,7 +97,9 @@ async fn a_server_of_another_authority_gets_not_one_byte_of_the_request() {
         heard
     });
     let identity = IdentityDir::new(folder.join("node"));
-    let refused = enroll(&join, "/agent/v1/enroll", &request(&identity, "open-sesame")).await;
+    let refused =
+        enroll(&join, "/agent/v1/enroll", &request(&identity, "open-sesame"), &Decoder::default())
+            .await;
     let error = refused.expect_err("the pin does not fit");
     assert!(matches!(error, EnrollError::Unreachable(_)), "{error}");
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
@@ -119,7 +125,9 @@ async fn an_enrolled_node_cannot_pose_as_the_scheduler() {
         acceptor.accept(stream).await.is_err()
     });
     let identity = IdentityDir::new(folder.join("node"));
-    let refused = enroll(&join, "/agent/v1/enroll", &request(&identity, "open-sesame")).await;
+    let refused =
+        enroll(&join, "/agent/v1/enroll", &request(&identity, "open-sesame"), &Decoder::default())
+            .await;
     assert!(matches!(refused, Err(EnrollError::Unreachable(_))), "{refused:?}");
     assert!(posing.await.expect("no panic"), "the handshake must not have ended well");
 }
@@ -129,8 +137,13 @@ async fn a_refusal_says_what_to_do() {
     let folder = Folder::new();
     let scheduler = Scheduler::start(&folder).await;
     let identity = IdentityDir::new(folder.join("node"));
-    let refused =
-        enroll(&scheduler.join(), "/agent/v1/enroll", &request(&identity, "guessed")).await;
+    let refused = enroll(
+        &scheduler.join(),
+        "/agent/v1/enroll",
+        &request(&identity, "guessed"),
+        &Decoder::default(),
+    )
+    .await;
     let Err(EnrollError::Refused(problem)) = refused else { panic!("{refused:?}") };
     assert_eq!(problem.code, "join_unknown");
     assert!(problem.detail.contains("new join string"));
