@@ -26,7 +26,7 @@ use crate::gpu::{Gpus, Settings, supervisor};
 use crate::inventory::Definitions;
 use crate::journal::desired::DesiredFile;
 use crate::journal::segments::{Opened, SegmentLog};
-use crate::notices;
+use crate::notices::watch::{Pace, watch};
 use crate::runtime::{Ears, End, Parts, Runtime};
 use crate::status;
 use crate::uplink::{self, Line};
@@ -68,7 +68,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let driver = Arc::clone(&parts.driver);
     let (alarm, alarms) = mpsc::channel(16);
     if let Some(file) = &config.notices.file {
-        tokio::spawn(notices::file::watch(file.path.clone(), inputs, alarm, stop.clone()));
+        let (path, pace) = (file.path.clone(), Pace::default());
+        tokio::spawn(watch(path, pace, inputs, alarm, stop.clone()));
     }
     let line = Line { address, identity, decoder, asks, report_now };
     tokio::spawn(uplink::send_output(state.clone(), line.client(), stop.clone()));

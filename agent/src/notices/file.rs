@@ -1,26 +1,18 @@
 //! The notice file: appears by rename, is withdrawn by removal.
 //!
-//! Looked at five times a second: it works on every file system, also where the kernel tells
-//! nothing of changes, and costs one `stat`. Only a plain file is opened and only the length of a
-//! notice is read: a device or a pipe under that name must neither fill memory nor hold the agent.
+//! A look costs one `stat` while nothing changed. Only a plain file is opened and only the length
+//! of a notice is read: a device or a pipe under that name must neither fill memory nor hold the
+//! agent.
 
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-use wharfage_agent_core::input::Input;
-use wharfage_agent_sys::clock;
 use wharfage_shared::ids::NoticeId;
 use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource};
 use wharfage_shared::time::{Boottime, ClockOffset, Timestamp};
-
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A notice is a line of JSON.
 const LARGEST: u64 = 64 * 1024;
@@ -50,49 +42,83 @@ pub enum Look {
     Withdrawn(NoticeId),
     /// The file cannot be understood: one sentence. What was heard before stays in force.
     Alarm(String),
+    /// What could not be understood is gone; nothing was in force.
+    Quiet,
 }
 
 /// The file and what it said last.
 pub struct NoticeFile {
     path: PathBuf,
-    seen: Option<(u64, i64, i64, u64)>,
+    seen: Option<Stamp>,
+    said: Option<Said>,
     heard: Option<NoticeId>,
+}
+
+/// Number, time of the last change (seconds, nanoseconds) and length of a file.
+type Stamp = (u64, i64, i64, u64);
+
+/// What the file was at the last look that did not find it the same.
+#[derive(PartialEq)]
+enum Said {
+    /// It could be read.
+    Text(String),
+    /// It could not, and why.
+    Trouble(String),
 }
 
 impl NoticeFile {
     /// Nothing was seen yet.
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), seen: None, heard: None }
+        Self { path: path.to_owned(), seen: None, said: None, heard: None }
     }
 
     /// Looks once. `now` and `wall` are the same instant on both clocks.
     pub fn look(&mut self, now: Boottime, wall: Timestamp) -> Look {
         let meta = match std::fs::metadata(&self.path) {
             Ok(meta) => meta,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return self.gone(),
+            Err(error) => {
                 self.seen = None;
-                return self.heard.take().map_or(Look::Same, Look::Withdrawn);
+                return self.trouble(error.to_string());
             }
-            Err(error) => return self.once(None, error.to_string()),
         };
-        let stamp = Some((meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()));
-        if stamp == self.seen {
+        let stamp = (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len());
+        if self.seen.replace(stamp) == Some(stamp) {
             return Look::Same;
         }
         if meta.len() > LARGEST {
-            return self.once(stamp, format!("{} bytes are no notice", meta.len()));
+            return self.trouble(format!("{} bytes are no notice", meta.len()));
         }
         if !meta.is_file() {
-            return self.once(stamp, "it is no plain file".to_owned());
+            return self.trouble("it is no plain file".to_owned());
         }
         let text = match bounded(&self.path) {
             Ok(text) => text,
-            // Removed or replaced between the two calls: the next look sees which.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Look::Same,
-            Err(error) => return self.once(stamp, error.to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return self.gone(),
+            Err(error) => {
+                // What keeps it from being read need not change the file itself.
+                self.seen = None;
+                return self.trouble(error.to_string());
+            }
         };
-        self.seen = stamp;
-        match parse(&text, now, wall) {
+        self.hear(text, now, wall)
+    }
+
+    /// Looks once, also into a file that seems to be the same: its times are coarse, and two
+    /// changes may lie within one step of them.
+    pub fn look_again(&mut self, now: Boottime, wall: Timestamp) -> Look {
+        self.seen = None;
+        self.look(now, wall)
+    }
+
+    fn hear(&mut self, text: String, now: Boottime, wall: Timestamp) -> Look {
+        let parsed = parse(&text, now, wall);
+        let said = Some(Said::Text(text));
+        if self.said == said {
+            return Look::Same;
+        }
+        self.said = said;
+        match parsed {
             Ok(notice) => {
                 let before = self.heard.replace(notice.id.clone());
                 let instead_of = before.filter(|before| *before != notice.id);
@@ -102,13 +128,23 @@ impl NoticeFile {
         }
     }
 
-    fn once(&mut self, stamp: Option<(u64, i64, i64, u64)>, why: String) -> Look {
-        let stamp = stamp.or(Some((0, 0, 0, 0)));
-        if self.seen == stamp {
+    fn gone(&mut self) -> Look {
+        self.seen = None;
+        match (self.said.take(), self.heard.take()) {
+            (_, Some(heard)) => Look::Withdrawn(heard),
+            (Some(_), None) => Look::Quiet,
+            (None, None) => Look::Same,
+        }
+    }
+
+    fn trouble(&mut self, why: String) -> Look {
+        let sentence = self.sentence(&why);
+        let said = Some(Said::Trouble(why));
+        if self.said == said {
             return Look::Same;
         }
-        self.seen = stamp;
-        Look::Alarm(self.sentence(&why))
+        self.said = said;
+        Look::Alarm(sentence)
     }
 
     fn sentence(&self, why: &str) -> String {
@@ -117,45 +153,6 @@ impl NoticeFile {
              \"gone_at\":\"<RFC 3339>\"}} with optional \"leaves\":\"node\" or \"replicas\"",
             self.path.display()
         )
-    }
-}
-
-/// Looks until `stop`; every change becomes an input, every alarm is sent to `alarms`.
-pub async fn watch(
-    path: PathBuf,
-    inputs: mpsc::Sender<Input>,
-    alarms: mpsc::Sender<Option<String>>,
-    stop: CancellationToken,
-) {
-    let mut file = NoticeFile::new(&path);
-    let mut tick = tokio::time::interval(LOOK_EVERY);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        let sent = match file.look(clock::boottime(), clock::wall()) {
-            Look::Same => continue,
-            Look::Heard { notice, instead_of } => {
-                drop(alarms.send(None).await);
-                let heard = inputs.send(Input::NoticeHeard(*notice)).await;
-                match instead_of {
-                    Some(before) => inputs.send(Input::NoticeWithdrawn(before)).await,
-                    None => heard,
-                }
-            }
-            Look::Withdrawn(id) => {
-                drop(alarms.send(None).await);
-                inputs.send(Input::NoticeWithdrawn(id)).await
-            }
-            Look::Alarm(why) => {
-                drop(alarms.send(Some(why)).await);
-                continue;
-            }
-        };
-        if sent.is_err() {
-            return;
-        }
     }
 }
 
@@ -276,7 +273,29 @@ mod tests {
             } else {
                 std::fs::remove_file(&path).expect("removed");
             }
+            assert_eq!(file.look(NOW, WALL), Look::Quiet, "the {odd}'s alarm is over");
             assert_eq!(file.look(NOW, WALL), Look::Same);
         }
+    }
+
+    #[test]
+    fn a_change_within_one_step_of_the_files_times_is_found_by_looking_again() {
+        let folder = Folder::new("notice-times");
+        let path = folder.path().join("notice");
+        let write = |minute: u32| {
+            let text = format!(r#"{{"kind":"preempt","gone_at":"2026-01-01T00:0{minute}:00Z"}}"#);
+            std::fs::write(&path, text).expect("written");
+            let then = std::time::SystemTime::UNIX_EPOCH;
+            let file = OpenOptions::new().write(true).open(&path).expect("it is there");
+            file.set_modified(then).expect("its owner may");
+        };
+        write(2);
+        let mut file = NoticeFile::new(&path);
+        let (first, _) = heard(file.look(NOW, WALL));
+        write(3);
+        assert_eq!(file.look(NOW, WALL), Look::Same, "it seems to be the same file");
+        let (second, before) = heard(file.look_again(NOW, WALL));
+        assert_eq!((second.gone_at, before), (Boottime(230_000), Some(first.id)));
+        assert_eq!(file.look_again(NOW, WALL), Look::Same, "the same words are said once");
     }
 }

@@ -21,7 +21,7 @@ pub async fn measure(dev: &Dev) {
     let file = PathBuf::from(dev.node("node-1")["notice_file"].as_str().expect("a path"));
     let (mut took, mut heard_last) = (Vec::new(), 0);
     for round in 0..ROUNDS {
-        // At no fixed distance from the agent's own looks at the file.
+        // At no fixed distance from the agent's own steps.
         tokio::time::sleep(Duration::from_millis(round * 73 % 200)).await;
         let begun = Instant::now();
         dev.notice("node-1", 300, "node");
@@ -40,7 +40,7 @@ pub async fn measure(dev: &Dev) {
         })
         .await;
     }
-    println!("a notice, withdrawn after its checkpoint (the file is looked at each 200 ms):");
+    println!("a notice, withdrawn after its checkpoint (the kernel tells of the file):");
     report("notice file -> first hook executed", &mut took);
     let path = format!("/v1alpha1/inference/deployments/{id}");
     let (status, answer) = dev.call("DELETE", &path, None).await;
