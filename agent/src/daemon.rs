@@ -29,7 +29,7 @@ use crate::journal::segments::{Opened, SegmentLog};
 use crate::notices::watch::{Pace, watch};
 use crate::runtime::{Ears, End, Parts, Runtime};
 use crate::status;
-use crate::uplink::{self, Line};
+use crate::uplink::{self, Line, Output};
 use crate::weights::Weights;
 
 /// NVML's first word is awaited a little longer than its own deadline.
@@ -63,8 +63,9 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let (inputs, heard) = mpsc::channel(MOST_WAITING);
     let driver = driver(&config, &identity, gpus.clone(), inputs.clone())?;
     let report_now = Arc::new(Notify::new());
-    let wake = Arc::clone(&report_now);
-    let (parts, first) = awake(&config, driver, &settled, wake, decoder.clone()).await?;
+    let (output, last_words) = Output::new(state);
+    let (wake, said) = (Arc::clone(&report_now), output.clone());
+    let (parts, first) = awake(&config, driver, &settled, wake, decoder.clone(), said).await?;
     let driver = Arc::clone(&parts.driver);
     let (alarm, alarms) = mpsc::channel(16);
     if let Some(file) = &config.notices.file {
@@ -72,7 +73,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         tokio::spawn(watch(path, pace, inputs, alarm, stop.clone()));
     }
     let line = Line { address, identity, decoder, asks, report_now };
-    tokio::spawn(uplink::send_output(state.clone(), line.client(), stop.clone()));
+    tokio::spawn(uplink::send_output(output, last_words, line.client(), stop.clone()));
     let talking = tokio::spawn(uplink::run(line, stop.clone()));
     let ears = Ears { inputs: heard, asks: asked, alarms, gpus };
     tracing::info!(node.id = %config.node, status = %config.status.listen, "the agent runs");
@@ -123,6 +124,7 @@ async fn awake(
     gpus: &Gpus,
     report_now: Arc<Notify>,
     decoder: Decoder,
+    output: Output,
 ) -> Result<(Parts, Vec<Effect>), Failure> {
     let failed = |what: &'static str| {
         move |error: std::io::Error| Failure::unavailable(format!("cannot {what}: {error}"))
@@ -164,6 +166,7 @@ async fn awake(
         log,
         report_now,
         decoder,
+        output,
         orders,
         troubles,
     };

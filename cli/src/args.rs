@@ -232,6 +232,14 @@ pub enum Verb {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// The end of what replicas printed, those that ended last too.
+    Logs {
+        /// A deployment (id or name), or a replica (`r-12`).
+        id: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
     /// Facts as they happen; ends with Ctrl-C.
     Events {
         /// Go on from this position instead of from now.

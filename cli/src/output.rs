@@ -65,7 +65,7 @@ pub fn cell(value: Option<&Value>) -> String {
 }
 
 /// Text from elsewhere without what could steer a terminal.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

@@ -57,7 +57,10 @@ pub async fn keep(mut output: impl AsyncBufRead + Unpin, path: &Path, load: watc
     let mut line = Vec::new();
     loop {
         let chunk = match output.fill_buf().await {
-            Ok([]) | Err(_) => return,
+            Ok([]) | Err(_) => {
+                // Last words often have no end.
+                return log.write(&line);
+            }
             Ok(chunk) => chunk,
         };
         let end = chunk.iter().position(|byte| *byte == b'\n');

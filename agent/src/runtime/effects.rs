@@ -68,7 +68,11 @@ impl Runtime {
             }
             Effect::Forget { replica } => {
                 self.parts.orders.remove(&replica);
-                let forgotten = tokio::task::block_in_place(|| driver.forget(replica));
+                let output = &self.parts.output;
+                let forgotten = tokio::task::block_in_place(|| {
+                    output.take_last_words(replica);
+                    driver.forget(replica)
+                });
                 self.disk("remove a replica's records", forgotten);
             }
             Effect::AcknowledgeNotice(id) => {

@@ -29,6 +29,7 @@ use crate::inventory::{self, Definitions};
 use crate::journal::desired::DesiredFile;
 use crate::journal::segments::SegmentLog;
 use crate::status::Shown;
+use crate::uplink::Output;
 
 /// The owner's definitions are read again this often.
 const RELOAD_DEFINITIONS: Duration = Duration::from_secs(30);
@@ -117,6 +118,8 @@ pub struct Parts {
     pub report_now: Arc<Notify>,
     /// Reads the scheduler's answers.
     pub decoder: Decoder,
+    /// What replicas print.
+    pub output: Output,
     /// Orders of the replicas that were found.
     pub orders: BTreeMap<ReplicaId, RunOrder>,
     /// What is wrong with files of the state folder, for the operator.

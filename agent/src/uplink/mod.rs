@@ -6,4 +6,4 @@ mod output;
 
 pub use enrolment::{address, enrol};
 pub use heartbeat::{Line, run};
-pub use output::send_output;
+pub use output::{LastWords, Output, send_output};

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wharfage_link::client::MachineClient;
 use wharfage_shared::ids::ReplicaId;
@@ -23,33 +27,85 @@ const MOST_BYTES: u64 = 64 * 1024;
 /// For the whole exchange.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Ended replicas whose last words wait to be sent; beyond them they are only on the node.
+const MOST_LAST_WORDS: usize = 256;
+
+/// What replicas print, on its way to the scheduler. Cheap to clone.
+#[derive(Clone)]
+pub struct Output {
+    state_dir: PathBuf,
+    tails: Arc<Mutex<Tails>>,
+    last_words: mpsc::Sender<LogLines>,
+}
+
+/// The last words of ended replicas, to be sent.
+pub type LastWords = mpsc::Receiver<LogLines>;
+
+impl Output {
+    /// Of the replicas of this state folder.
+    pub fn new(state_dir: PathBuf) -> (Self, LastWords) {
+        let (last_words, heard) = mpsc::channel(MOST_LAST_WORDS);
+        (Self { state_dir, tails: Arc::default(), last_words }, heard)
+    }
+
+    /// Takes what an ended replica said since the last look, before its folder is removed: of one
+    /// that failed at once it is all there is.
+    pub fn take_last_words(&self, replica: ReplicaId) {
+        let Some(lines) = self.tails().of(&self.state_dir, replica, Rest::Whole) else { return };
+        if self.last_words.try_send(lines).is_err() {
+            tracing::debug!(replica.id = %replica, "the last words of a replica were not sent");
+        }
+    }
+
+    fn look(&self) -> Vec<LogLines> {
+        self.tails().look(&self.state_dir)
+    }
+
+    fn tails(&self) -> MutexGuard<'_, Tails> {
+        // A look that panicked has noted whole steps: each file is noted after it was read.
+        self.tails.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Sends until `stop`.
 pub async fn send_output(
-    state_dir: PathBuf,
+    output: Output,
+    mut last_words: LastWords,
     client: Result<MachineClient, String>,
     stop: CancellationToken,
 ) {
     // The heartbeat's line says what is wrong with TLS; without it there is nobody to send to.
     let Ok(client) = client else { return };
-    let mut tails = Tails::default();
+    let mut next = Instant::now() + LOOK_EVERY;
     loop {
-        tokio::select! {
+        let new = tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-        let looked = {
-            let (state_dir, mut tails) = (state_dir.clone(), std::mem::take(&mut tails));
-            tokio::task::spawn_blocking(move || (tails.look(&state_dir), tails)).await
+            Some(last) = last_words.recv() => vec![last],
+            () = tokio::time::sleep_until(next) => {
+                next = Instant::now() + LOOK_EVERY;
+                let output = output.clone();
+                match tokio::task::spawn_blocking(move || output.look()).await {
+                    Ok(new) => new,
+                    Err(_) => return,
+                }
+            }
         };
-        let Ok((new, kept)) = looked else { return };
-        tails = kept;
         for lines in new {
-            let sent = client.post_json::<_, serde_json::Value>("/agent/v1/logs", &lines, TIMEOUT);
+            let sent = client.post_json::<_, IgnoredAny>("/agent/v1/logs", &lines, TIMEOUT);
             if let Err(error) = sent.await {
                 tracing::debug!(replica.id = %lines.replica, "output was not taken: {error}");
             }
         }
     }
+}
+
+/// What becomes of the line that has no end yet.
+#[derive(Clone, Copy, PartialEq)]
+enum Rest {
+    /// It waits.
+    Waits,
+    /// It is whole: nobody writes on.
+    Whole,
 }
 
 /// How far each file was read.
@@ -61,20 +117,19 @@ struct Tails {
 impl Tails {
     fn look(&mut self, state_dir: &Path) -> Vec<LogLines> {
         let replicas = Folder::list(state_dir).unwrap_or_default();
-        let new: Vec<LogLines> =
-            replicas.iter().filter_map(|replica| self.of(state_dir, *replica)).collect();
+        let new = replicas.iter().filter_map(|id| self.of(state_dir, *id, Rest::Waits)).collect();
         self.read.retain(|path, _| path.exists());
         new
     }
 
-    fn of(&mut self, state_dir: &Path, replica: ReplicaId) -> Option<LogLines> {
+    fn of(&mut self, state_dir: &Path, replica: ReplicaId, rest: Rest) -> Option<LogLines> {
         let folder = Folder::of(state_dir, replica);
         let mut lines = Vec::new();
         for name in ["engine.log", "engine.err.log"] {
             let path = folder.path().join(name);
             let from = self.read.get(&path).copied().unwrap_or(0);
             // A file that is not there yet or not any more has nothing new.
-            let Ok((text, read)) = whole_lines(&path, from) else { continue };
+            let Ok((text, read)) = new_lines(&path, from, rest) else { continue };
             lines.extend(text.lines().map(str::to_owned));
             self.read.insert(path, read);
         }
@@ -82,8 +137,8 @@ impl Tails {
     }
 }
 
-/// The whole lines after `from`, and up to where they were read.
-fn whole_lines(path: &Path, from: u64) -> io::Result<(String, u64)> {
+/// The lines after `from`, and up to where they were read.
+fn new_lines(path: &Path, from: u64, rest: Rest) -> io::Result<(String, u64)> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
     // Smaller than before: it was put aside and begun anew. Far behind: the newest matters.
@@ -91,9 +146,11 @@ fn whole_lines(path: &Path, from: u64) -> io::Result<(String, u64)> {
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
     file.take(MOST_BYTES).read_to_end(&mut bytes)?;
-    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    bytes.truncate(end);
-    Ok((String::from_utf8_lossy(&bytes).into_owned(), from + end as u64))
+    if rest == Rest::Waits {
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        bytes.truncate(end);
+    }
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), from + bytes.len() as u64))
 }
 
 #[cfg(test)]
@@ -117,5 +174,22 @@ mod tests {
         assert_eq!(tails.look(state.path())[0].lines, ["three"]);
         std::fs::write(&log, "new\n").expect("written");
         assert_eq!(tails.look(state.path())[0].lines, ["new"]);
+    }
+
+    #[test]
+    fn last_words_are_what_was_not_sent_yet_half_a_line_too() {
+        let state = testing::Folder::new("last-words");
+        let folder = Folder::of(state.path(), ReplicaId(3));
+        folder.create().expect("made");
+        let (output, mut last_words) = Output::new(state.path().to_owned());
+        std::fs::write(folder.path().join("engine.log"), "one\ntw").expect("written");
+        assert_eq!(output.look()[0].lines, ["one"]);
+        std::fs::write(folder.path().join("engine.err.log"), "no weights\n").expect("written");
+        output.take_last_words(ReplicaId(3));
+        assert_eq!(last_words.try_recv().expect("words").lines, ["tw", "no weights"]);
+        output.take_last_words(ReplicaId(3));
+        last_words.try_recv().expect_err("each line is sent once");
+        output.take_last_words(ReplicaId(4));
+        last_words.try_recv().expect_err("it never said anything");
     }
 }

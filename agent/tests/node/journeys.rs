@@ -168,6 +168,22 @@ fn an_engine_that_dies_is_reported_with_how_it_ended_and_never_run_again() {
 }
 
 #[test]
+fn the_last_words_of_a_replica_that_fails_at_once_reach_the_scheduler() {
+    let mut fleet = fleet("last-words");
+    fleet.node.engine_that_first("echo no weights here >&2; printf 'and no end'; exit 3");
+    fleet.node.start();
+    // The order is gone from the next heartbeat's answer on: the records go within a moment.
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    let gone = fleet.until_gone();
+    assert_eq!(gone.ended, Ended::Exited { code: 3 });
+    fleet.scheduler.order(Vec::new());
+    let lines = wait_for("the last words", || {
+        Some(fleet.scheduler.lines(1)).filter(|lines| lines.len() >= 2)
+    });
+    assert_eq!(lines, ["and no end", "no weights here"]);
+}
+
+#[test]
 fn a_dead_guard_takes_its_engine_with_it() {
     let mut fleet = fleet("guard");
     fleet.node.start();

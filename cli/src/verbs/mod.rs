@@ -4,6 +4,7 @@ mod events;
 mod explain;
 mod get;
 mod invoice;
+mod logs;
 mod nodes;
 mod usage;
 
@@ -29,6 +30,7 @@ pub async fn run(verb: Verb) -> Result<(), Failure> {
             usage::run(&client, from, to, organization, output).await
         }
         Verb::Top { output } => nodes::top(&client, output).await,
+        Verb::Logs { id, output } => logs::run(&client, &id, output).await,
         Verb::Events { since, count } => events::follow(&client, since, count).await,
     }
 }

@@ -2,6 +2,7 @@
 
 mod full;
 mod kills;
+mod logs;
 mod machine;
 mod machines;
 mod node;

@@ -6,6 +6,7 @@ use wharfage_scheduler_core::words::deployment::{
 };
 use wharfage_shared::capacity::{ComputeClass, Sku};
 use wharfage_shared::heartbeat::Heartbeat;
+use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::{Desired, HeldFor, Order};
 use wharfage_shared::replica::{ReplicaReport, ReportedPhase};
 use wharfage_shared::segment::{Activity, OpenSegment, Segment, SegmentKey, SegmentReplica};
@@ -47,6 +48,11 @@ pub fn deployment(id: &str, replicas: u32) -> Action {
     };
     let (id, organization) = (id.into(), "acme".into());
     Action::Deployment(deployments::Action::Create { id, organization, spec: Box::new(spec) })
+}
+
+/// The end of one replica by an operator's word; it is replaced.
+pub fn terminate(replica: ReplicaId) -> Action {
+    Action::Deployment(deployments::Action::Terminate { replica })
 }
 
 /// Introduces a node that is fit and offers the engine; its heartbeat from then on.

@@ -53,6 +53,33 @@ async fn an_agent_that_is_killed_finds_its_replica_running_and_adopts_it() {
     dev.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_printed_can_be_read_after_it_has_crashed() {
+    let dev = Dev::start().await;
+    let id = dev.deploy("chat", 1, &["CAPACITY_CLASS_ON_DEMAND"], json!({})).await;
+    let crashed = dev.ready(&id, 1).await.remove(0)["id"].as_str().unwrap().to_owned();
+    let logs = async |of: &str| {
+        let mut command = tokio::process::Command::new(wharfage_tests::program("wharfage"));
+        command.args(["logs", of]);
+        command.env("WHARFAGE_URL", dev.text("scheduler_url"));
+        let output = command.env("WHARFAGE_TOKEN", dev.text("token")).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    until("the engine's words", async || logs(&crashed).await.contains("loading").then_some(()))
+        .await;
+    signal(engines(&dev)[0].0, Signal::KILL);
+    until("another replica's words beside those of the crashed one", async || {
+        let said = logs("chat").await;
+        let of = |line: &str| line.split_once(" | ").map(|(replica, _)| replica.to_owned());
+        let mut replicas: Vec<_> = said.lines().filter_map(of).collect();
+        replicas.dedup();
+        (replicas.len() == 2 && replicas.contains(&crashed)).then_some(())
+    })
+    .await;
+    dev.stop().await;
+}
+
 fn temporary(name: &str) -> String {
     let path = std::env::temp_dir().join(format!("wharfage-journey-{name}-{}", std::process::id()));
     path.display().to_string()

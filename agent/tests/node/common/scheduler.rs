@@ -17,6 +17,7 @@ use wharfage_link::peer::{Peer, PeerName};
 use wharfage_link::server::{Limits, ServerTls, serve};
 use wharfage_shared::enroll::{EnrollRequest, Enrolled, MachineProblem};
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
+use wharfage_shared::logs::LogLines;
 use wharfage_shared::order::{Desired, Order};
 use wharfage_shared::replica::{Gone, ReplicaReport};
 use wharfage_shared::segment::{Segment, SegmentBatch, SegmentsAcknowledged};
@@ -35,6 +36,7 @@ pub struct Known {
     last: Option<Heartbeat>,
     inventory: Option<Inventory>,
     segments: Vec<Segment>,
+    lines: Vec<LogLines>,
     enrolments: u32,
     answers: bool,
     is_newer: bool,
@@ -65,6 +67,7 @@ impl Scheduler {
             last: None,
             inventory: None,
             segments: Vec::new(),
+            lines: Vec::new(),
             enrolments: 0,
             answers: true,
             is_newer: false,
@@ -74,6 +77,7 @@ impl Scheduler {
             .route("/agent/v1/enroll", post(enroll))
             .route("/agent/v1/heartbeat", post(heartbeat))
             .route("/agent/v1/segments", post(segments))
+            .route("/agent/v1/logs", post(logs))
             .with_state(Arc::clone(&known));
         let listener =
             runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
@@ -135,6 +139,13 @@ impl Scheduler {
     /// Every segment that was taken.
     pub fn segments(&self) -> Vec<Segment> {
         self.known.lock().expect("not poisoned").segments.clone()
+    }
+
+    /// What a replica has printed, line by line.
+    pub fn lines(&self, replica: u32) -> Vec<String> {
+        let known = self.known.lock().expect("not poisoned");
+        let told = known.lines.iter().filter(|told| told.replica.0 == replica);
+        told.flat_map(|told| told.lines.iter().cloned()).collect()
     }
 
     /// How many nodes have joined.
@@ -248,4 +259,9 @@ async fn segments(State(known): Shared, Json(batch): Json<SegmentBatch>) -> Json
         }
     }
     Json(())
+}
+
+async fn logs(State(known): Shared, Json(told): Json<LogLines>) -> StatusCode {
+    known.lock().expect("not poisoned").lines.push(told);
+    StatusCode::NO_CONTENT
 }

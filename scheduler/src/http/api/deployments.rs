@@ -1,5 +1,7 @@
 //! Every deployment, whatever API made it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -22,6 +24,10 @@ use crate::http::{Parted, Shared};
 
 /// Pending replicas that one answer explains: beyond them the reasons repeat themselves.
 const MOST_EXPLAINED: usize = 20;
+
+/// Ended replicas whose output one answer shows, the newest: one that fails at every start leaves
+/// many that said the same.
+const MOST_ENDED: usize = 5;
 
 pub fn routes() -> Vec<Route> {
     let read = Access::Read;
@@ -142,9 +148,18 @@ async fn logs(
 ) -> Result<Json<Value>, Fault> {
     let view = shared.handle.view();
     let row = find(&view, &caller, &id)?;
-    let replicas = view.fleet().replicas_of(&row.id);
-    let output = |replica| json!({"replica": replica, "lines": shared.telemetry.lines(replica)});
-    let logs: Vec<Value> = replicas.map(|replica| output(replica.id)).collect();
+    let mut logs = BTreeMap::new();
+    for replica in view.fleet().replicas_of(&row.id) {
+        logs.insert(replica.id, shared.telemetry.lines(replica.id));
+    }
+    // What went wrong is mostly said by those that have ended.
+    let ended = view.fleet().replicas().filter(|replica| replica.deployment == row.id);
+    let ended: BTreeSet<_> =
+        ended.map(|ended| ended.id).filter(|id| !logs.contains_key(id)).collect();
+    let said = ended.iter().rev().map(|id| (*id, shared.telemetry.lines(*id)));
+    logs.extend(said.filter(|(_, lines)| !lines.is_empty()).take(MOST_ENDED));
+    let output = |(replica, lines)| json!({"replica": replica, "lines": lines});
+    let logs: Vec<Value> = logs.into_iter().map(output).collect();
     Ok(Json(json!({"deployment": row.id, "logs": logs})))
 }
 
