@@ -15,6 +15,7 @@ use wharfage_gateway::config::Config;
 use wharfage_gateway::gateway::{Bounds, Gateway};
 use wharfage_gateway::openai::router;
 use wharfage_gateway::uplink::{self, State};
+use wharfage_link::socket::cannot_listen;
 use wharfage_link::tls::guard_connector;
 use wharfage_link::{Decoder, Limits, MachineClient, ServerTls, serve};
 use wharfage_shared::causes::with_causes;
@@ -126,10 +127,7 @@ fn lock(state_dir: &Path) -> Result<File, Failure> {
 /// Takes the port before anything else is tried, so that a conflict is told at once.
 fn listen(config: &Config) -> Result<TcpListener, Failure> {
     let cannot = |error: std::io::Error| {
-        let sentence =
-            format!("cannot listen on {} (port {}): {error}", config.listen, config.listen.port());
-        let taken = error.kind() == std::io::ErrorKind::AddrInUse;
-        Failure::new(if taken { ALREADY_RUNNING } else { CONFIGURATION }, sentence)
+        Failure::new(UNAVAILABLE, cannot_listen("listen", config.listen, &error))
     };
     let listener = TcpListener::bind(config.listen).map_err(cannot)?;
     listener.set_nonblocking(true).map_err(cannot)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use wharfage_link::socket::cannot_listen;
 use wharfage_link::{Authority, Limits, ServerTls, serve, tls};
 use wharfage_shared::causes::with_causes;
 
@@ -182,16 +183,7 @@ async fn listen(config: &Config) -> Result<(Bound, Bound), Failure> {
 }
 
 async fn bind(key: &str, address: SocketAddr) -> Result<Bound, Failure> {
-    let failed = |error: std::io::Error| {
-        let (port, ip) = (address.port(), address.ip());
-        Failure::unavailable(match error.kind() {
-            std::io::ErrorKind::AddrInUse => format!(
-                "{key}: port {port} on {ip} is in use: end the process that has it, or choose \
-                 another port"
-            ),
-            _ => format!("{key}: cannot listen on {address}: {error}"),
-        })
-    };
+    let failed = |error: std::io::Error| Failure::unavailable(cannot_listen(key, address, &error));
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wharfage_link::server::{Limits, serve};
+use wharfage_link::socket::cannot_listen;
 use wharfage_shared::ids::HookId;
 use wharfage_shared::telemetry::{EngineOffer, GpuIdentity, GpuReading};
 use wharfage_shared::time::Millis;
@@ -71,7 +72,7 @@ struct Page {
 /// Binds the page's address, so that a port in use is said before anything else happens.
 pub async fn bind(settings: &config::Status) -> Result<TcpListener, Failure> {
     TcpListener::bind(settings.listen).await.map_err(|error| {
-        Failure::unavailable(format!("status.listen {} cannot be used: {error}", settings.listen))
+        Failure::unavailable(cannot_listen("status.listen", settings.listen, &error))
     })
 }
 

@@ -89,8 +89,8 @@ fn a_taken_port_or_state_folder_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("bound").port();
     let (code, printed) = folder.run(&format!("STATE\nlisten = \"127.0.0.1:{port}\""), &[]);
-    assert_eq!(code, 75, "{printed}");
-    assert!(printed.contains(&format!("port {port}")), "{printed}");
+    assert_eq!(code, 69, "{printed}");
+    assert!(printed.contains(&format!("listen: port {port} on 127.0.0.1 is in use")), "{printed}");
 
     let lock = std::fs::File::create(folder.0.join("state/lock")).expect("the folder is there");
     lock.lock().expect("free by now");
