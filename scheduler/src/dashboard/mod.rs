@@ -127,12 +127,24 @@ async fn sign_out(State(shared): State<Shared>, headers: HeaderMap) -> Result<Re
     Ok(go_to("/signin", session::cookie(&shared, None)))
 }
 
-/// Browsers say where a request comes from; forms of other sites are refused.
+/// Browsers say where a request comes from; forms of other sites are refused. Older ones say only
+/// the site's origin, programs say nothing.
 fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Fault> {
-    match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
-        None | Some(b"same-origin" | b"none") => Ok(()),
-        Some(_) => Err(Fault::new(Reason::Forbidden, "this form was sent by another site")),
+    let is_ours = match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+        Some(site) => matches!(site, b"same-origin" | b"none"),
+        None => headers.get(header::ORIGIN).is_none_or(|origin| is_here(origin, headers)),
+    };
+    if is_ours {
+        return Ok(());
     }
+    Err(Fault::new(Reason::Forbidden, "this form was sent by another site"))
+}
+
+/// Whether an origin (`https://host:port`) is the host that the request was sent to.
+fn is_here(origin: &HeaderValue, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    matches!((host, origin), (Some(host), Some((_, from))) if host.eq_ignore_ascii_case(from))
 }
 
 fn go_to(path: &'static str, cookie: HeaderValue) -> Response {

@@ -8,3 +8,4 @@ mod events;
 mod money;
 mod own;
 mod support;
+mod tls;

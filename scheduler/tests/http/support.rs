@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use wharfage_link::{Limits, serve};
+use wharfage_link::{Limits, ServerTls, serve};
 use wharfage_scheduler::config::Config;
 use wharfage_scheduler::driver::{self, Driver};
 use wharfage_scheduler::http::{Machines, State, router};
@@ -80,7 +80,11 @@ impl Scheduler {
 
     /// The same with more lines of configuration.
     pub async fn start_with(name: &str, lines: &str) -> Self {
-        wharfage_link::tls::install();
+        Self::start_for(name, lines, client()).await
+    }
+
+    /// The same, asked by this client.
+    pub async fn start_for(name: &str, lines: &str, client: reqwest::Client) -> Self {
         let folder = format!("wharfage-http-{}-{name}", std::process::id());
         let folder = std::env::temp_dir().join(folder);
         let _ = std::fs::remove_dir_all(&folder);
@@ -98,12 +102,14 @@ impl Scheduler {
             machines: Machines { address: "127.0.0.1:7071".into(), authority: "0".repeat(64) },
             shutdown: shutdown.clone(),
         };
+        let tls = state.config.tls.clone().map(|tls| ServerTls::public(&tls.certificate, &tls.key));
+        let tls = tls.transpose().expect("a good certificate");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().expect("bound"));
         let router = router(state).expect("a router");
         let serving =
-            tokio::spawn(serve(listener, router, None, Limits::default(), shutdown.clone()));
-        let client = client();
+            tokio::spawn(serve(listener, router, tls, Limits::default(), shutdown.clone()));
         let scheduler = Self { url, driver, telemetry, client, folder, shutdown, serving };
         scheduler.tenancy().await;
         scheduler
@@ -271,6 +277,7 @@ impl Scheduler {
 
 /// A client: plain HTTP on loopback.
 pub fn client() -> reqwest::Client {
+    wharfage_link::tls::install();
     let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
     builder.timeout(PATIENCE).build().expect("a client")
 }
