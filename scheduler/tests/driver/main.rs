@@ -1,5 +1,6 @@
 //! The driver and the listener for machines, on real files, sockets and processes.
 
+mod failing;
 mod full;
 mod kills;
 mod logs;

@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 
 use crate::support::Folder;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_wharfage-scheduler");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_wharfage-scheduler");
 
 /// Longer than any start or end takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A free port: nobody else is given it for a while.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }
 
-fn config(folder: &Folder, name: &str, listen: u16, state: &Path) -> PathBuf {
+/// A configuration below the folder.
+pub fn config(folder: &Folder, name: &str, listen: u16, state: &Path) -> PathBuf {
     let path = folder.0.join(name);
     let text = format!(
         "listen = \"127.0.0.1:{listen}\"\nmachines_listen = \"127.0.0.1:{}\"\nstate_dir = {:?}\n",
@@ -35,20 +36,27 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 /// The exit code and what was said on stderr.
-fn ended(output: &Output) -> (Option<i32>, String) {
+pub fn ended(output: &Output) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// A scheduler that is ended with its test.
-struct Running {
-    child: Child,
-    url: String,
+pub struct Running {
+    /// The process.
+    pub child: Child,
+    /// `http://127.0.0.1:port`.
+    pub url: String,
 }
 
 impl Running {
-    async fn start(config: &Path, port: u16) -> Self {
+    /// Starts the program and waits until it answers.
+    pub async fn start(config: &Path, port: u16) -> Self {
+        Self::start_as(Command::new(PROGRAM), config, port).await
+    }
+
+    /// The same by another command that ends in the program.
+    pub async fn start_as(mut process: Command, config: &Path, port: u16) -> Self {
         wharfage_link::tls::install();
-        let mut process = Command::new(PROGRAM);
         process.arg("--config").arg(config).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut running = Self {
             child: process.spawn().expect("starts"),
@@ -63,7 +71,8 @@ impl Running {
         running
     }
 
-    fn said(&mut self) -> String {
+    /// What it has said on stderr when it has ended, which is now.
+    pub fn said(&mut self) -> String {
         let _ = self.child.kill();
         let mut text = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
@@ -77,7 +86,8 @@ impl Running {
         request.bearer_auth(token).send().await.expect("answered").status().as_u16()
     }
 
-    async fn end(mut self) -> Option<i32> {
+    /// Ends it as a service manager does; its exit code.
+    pub async fn end(mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
         let waited = tokio::task::spawn_blocking(move || self.child.wait()).await;
