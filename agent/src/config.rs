@@ -36,15 +36,20 @@ pub struct Config {
     /// Definitions of hooks.
     #[serde(default = "default_hooks_dir")]
     pub hooks_dir: PathBuf,
-    /// How replicas are run.
+    /// How replicas are run (default: units where systemd runs and the template is installed).
+    pub driver: Option<Driver>,
+    /// What a replica may have of this host.
     #[serde(default)]
-    pub driver: Driver,
+    pub replicas: Replicas,
     /// Engine and hook files must belong to root; otherwise the agent's own user may own them too.
     #[serde(default = "yes")]
     pub require_root_owned: bool,
     /// What happens to replicas when the agent is ended by SIGTERM or SIGINT.
     #[serde(default)]
     pub on_exit: OnExit,
+    /// What `on_exit = "drain"` gives replicas; less than the unit's `TimeoutStopSec=`.
+    #[serde(default = "default_exit_drain")]
+    pub exit_drain_seconds: u32,
     /// How GPUs are read.
     #[serde(default)]
     pub nvml: Nvml,
@@ -66,12 +71,28 @@ pub struct Config {
 }
 
 /// How replicas are run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
     /// A guard process per replica, in a session and (where there is one) a cgroup of its own.
-    #[default]
     Process,
+    /// A guard per replica as an instance of `wharfage-replica@.service`.
+    Systemd,
+}
+
+/// What a replica may have of this host. The limits are systemd's and need its driver.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replicas {
+    /// The user that engines run as when their definition names none (default: the guard's own).
+    pub user: Option<String>,
+    /// The most memory of the host for one replica.
+    pub memory_max_mib: Option<u64>,
+    /// One replica's share of the processors against others': 1 to 10000, systemd's 100 is even.
+    pub cpu_weight: Option<u32>,
+    /// Whether a replica is kept on the processors next to its GPUs.
+    #[serde(default)]
+    pub near_gpus: bool,
 }
 
 /// What happens to replicas when the agent is ended by a signal.
@@ -83,6 +104,8 @@ pub enum OnExit {
     Leave,
     /// They are ended with the agent (development, a host that is handed back).
     Stop,
+    /// They leave as under a notice of `exit_drain_seconds`; then the agent ends.
+    Drain,
 }
 
 /// How GPUs are read.
@@ -102,6 +125,8 @@ pub struct Nvml {
 pub struct Notices {
     /// The notice file (`docs/notices.md`).
     pub file: Option<NoticeFile>,
+    /// Whether a shutdown of this host is heard from logind (default: where systemd runs).
+    pub logind: Option<bool>,
 }
 
 /// The notice file.
@@ -244,6 +269,7 @@ impl Config {
                 format!("{listen} is not loopback: set status.token_file, or listen on 127.0.0.1"),
             ));
         }
+        self.replicas.check(self.driver)?;
         for bucket in &self.buckets {
             if bucket.name.is_empty()
                 || self.buckets.iter().filter(|b| b.name == bucket.name).count() > 1
@@ -298,6 +324,23 @@ impl Config {
     }
 }
 
+impl Replicas {
+    fn check(&self, driver: Option<Driver>) -> Result<(), (&'static str, String)> {
+        if self.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
+            return Err(("replicas.cpu_weight", "1 to 10000 is accepted".to_owned()));
+        }
+        if self.memory_max_mib == Some(0) {
+            return Err(("replicas.memory_max_mib", "at least 1 is accepted".to_owned()));
+        }
+        let limits = self.memory_max_mib.is_some() || self.cpu_weight.is_some() || self.near_gpus;
+        if limits && driver == Some(Driver::Process) {
+            let message = "limits need the driver `systemd`; with `process` only user is accepted";
+            return Err(("replicas", message.to_owned()));
+        }
+        Ok(())
+    }
+}
+
 impl Default for Nvml {
     fn default() -> Self {
         Self { enabled: true, library: None }
@@ -340,6 +383,10 @@ fn default_hooks_dir() -> PathBuf {
 
 fn default_status_listen() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 7090))
+}
+
+fn default_exit_drain() -> u32 {
+    120
 }
 
 fn default_stop_margin() -> u32 {
@@ -389,7 +436,12 @@ mod tests {
     fn what_is_wrong_is_refused_with_its_key() {
         for (extra, expected) in [
             ("colour = 1\n", "unknown field `colour`"),
-            ("driver = \"docker\"\n", "process"),
+            ("driver = \"docker\"\n", "expected `process` or `systemd`"),
+            ("[replicas]\ncpu_weight = 0\n", "replicas.cpu_weight: 1 to 10000 is accepted"),
+            (
+                "driver = \"process\"\n[replicas]\nnear_gpus = true\n",
+                "replicas: limits need the driver `systemd`",
+            ),
             ("join = \"hello\"\n", "join: not a join string"),
             ("guard_listen_ip = \"0.0.0.0\"\n", "advertise_host: must be given"),
             (

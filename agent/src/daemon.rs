@@ -2,35 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use wharfage_agent_core::config::Budget;
-use wharfage_agent_core::{Agent, Config as CoreConfig, Effect, Found, Input};
+use wharfage_agent_core::{Agent, Effect, Found, Input};
 use wharfage_agent_sys::clock;
 use wharfage_agent_sys::lock::{self, Lock};
 use wharfage_link::Decoder;
 use wharfage_link::identity::IdentityDir;
 use wharfage_link::tls;
 use wharfage_shared::causes::with_causes;
-use wharfage_shared::ids::SegmentLogId;
+use wharfage_shared::ids::{NoticeId, SegmentLogId};
 use wharfage_shared::time::Millis;
 
 use crate::config::{Config, OnExit};
-use crate::drivers::process::{Driver, random_text};
+use crate::drivers::{Driver, Host, Way, random_text};
 use crate::exit::Failure;
 use crate::gpu::{Gpus, Settings, supervisor};
 use crate::inventory::Definitions;
 use crate::journal::desired::DesiredFile;
 use crate::journal::segments::{Opened, SegmentLog};
+use crate::notices::Alarm;
+use crate::notices::logind;
 use crate::notices::watch::{Pace, watch};
-use crate::runtime::{Ears, End, Parts, Runtime};
+use crate::reload;
+use crate::runtime::{Ask, Ears, End, Parts, Runtime, core_config};
 use crate::status;
+use crate::supervised::{self, Pulse};
 use crate::uplink::{self, Line, Output};
-use crate::weights::Weights;
 
 /// NVML's first word is awaited a little longer than its own deadline.
 const FIRST_GPUS: Duration = Duration::from_secs(11);
@@ -41,10 +43,11 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Inputs that may wait while a step is carried out.
 const MOST_WAITING: usize = 1024;
 
-/// Runs the agent until a signal ends it.
-pub async fn run(config: Config) -> Result<(), Failure> {
-    let stop = CancellationToken::new();
-    end_on_signals(&stop)?;
+/// Runs the agent until a signal ends it. `path` is where its settings came from.
+pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
+    let (told_to_end, stop) = (CancellationToken::new(), CancellationToken::new());
+    end_on_signals(&told_to_end)?;
+    let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
     tls::install();
     let state = config.state_dir.clone();
     make_private(&state)?;
@@ -53,38 +56,56 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let page = status::bind(&config.status).await?;
     let (asks, asked) = mpsc::channel(MOST_WAITING);
     let serving = tokio::spawn(status::run(page, asks.clone(), token, stop.clone()));
+    let pulse = Pulse::default();
+    tokio::spawn(supervised::feed_watchdog(pulse.clone(), stop.clone()));
+    // Ready before it has joined: that may wait for a scheduler for hours.
+    supervised::ready("joins");
     let decoder = Decoder::default();
     let identity = IdentityDir::new(state.join("identity"));
-    uplink::enrol(&config, &identity, &decoder, &stop).await?;
+    uplink::enrol(&config, &identity, &decoder, &told_to_end).await?;
     let address = uplink::address(&config, &identity)?;
 
     let gpus = watch_gpus(&config, &stop)?;
     let settled = settled(gpus.clone()).await;
     let (inputs, heard) = mpsc::channel(MOST_WAITING);
-    let driver = driver(&config, &identity, gpus.clone(), inputs.clone())?;
+    let (driver, why) = driver(&config, &identity, gpus.clone(), inputs.clone()).await?;
     let report_now = Arc::new(Notify::new());
     let (output, last_words) = Output::new(state);
-    let (wake, said) = (Arc::clone(&report_now), output.clone());
-    let (parts, first) = awake(&config, driver, &settled, wake, decoder.clone(), said).await?;
+    let (done_with, done) = mpsc::channel(16);
+    let (delay, shutdown_delay) = watch::channel(None);
+    let wires = Wires {
+        report_now: Arc::clone(&report_now),
+        decoder: decoder.clone(),
+        output: output.clone(),
+        pulse,
+        done_with,
+        shutdown_delay,
+    };
+    let (mut parts, first) = awake(&config, driver, &settled, wires).await?;
+    parts.troubles.extend(why);
     let driver = Arc::clone(&parts.driver);
-    let (alarm, alarms) = mpsc::channel(16);
-    if let Some(file) = &config.notices.file {
-        let (path, pace) = (file.path.clone(), Pace::default());
-        tokio::spawn(watch(path, pace, inputs, alarm, stop.clone()));
-    }
+    let alarms = watch_notices(&config, inputs, (done, delay), &stop);
+    tokio::spawn(reload_on_hangup(hangups, path, Arc::clone(&driver), asks.clone(), stop.clone()));
     let line = Line { address, identity, decoder, asks, report_now };
     tokio::spawn(uplink::send_output(output, last_words, line.client(), stop.clone()));
     let talking = tokio::spawn(uplink::run(line, stop.clone()));
     let ears = Ears { inputs: heard, asks: asked, alarms, gpus };
+    supervised::status("runs");
     tracing::info!(node.id = %config.node, status = %config.status.listen, "the agent runs");
     let runtime = Runtime::new(parts, settled);
-    let end = runtime.run(first, ears, stop.clone()).await;
+    let end = runtime.run(first, ears, told_to_end).await;
+    supervised::stopping("ends");
     stop.cancel();
-    if end == End::Stopped && config.on_exit == OnExit::Stop {
+    wind_up(end, &driver, async { tokio::join!(serving, talking) }).await
+}
+
+/// What is still to be done when the decisions have ended.
+async fn wind_up(end: End, driver: &Driver, tasks: impl Future) -> Result<(), Failure> {
+    if end == End::Stopped && driver.config().on_exit == OnExit::Stop {
         driver.end_all().await;
     }
     // They end by the same token; what they would still say nobody hears.
-    drop(tokio::time::timeout(LAST_WORDS, async { tokio::join!(serving, talking) }).await);
+    drop(tokio::time::timeout(LAST_WORDS, tasks).await);
     match end {
         End::Stopped => Ok(()),
         End::Superseded => Err(Failure::another_runs(
@@ -94,26 +115,50 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     }
 }
 
-/// What carries replicas on this host.
-fn driver(
+/// Listens to every source of notices that the settings name; what is wrong with one comes back.
+fn watch_notices(
+    config: &Config,
+    inputs: mpsc::Sender<Input>,
+    (done, delay): (mpsc::Receiver<NoticeId>, watch::Sender<Option<Millis>>),
+    stop: &CancellationToken,
+) -> mpsc::Receiver<Alarm> {
+    let (alarm, alarms) = mpsc::channel(16);
+    if let Some(file) = &config.notices.file {
+        let (path, pace) = (file.path.clone(), Pace::default());
+        tokio::spawn(watch(path, pace, inputs.clone(), alarm.clone(), stop.clone()));
+    }
+    if config.notices.logind.unwrap_or_else(is_run_by_systemd) {
+        let ears = logind::Ears { inputs, alarms: alarm, done, delay };
+        tokio::spawn(logind::watch(ears, stop.clone()));
+    }
+    alarms
+}
+
+/// What carries replicas on this host; with one sentence when they do not become units although
+/// nobody said that they should not.
+async fn driver(
     config: &Config,
     identity: &IdentityDir,
     gpus: watch::Receiver<Arc<Gpus>>,
     inputs: mpsc::Sender<Input>,
-) -> Result<Arc<Driver>, Failure> {
+) -> Result<(Arc<Driver>, Option<String>), Failure> {
     let boot =
         clock::boot_id().map_err(|error| Failure::unavailable(format!("no boot id: {error}")))?;
-    Ok(Arc::new(Driver {
-        program: own_program()?,
-        identity_dir: identity.path().to_owned(),
-        boot,
-        weights: Weights::new(config.buckets.clone(), config.cache_dir.clone()),
-        gpus,
-        inputs,
-        kept: Mutex::default(),
-        gone_since: Mutex::default(),
-        config: config.clone(),
-    }))
+    let (way, why) = Way::choose(config).await.map_err(Failure::unavailable)?;
+    let program = own_program()?;
+    let identity_dir = identity.path().to_owned();
+    let host = Host { way, program, identity_dir, boot, gpus, inputs };
+    Ok((Arc::new(Driver::new(config.clone(), host)), why))
+}
+
+/// How the runtime and what runs beside it hear of each other.
+struct Wires {
+    report_now: Arc<Notify>,
+    decoder: Decoder,
+    output: Output,
+    pulse: Pulse,
+    done_with: mpsc::Sender<NoticeId>,
+    shutdown_delay: watch::Receiver<Option<Millis>>,
 }
 
 /// The agent as the disk and the processes of this host say that it was left, and what it does
@@ -122,9 +167,7 @@ async fn awake(
     config: &Config,
     driver: Arc<Driver>,
     gpus: &Gpus,
-    report_now: Arc<Notify>,
-    decoder: Decoder,
-    output: Output,
+    wires: Wires,
 ) -> Result<(Parts, Vec<Effect>), Failure> {
     let failed = |what: &'static str| {
         move |error: std::io::Error| Failure::unavailable(format!("cannot {what}: {error}"))
@@ -164,11 +207,14 @@ async fn awake(
         desired_file,
         stored,
         log,
-        report_now,
-        decoder,
-        output,
+        report_now: wires.report_now,
+        decoder: wires.decoder,
+        output: wires.output,
         orders,
         troubles,
+        pulse: wires.pulse,
+        done_with: wires.done_with,
+        shutdown_delay: wires.shutdown_delay,
     };
     Ok((parts, first))
 }
@@ -192,8 +238,7 @@ pub fn check(config: &Config) -> Result<(), Failure> {
 
 fn end_on_signals(stop: &CancellationToken) -> Result<(), Failure> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut asked = signal(kind)
-            .map_err(|error| Failure::unavailable(format!("cannot listen for signals: {error}")))?;
+        let mut asked = signal(kind).map_err(no_signals)?;
         let stop = stop.clone();
         tokio::spawn(async move {
             asked.recv().await;
@@ -201,6 +246,34 @@ fn end_on_signals(stop: &CancellationToken) -> Result<(), Failure> {
         });
     }
     Ok(())
+}
+
+fn no_signals(error: std::io::Error) -> Failure {
+    Failure::unavailable(format!("cannot listen for signals: {error}"))
+}
+
+fn is_run_by_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// SIGHUP: the file is read again, and what came of that is the runtime's to hear.
+async fn reload_on_hangup(
+    mut hangups: tokio::signal::unix::Signal,
+    path: PathBuf,
+    driver: Arc<Driver>,
+    asks: mpsc::Sender<Ask>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            heard = hangups.recv() => if heard.is_none() { return },
+        }
+        let read = reload::read_again(&path, &driver.config()).map(Box::new);
+        if asks.send(Ask::Reload(read)).await.is_err() {
+            return;
+        }
+    }
 }
 
 fn make_private(state: &Path) -> Result<(), Failure> {
@@ -258,22 +331,5 @@ async fn settled(mut gpus: watch::Receiver<Arc<Gpus>>) -> Arc<Gpus> {
             trouble: Some(supervisor::DOES_NOT_ANSWER.to_owned()),
             ..Gpus::default()
         }),
-    }
-}
-
-fn core_config(config: &Config, definitions: &Definitions) -> CoreConfig {
-    let seconds = |count: u32| Millis::from_seconds(u64::from(count));
-    let timing = &config.timing;
-    let usual = Budget::default();
-    CoreConfig {
-        stop_margin: seconds(timing.stop_margin_seconds),
-        budget: Budget {
-            checkpoint: seconds(timing.checkpoint_seconds),
-            drain_hook: seconds(timing.drain_seconds),
-            stop: seconds(timing.stop_seconds),
-            quiet: usual.quiet,
-        },
-        hook_estimates: definitions.hook_estimates.clone(),
-        ..CoreConfig::default()
     }
 }

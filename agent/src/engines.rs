@@ -30,6 +30,8 @@ pub struct Engine {
     /// The program and its arguments. `{port}`, `{model_dir}`, `{model_name}`, `{gpus}`,
     /// `{gpu_count}` and `{version}` are replaced.
     pub command: Vec<String>,
+    /// The user that it runs as (default: `replicas.user` of `agent.toml`).
+    pub user: Option<String>,
     /// How a flag is written, with `{name}` and `{value}`.
     #[serde(default = "default_flag")]
     pub flag: Vec<String>,

@@ -13,9 +13,12 @@ pub mod inventory;
 pub mod journal;
 pub mod notices;
 pub mod probe;
+pub mod reload;
 pub mod runtime;
 pub mod status;
+pub mod supervised;
 pub mod uplink;
+pub mod users;
 pub mod weights;
 
 #[cfg(test)]

@@ -74,11 +74,12 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             Ok(exit::FINE)
         }
         None => {
+            let path = arguments.config.clone().unwrap_or_default();
             let config = load(arguments.config)?;
             log();
             let runtime = tokio::runtime::Runtime::new()
                 .map_err(|error| Failure::unavailable(format!("no threads: {error}")))?;
-            let done = runtime.block_on(daemon::run(config));
+            let done = runtime.block_on(daemon::run(config, path));
             // Helpers that hang in the driver must not keep the agent from ending.
             runtime.shutdown_background();
             done.map(|()| exit::FINE)

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,6 +32,12 @@ impl Weights {
     /// Models of these buckets in this cache.
     pub fn new(buckets: Vec<Bucket>, cache: PathBuf) -> Self {
         Self { buckets, cache, busy: Arc::default() }
+    }
+
+    /// From now on these buckets and this cache; a fetch under way keeps its turn.
+    pub fn refit(&mut self, buckets: Vec<Bucket>, cache: PathBuf) {
+        self.buckets = buckets;
+        self.cache = cache;
     }
 
     /// Where the order's model lies once it was fetched, or why it can never be.
@@ -125,7 +132,7 @@ fn copy(
     progress: &mut dyn FnMut(u64),
 ) -> io::Result<()> {
     let parent = destination.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(parent)?;
+    make_readable(parent)?;
     let mut name = std::ffi::OsString::from(".partial-");
     name.push(destination.file_name().unwrap_or_default());
     let partial = parent.join(name);
@@ -134,7 +141,7 @@ fn copy(
     let mut buffer = vec![0; CHUNK];
     for (path, _) in files {
         let target = partial.join(path);
-        fs::create_dir_all(target.parent().unwrap_or(&partial))?;
+        make_readable(target.parent().unwrap_or(&partial))?;
         let mut from = File::open(source.join(path))?;
         let mut to = File::create(&target)?;
         loop {
@@ -146,10 +153,27 @@ fn copy(
             done += count as u64;
             progress(done);
         }
+        // Engines may run as another user than this agent, whose files are its own otherwise.
+        to.set_permissions(fs::Permissions::from_mode(0o644))?;
         to.sync_data()?;
     }
     remove_if_there(destination)?;
     fs::rename(&partial, destination)
+}
+
+/// Makes a folder with those above it, each for everybody to enter.
+fn make_readable(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_readable(above)?;
+    }
+    match fs::create_dir(folder) {
+        // Another fetch was first, and does the same.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::set_permissions(folder, fs::Permissions::from_mode(0o755)),
+    }
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -217,6 +241,9 @@ mod tests {
         assert_eq!(done, total);
         assert!(total > 1024 * 1024);
         let destination = weights.destination(&order).expect("a place");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode(&destination), 0o755, "engines of other users can enter");
+        assert_eq!(mode(&destination.join("model.safetensors")), 0o644, "and read");
         let same = listing(&destination).expect("there");
         assert_eq!(same, listing(&folder.path().join("bucket/small/1")).expect("there"));
         let header = fs::read(destination.join("model.safetensors")).expect("there");

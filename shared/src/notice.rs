@@ -40,6 +40,10 @@ pub enum NoticeSource {
     Scheduler,
     /// An operator's drill on the node itself.
     Drill,
+    /// The host's login manager: a shutdown was asked for.
+    Logind,
+    /// The agent itself: it was told to end and to take its replicas along.
+    Agent,
 }
 
 /// How sure the source is.

@@ -115,6 +115,12 @@ impl Agent {
         (agent, out.finish())
     }
 
+    /// From now on these lengths and limits count; what was planned is planned anew at the next
+    /// step.
+    pub fn reconfigure(&mut self, config: Config) {
+        self.config = config;
+    }
+
     /// Hears one thing and answers what to do, in order.
     ///
     /// Time never goes back: an earlier `now` counts as the last one.

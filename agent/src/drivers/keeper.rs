@@ -14,7 +14,7 @@ use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::process;
 use wharfage_shared::replica::Ended;
 
-use super::process::Driver;
+use super::Driver;
 use crate::guard::record::{Command, Event, Folder, Params, Record, SocketPath};
 
 /// A guard that was told to end everything and does not say so within this long is frozen.

@@ -1,5 +1,362 @@
-//! How replicas are run on this host. One driver so far: a guard process per replica.
+//! How replicas are run on this host: a guard process per replica, started in one of two ways.
+//!
+//! Guards, their records and their sockets are the same both ways, and so is everything that is
+//! proven of them. Only who starts a guard, who contains it and who lists it differs.
 
 pub mod keeper;
-pub mod process;
+mod launch;
+mod prepare;
+mod process;
 pub mod release;
+pub mod systemd;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use wharfage_agent_core::input::{FoundReplica, Input};
+use wharfage_agent_sys::cgroup::Cgroup;
+use wharfage_shared::ids::{BootId, ReplicaId};
+use wharfage_shared::order::RunOrder;
+use wharfage_shared::replica::Ended;
+use wharfage_shared::time::Boottime;
+
+use self::keeper::Kept;
+use self::launch::Awaited;
+pub use self::prepare::random_text;
+use self::systemd::{Limits, Units};
+use crate::config::{self, Config};
+use crate::engines::Engines;
+use crate::gpu::Gpus;
+use crate::guard::record::{Command, Folder, Params, Record};
+use crate::weights::Weights;
+
+/// How guards are started, contained and listed here.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// As children in sessions of their own.
+    Process,
+    /// As instances of the packaged template `wharfage-replica@.service`.
+    Systemd(Units),
+}
+
+impl Way {
+    /// Its word in `agent.toml`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Systemd(_) => "systemd",
+        }
+    }
+
+    /// What the settings ask for, or what this host offers; with one sentence when replicas do not
+    /// become units although nobody said that they should not. The error is a sentence too.
+    pub async fn choose(config: &Config) -> Result<(Self, Option<String>), String> {
+        match config.driver {
+            Some(config::Driver::Process) => Ok((Self::Process, None)),
+            Some(config::Driver::Systemd) => {
+                let units = Units::of_host(&config.state_dir).await;
+                let units = units.map_err(|why| format!("driver = \"systemd\": {why}"))?;
+                Ok((Self::Systemd(units), None))
+            }
+            None => match Units::of_host(&config.state_dir).await {
+                Ok(units) => Ok((Self::Systemd(units), None)),
+                Err(why) => Ok((
+                    Self::Process,
+                    Some(format!("replicas run as processes of this host, without limits: {why}")),
+                )),
+            },
+        }
+    }
+}
+
+/// Everything that running replicas needs to know.
+pub struct Driver {
+    /// How guards are started.
+    pub way: Way,
+    /// The agent's own program.
+    pub program: PathBuf,
+    /// The node's identity, with which guards serve.
+    pub identity_dir: PathBuf,
+    /// The boot that the clock belongs to.
+    pub boot: BootId,
+    /// The GPUs.
+    pub gpus: watch::Receiver<Arc<Gpus>>,
+    /// Where what happens is told.
+    pub inputs: mpsc::Sender<Input>,
+    settings: Mutex<Settings>,
+    /// The keepers' ears.
+    kept: Mutex<BTreeMap<ReplicaId, mpsc::Sender<Command>>>,
+    /// When the last process of an ended replica was seen gone.
+    gone_since: Mutex<BTreeMap<ReplicaId, Boottime>>,
+}
+
+/// What a new configuration replaces while replicas run.
+struct Settings {
+    config: Arc<Config>,
+    weights: Weights,
+}
+
+/// What a driver is made of.
+pub struct Host {
+    /// How guards are started.
+    pub way: Way,
+    /// The agent's own program.
+    pub program: PathBuf,
+    /// The node's identity.
+    pub identity_dir: PathBuf,
+    /// The boot that the clock belongs to.
+    pub boot: BootId,
+    /// The GPUs.
+    pub gpus: watch::Receiver<Arc<Gpus>>,
+    /// Where what happens is told.
+    pub inputs: mpsc::Sender<Input>,
+}
+
+impl Driver {
+    /// On this host, by these settings.
+    pub fn new(config: Config, host: Host) -> Self {
+        let weights = Weights::new(config.buckets.clone(), config.cache_dir.clone());
+        let Host { way, program, identity_dir, boot, gpus, inputs } = host;
+        Self {
+            way,
+            program,
+            identity_dir,
+            boot,
+            gpus,
+            inputs,
+            settings: Mutex::new(Settings { config: Arc::new(config), weights }),
+            kept: Mutex::default(),
+            gone_since: Mutex::default(),
+        }
+    }
+
+    /// The agent's settings as they are now.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner).config)
+    }
+
+    /// Where models lie.
+    pub fn weights(&self) -> Weights {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).weights.clone()
+    }
+
+    /// From now on these settings count; what runs is not touched.
+    pub fn reconfigure(&self, config: Config) {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        settings.weights.refit(config.buckets.clone(), config.cache_dir.clone());
+        settings.config = Arc::new(config);
+    }
+
+    /// The folder of a replica.
+    pub fn folder(&self, replica: ReplicaId) -> Folder {
+        Folder::of(&self.config().state_dir, replica)
+    }
+
+    /// Starts guard and engine and keeps them; answers `Started`, later `Exited`.
+    pub fn start(self: &Arc<Self>, order: RunOrder, engines: &Engines) {
+        let replica = order.replica;
+        let (sender, commands) = mpsc::channel(64);
+        self.kept().insert(replica, sender);
+        let driver = Arc::clone(self);
+        let prepared = self.prepare(order, engines);
+        tokio::spawn(async move {
+            let mut commands = commands;
+            let started = match prepared {
+                Ok(params) => driver.launch(params, &mut commands).await,
+                Err(because) => Err(because),
+            };
+            match started {
+                Ok(kept) => {
+                    driver
+                        .say(Input::Started { replica, outcome: Ok(kept.record.address.clone()) })
+                        .await;
+                    keeper::keep(&driver, kept, commands).await;
+                }
+                Err(because) => {
+                    driver.say(Input::Started { replica, outcome: Err(because) }).await;
+                }
+            }
+        });
+    }
+
+    /// Hands a command to a replica's keeper; one that is gone needs none.
+    pub fn command(&self, replica: ReplicaId, command: Command) {
+        let sender = self.kept().get(&replica).cloned();
+        if let Some(sender) = sender
+            && sender.try_send(command).is_err()
+        {
+            tracing::debug!(replica.id = %replica, "a command came after the replica's end");
+        }
+    }
+
+    /// Forgets an ended replica with everything that is left of it.
+    pub fn forget(&self, replica: ReplicaId) -> io::Result<()> {
+        self.kept().remove(&replica);
+        self.gone_since.lock().unwrap_or_else(PoisonError::into_inner).remove(&replica);
+        let folder = self.folder(replica);
+        if let Ok(params) = folder.params()
+            && let Some(cgroup) = params.cgroup.as_deref().and_then(Cgroup::existing)
+        {
+            cgroup.remove();
+        }
+        if let Way::Systemd(units) = &self.way {
+            let units = units.clone();
+            tokio::spawn(async move { units.forget(replica).await });
+        }
+        folder.remove()
+    }
+
+    /// Ends every replica: asks, waits a little, ends what is left.
+    pub async fn end_all(&self) {
+        const ASKED: Duration = Duration::from_secs(3);
+        let senders: Vec<_> = self.kept().values().cloned().collect();
+        for command in [Command::Terminate, Command::Kill] {
+            for sender in &senders {
+                // A keeper that is gone has seen its replica's end.
+                drop(sender.send(command.clone()).await);
+            }
+            let all_gone = async {
+                for sender in &senders {
+                    sender.closed().await;
+                }
+            };
+            if tokio::time::timeout(ASKED, all_gone).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Every replica that something of an earlier agent's is left of, and those of whom only a
+    /// running unit is left: nobody knows their orders any more.
+    pub async fn list(&self) -> io::Result<(Vec<ReplicaId>, Vec<ReplicaId>)> {
+        let known = Folder::list(&self.config().state_dir)?;
+        let running = match &self.way {
+            Way::Process => Vec::new(),
+            Way::Systemd(units) => units.list().await.map_err(io::Error::other)?,
+        };
+        let strays = running.into_iter().filter(|replica| !known.contains(replica)).collect();
+        Ok((known, strays))
+    }
+
+    /// Finds what an earlier agent left and keeps what lives.
+    pub async fn adopt(self: &Arc<Self>) -> io::Result<Vec<FoundReplica>> {
+        let mut found = Vec::new();
+        let (known, strays) = self.list().await?;
+        for replica in strays {
+            tracing::warn!(
+                replica.id = %replica,
+                "its unit runs and its records are lost: it is left alone; \
+                 `systemctl stop wharfage-replica@{replica}` ends it"
+            );
+        }
+        for replica in known {
+            match self.adopt_one(replica).await {
+                Ok(one) => found.push(one),
+                // An agent ended between the folder and the parameters: nothing was started.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.folder(replica).remove()?;
+                }
+                Err(error) => tracing::warn!(
+                    replica.id = %replica,
+                    "the replica's records cannot be read, it is left alone: {error}"
+                ),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn adopt_one(self: &Arc<Self>, replica: ReplicaId) -> io::Result<FoundReplica> {
+        let folder = self.folder(replica);
+        let params = folder.params()?;
+        let mut one = FoundReplica {
+            order: params.order.clone(),
+            address: None,
+            started_at: params.asked_at,
+            was_ready: folder.was_ready(),
+            ended: None,
+        };
+        let record = match self.await_start(&folder, &params).await {
+            Awaited::Record(record) => *record,
+            Awaited::Never => {
+                let because = "the agent ended while it was being started".to_owned();
+                one.ended = Some(Ended::NeverStarted { because });
+                return Ok(one);
+            }
+            Awaited::Died => {
+                self.end_without_record(&folder, &params).await;
+                let failure = folder.failure();
+                one.ended = Some(match failure {
+                    Some(because) => Ended::NeverStarted { because },
+                    None => Ended::Unknown,
+                });
+                return Ok(one);
+            }
+        };
+        one.address = Some(record.address.clone());
+        one.started_at = record.started_at;
+        if params.boot != self.boot {
+            one.ended = Some(record.ended.unwrap_or(Ended::Unknown));
+        } else if wharfage_agent_sys::process::is_alive(record.guard) && record.ended.is_none() {
+            self.take_over(Kept { folder, params, record, child: None });
+        } else {
+            keeper::end_what_is_left(&folder, &params, &record);
+            one.ended = Some(record.ended.unwrap_or(Ended::Unknown));
+        }
+        Ok(one)
+    }
+
+    fn take_over(self: &Arc<Self>, kept: Kept) {
+        let (sender, commands) = mpsc::channel(64);
+        self.kept().insert(kept.params.order.replica, sender);
+        let driver = Arc::clone(self);
+        tokio::spawn(async move { keeper::keep(&driver, kept, commands).await });
+    }
+
+    /// A guard died between its start and its record: what it started is known by its mark.
+    async fn end_without_record(&self, folder: &Folder, params: &Params) {
+        if params.boot != self.boot {
+            return;
+        }
+        if let Some(crate::guard::record::Claim::Guard(guard)) = folder.claimed() {
+            let record = Record::of_guard(guard);
+            keeper::end_what_is_left(folder, params, &record);
+        }
+        if let Way::Systemd(units) = &self.way
+            && let Err(error) = units.kill(params.order.replica).await
+        {
+            tracing::warn!(replica.id = %params.order.replica, "{error}");
+        }
+    }
+
+    /// What the node's owner grants a replica of its host.
+    fn limits(&self, params: &Params) -> Limits {
+        let config = self.config();
+        let gpus = self.gpus.borrow();
+        let of_replica =
+            |gpu: &&wharfage_shared::telemetry::GpuIdentity| params.order.gpus.contains(&gpu.uuid);
+        let addresses = gpus.identities.iter().filter(of_replica).filter_map(|g| g.pci.clone());
+        Limits {
+            memory_max_mib: config.replicas.memory_max_mib,
+            cpu_weight: config.replicas.cpu_weight,
+            cpus: if config.replicas.near_gpus {
+                systemd::cpus_near(&addresses.collect::<Vec<_>>())
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    /// Tells the node's decisions what happened.
+    pub async fn say(&self, input: Input) {
+        // The receiver only goes when the agent ends; then nobody needs to hear it.
+        drop(self.inputs.send(input).await);
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, BTreeMap<ReplicaId, mpsc::Sender<Command>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -12,7 +12,7 @@ use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::replica::MemoryProof;
 use wharfage_shared::time::Boottime;
 
-use super::process::Driver;
+use super::{Driver, Way};
 use crate::gpu::Gpus;
 use crate::guard::record::{Baseline, Folder, Params};
 
@@ -31,7 +31,7 @@ pub async fn look(driver: &Driver, replica: ReplicaId) -> Release {
         return Release::Free { processes_gone_at: now, memory_back_at: now, memory: Vec::new() };
     };
     let same_boot = params.boot == driver.boot;
-    if same_boot && let Some(because) = processes_left(&folder, &params) {
+    if same_boot && let Some(because) = processes_left(driver, &folder, &params).await {
         return Release::Held { processes_left: true, because };
     }
     let processes_gone_at = {
@@ -50,19 +50,28 @@ pub async fn look(driver: &Driver, replica: ReplicaId) -> Release {
 }
 
 /// One sentence about processes of the replica that still live.
-fn processes_left(folder: &Folder, params: &Params) -> Option<String> {
+async fn processes_left(driver: &Driver, folder: &Folder, params: &Params) -> Option<String> {
     let mut left = Vec::new();
-    if let Some(record) = folder.record() {
+    if let Some(record) = folder.started() {
         if process::is_alive(record.guard) {
             left.extend(process::find(record.guard.pid));
         }
         left.extend(params.family(record.guard).members().unwrap_or_default());
     }
-    if let Some(cgroup) = params.cgroup.as_deref().and_then(Cgroup::existing) {
-        let known: BTreeSet<u32> = left.iter().map(|process| process.id.pid).collect();
-        let others = cgroup.members().into_iter().filter(|pid| !known.contains(pid));
-        left.extend(others.filter_map(process::find).filter(|process| !process.is_zombie));
-    }
+    let inside = match &driver.way {
+        Way::Process => {
+            let cgroup = params.cgroup.as_deref().and_then(Cgroup::existing);
+            cgroup.map(|cgroup| cgroup.members()).unwrap_or_default()
+        }
+        Way::Systemd(units) => match units.processes(params.order.replica).await {
+            Ok(inside) => inside,
+            // Nothing is proven by a manager that does not answer.
+            Err(why) => return Some(why),
+        },
+    };
+    let known: BTreeSet<u32> = left.iter().map(|process| process.id.pid).collect();
+    let others = inside.into_iter().filter(|pid| !known.contains(pid));
+    left.extend(others.filter_map(process::find).filter(|process| !process.is_zombie));
     let first = left.first()?;
     let stuck = if first.is_uninterruptible { ", stuck in the kernel" } else { "" };
     let (pid, name) = (first.id.pid, &first.name);

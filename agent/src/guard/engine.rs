@@ -2,8 +2,6 @@
 //! it started.
 
 use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -13,12 +11,13 @@ use wharfage_agent_sys::cgroup::Cgroup;
 use wharfage_agent_sys::process::{self, Family, ProcessId};
 use wharfage_shared::replica::Ended;
 
+use super::launch::Launch;
 use super::logs::{self, Load};
 use super::record::{Folder, Params};
 
 /// How long an ended engine's children get to disappear after SIGKILL before the guard leaves
 /// them to the agent's proof of release.
-const LAST_LOOKS: u32 = 50;
+const CLEARING: Duration = Duration::from_secs(1);
 
 /// A started engine.
 pub struct Engine {
@@ -32,21 +31,10 @@ impl Engine {
     /// Starts it. The guard is already in the replica's session and control group, and every
     /// child follows.
     pub fn start(params: &Params, folder: &Folder, load: watch::Sender<Load>) -> io::Result<Self> {
-        let (program, arguments) = params
-            .command
-            .split_first()
-            .ok_or_else(|| io::Error::other("the engine's command is empty"))?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(&params.env)
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| io::Error::other(format!("cannot start `{program}`: {error}")))?;
+        let launch = Launch::of(params).map_err(io::Error::other)?;
+        let mut child = launch.command(folder).spawn().map_err(|error| {
+            io::Error::other(format!("cannot start `{}`: {error}", launch.program()))
+        })?;
         if let Some(output) = child.stdout.take() {
             let output = tokio::process::ChildStdout::from_std(output)?;
             let path = folder.path().join("engine.log");
@@ -105,7 +93,8 @@ impl Engine {
 
     /// The engine has ended: nothing that it started may stay.
     pub async fn clear_away(&self) {
-        for _ in 0..LAST_LOOKS {
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < CLEARING {
             self.collect();
             if self.family.members().is_ok_and(|left| left.is_empty()) {
                 if let Some(cgroup) = &self.cgroup {

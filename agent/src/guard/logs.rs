@@ -3,13 +3,18 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
-/// The log is put aside at this size and begun anew: two files are kept.
-const LARGEST_LOG: u64 = 8 * 1024 * 1024;
+/// The log is put aside at this size and begun anew: with two files the last 64 KiB are always
+/// there. Under systemd the journal has all of it.
+const LARGEST_LOG: u64 = 64 * 1024;
+
+/// A journal that takes nothing must not stop the engine: its line is lost then.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A line without an end is cut here.
 const LONGEST_LINE: usize = 64 * 1024;
@@ -53,6 +58,9 @@ impl Log {
 
 /// Copies an engine's output to its log until the engine closes it.
 pub async fn keep(mut output: impl AsyncBufRead + Unpin, path: &Path, load: watch::Sender<Load>) {
+    // Set where the unit's output goes to the journal.
+    let has_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let mut journal = tokio::io::stdout();
     let mut log = Log::open(path.to_owned());
     let mut line = Vec::new();
     loop {
@@ -72,6 +80,9 @@ pub async fn keep(mut output: impl AsyncBufRead + Unpin, path: &Path, load: watc
                 && said.stage == "loading"
             {
                 load.send_replace(Some((said.bytes, said.total)));
+            }
+            if has_journal {
+                drop(tokio::time::timeout(JOURNAL_PATIENCE, journal.write_all(&line)).await);
             }
             log.write(&line);
             line.clear();

@@ -3,6 +3,7 @@
 
 mod control;
 mod engine;
+mod launch;
 mod logs;
 mod pump;
 pub mod record;

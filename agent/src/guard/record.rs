@@ -32,10 +32,16 @@ pub struct Params {
     pub boot: BootId,
     /// When the start was asked for.
     pub asked_at: Boottime,
-    /// The engine's program and arguments.
-    pub command: Vec<String>,
-    /// The engine's whole environment.
-    pub env: BTreeMap<String, String>,
+    /// Where the owner's definitions of engines are: the command line comes from there alone.
+    pub engines_dir: PathBuf,
+    /// Whether those files must be root's.
+    pub require_root_owned: bool,
+    /// The model's folder on this host.
+    pub model_dir: PathBuf,
+    /// Environment that the node's owner gives every engine.
+    pub owners_env: BTreeMap<String, String>,
+    /// The user of engines whose definition names none (absent: the guard's own).
+    pub user: Option<String>,
     /// `NAME=value` in that environment by which every process of the replica is known.
     pub mark: String,
     /// The loopback port that the engine listens on.
@@ -84,6 +90,17 @@ pub struct Record {
     /// Why the guard ended it, when it did so by itself (one sentence).
     #[serde(default)]
     pub because: Option<String>,
+}
+
+/// Who decided first whether a prepared start happens. Written once, by whoever is first: an agent
+/// that finds a start half done knows afterwards either who its guard is or that there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Claim {
+    /// This guard starts it now.
+    Guard(ProcessId),
+    /// An agent gave it up: no guard may start it any more.
+    Withdrawn,
 }
 
 /// What the agent tells a guard: one JSON object a line.
@@ -188,6 +205,43 @@ impl Folder {
         read_json(&self.path.join("guard.json")).ok()
     }
 
+    /// What is known of a guard that has begun: its record, or at least itself.
+    pub fn started(&self) -> Option<Record> {
+        self.record().or_else(|| match self.claimed()? {
+            Claim::Guard(guard) => Some(Record::of_guard(guard)),
+            Claim::Withdrawn => None,
+        })
+    }
+
+    /// Decides the start, unless it was decided before. Whether this claim is the one that counts.
+    pub fn claim(&self, claim: &Claim) -> io::Result<bool> {
+        // A link appears with its contents or not at all, and never over another one.
+        let own = self.path.join(format!("claim.{}", std::process::id()));
+        std::fs::write(&own, serde_json::to_vec(claim)?)?;
+        let linked = std::fs::hard_link(&own, self.path.join("claim"));
+        std::fs::remove_file(&own)?;
+        match linked {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How the start was decided, once it was.
+    pub fn claimed(&self) -> Option<Claim> {
+        read_json(&self.path.join("claim")).ok()
+    }
+
+    /// Notes why the guard could not start the engine.
+    pub fn note_failure(&self, why: &str) -> io::Result<()> {
+        std::fs::write(self.path.join("failure"), why)
+    }
+
+    /// Why the guard could not start the engine, if it said so.
+    pub fn failure(&self) -> Option<String> {
+        std::fs::read_to_string(self.path.join("failure")).ok()
+    }
+
     /// Notes that the replica was proven ready once.
     pub fn mark_ready(&self) -> io::Result<()> {
         std::fs::write(self.path.join("ready"), "")
@@ -196,6 +250,20 @@ impl Folder {
     /// Whether it was proven ready once.
     pub fn was_ready(&self) -> bool {
         self.path.join("ready").exists()
+    }
+}
+
+impl Record {
+    /// A guard that has begun and has not come to write its record.
+    pub fn of_guard(guard: ProcessId) -> Self {
+        Self {
+            guard,
+            engine: None,
+            address: String::new(),
+            started_at: Boottime::default(),
+            ended: None,
+            because: None,
+        }
     }
 }
 

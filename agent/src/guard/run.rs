@@ -19,7 +19,7 @@ use super::control::{self, Seen};
 use super::engine::Engine;
 use super::logs::Load;
 use super::pump;
-use super::record::{Command, Folder, Params, Record};
+use super::record::{Claim, Command, Folder, Params, Record};
 
 /// From the end of the serving lease to SIGKILL: half of the scheduler's kill budget of 20 s.
 const LEASE_KILL_AFTER: Millis = Millis::from_seconds(10);
@@ -40,7 +40,16 @@ pub fn run(params_path: &Path) -> Result<(), String> {
     let params = folder
         .params()
         .map_err(|error| format!("the guard cannot read `{}`: {error}", params_path.display()))?;
-    process::new_session().map_err(|error| format!("the guard gets no session: {error}"))?;
+    let done = prepared(&params, &folder);
+    if let Err(why) = &done {
+        // The agent reads it here whoever keeps the guard's own output.
+        drop(folder.note_failure(why));
+    }
+    done
+}
+
+fn prepared(params: &Params, folder: &Folder) -> Result<(), String> {
+    process::lead_session().map_err(|error| format!("the guard gets no session: {error}"))?;
     process::adopt_orphans().map_err(|error| format!("the guard cannot adopt orphans: {error}"))?;
     if let Some(cgroup) = params.cgroup.as_deref().and_then(Cgroup::existing) {
         cgroup
@@ -53,7 +62,7 @@ pub fn run(params_path: &Path) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the guard gets no threads: {error}"))?;
-    runtime.block_on(guard(&params, &folder)).map_err(|error| error.to_string())
+    runtime.block_on(guard(params, folder)).map_err(|error| error.to_string())
 }
 
 struct Guard<'a> {
@@ -77,10 +86,13 @@ async fn guard(params: &Params, folder: &Folder) -> io::Result<()> {
     let (load, seen_load) = watch::channel::<Load>(None);
     let mut children = signal(SignalKind::child())?;
     let mut asked_to_end = signal(SignalKind::terminate())?;
-    let started_at = clock::boottime();
-    let engine = Engine::start(params, folder, load)?;
     let own = process::identify(std::process::id())
         .ok_or_else(|| io::Error::other("the process table does not list the guard"))?;
+    if !folder.claim(&Claim::Guard(own))? {
+        return Err(io::Error::other("the start was given up before the guard came to it"));
+    }
+    let started_at = clock::boottime();
+    let engine = Engine::start(params, folder, load)?;
     let first = Record {
         guard: own,
         engine: Some(engine.id),

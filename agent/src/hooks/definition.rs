@@ -75,19 +75,6 @@ pub fn list(folder: &Path, owner: Owner) -> (Vec<(HookId, Definition)>, Vec<Stri
     (known, refused)
 }
 
-/// The numeric user and group of a name in `/etc/passwd`.
-pub fn user_ids(name: &str) -> Result<(u32, u32), String> {
-    let users = std::fs::read_to_string("/etc/passwd")
-        .map_err(|error| format!("cannot read `/etc/passwd`: {error}"))?;
-    let ids = users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let is_it = fields.next() == Some(name);
-        let (user, group) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-        is_it.then_some((user, group))
-    });
-    ids.ok_or_else(|| format!("there is no user `{name}` on this host"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;

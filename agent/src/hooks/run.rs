@@ -15,7 +15,8 @@ use wharfage_agent_sys::{clock, process};
 use wharfage_shared::replica::HookOutcome;
 use wharfage_shared::time::{Boottime, Millis};
 
-use super::definition::{Definition, user_ids};
+use super::definition::Definition;
+use crate::users::User;
 
 /// So much of what a hook prints is kept for people.
 const KEPT_OUTPUT: usize = 64 * 1024;
@@ -171,8 +172,8 @@ fn spawn(run: &Run, limit: Boottime) -> Result<Child, String> {
         .process_group(0)
         .kill_on_drop(true);
     if let Some(user) = &definition.user {
-        let (user, group) = user_ids(user)?;
-        command.uid(user).gid(group);
+        let user = User::named(user)?;
+        command.uid(user.id).gid(user.group);
     }
     command.spawn().map_err(|error| format!("cannot start `{program}`: {error}"))
 }

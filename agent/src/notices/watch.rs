@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::clock;
+use wharfage_shared::notice::NoticeSource;
 
+use super::Alarm;
 use super::ear::Ear;
 use super::file::{Look, NoticeFile};
 
@@ -37,7 +39,7 @@ pub async fn watch(
     path: PathBuf,
     pace: Pace,
     inputs: mpsc::Sender<Input>,
-    alarms: mpsc::Sender<Option<String>>,
+    alarms: mpsc::Sender<Alarm>,
     stop: CancellationToken,
 ) {
     let mut file = NoticeFile::new(&path);
@@ -61,17 +63,13 @@ pub async fn watch(
 }
 
 /// Hands on what a look saw; false when nobody listens any more.
-async fn tell(
-    look: Look,
-    inputs: &mpsc::Sender<Input>,
-    alarms: &mpsc::Sender<Option<String>>,
-) -> bool {
+async fn tell(look: Look, inputs: &mpsc::Sender<Input>, alarms: &mpsc::Sender<Alarm>) -> bool {
     let alarm = match &look {
         Look::Same => return true,
         Look::Alarm(why) => Some(why.clone()),
         Look::Heard { .. } | Look::Withdrawn(_) | Look::Quiet => None,
     };
-    drop(alarms.send(alarm).await);
+    drop(alarms.send((NoticeSource::File, alarm)).await);
     let (heard, withdrawn) = match look {
         Look::Heard { notice, instead_of } => (Some(notice), instead_of),
         Look::Withdrawn(id) => (None, Some(id)),
@@ -153,7 +151,7 @@ mod tests {
     struct Host {
         folder: Folder,
         inputs: mpsc::Receiver<Input>,
-        alarms: mpsc::Receiver<Option<String>>,
+        alarms: mpsc::Receiver<Alarm>,
         stop: CancellationToken,
         watching: tokio::task::JoinHandle<()>,
     }
@@ -207,7 +205,7 @@ mod tests {
             self.watching.await.expect("no panic");
             assert!(self.inputs.try_recv().is_err(), "nothing else was heard");
             while let Ok(alarm) = self.alarms.try_recv() {
-                assert_eq!(alarm, None);
+                assert_eq!(alarm, (NoticeSource::File, None));
             }
         }
     }

@@ -76,8 +76,7 @@ impl Runtime {
                 self.disk("remove a replica's records", forgotten);
             }
             Effect::AcknowledgeNotice(id) => {
-                // The notice file takes no answer; its owner sees the node's status.
-                tracing::debug!("done with notice `{id}`");
+                self.done_with(id);
             }
             Effect::ReportNow => self.parts.report_now.notify_one(),
             Effect::Note(note) => self.note(note.replica, note.text),
@@ -149,7 +148,7 @@ impl Runtime {
         tokio::task::spawn_blocking(move || {
             let replica = order.replica;
             let mut told = None;
-            let fetched = driver.weights.fetch(&order, &mut |done, total| {
+            let fetched = driver.weights().fetch(&order, &mut |done, total| {
                 let is_due = told.is_none_or(|told| done >= told + PROGRESS_STEP);
                 if is_due {
                     told = Some(done);

@@ -13,10 +13,11 @@ use wharfage_shared::replica::{HookKind, HookOutcome};
 use wharfage_shared::time::Boottime;
 
 use super::Runtime;
-use crate::drivers::process::Driver;
+use crate::drivers::Driver;
+use crate::hooks::Definition;
 use crate::hooks::checkpoint::{self, Checkpoints};
 use crate::hooks::run::{self, Ending, Run};
-use crate::hooks::{Definition, definition};
+use crate::users::User;
 
 /// One hook as it was asked for.
 struct Asked {
@@ -59,7 +60,7 @@ impl Runtime {
 async fn carry_out(driver: &Arc<Driver>, asked: Asked, cut: &CancellationToken) -> Ending {
     let replica = asked.order.replica;
     let kind = asked.kind;
-    let config = &driver.config;
+    let config = driver.config();
     let found = Definition::load(&config.hooks_dir, &asked.hook, config.trusted_owner());
     let definition = match found {
         Ok(definition) => definition,
@@ -142,8 +143,8 @@ fn environment(
 /// A hook that runs as another user must be able to write its checkpoint.
 fn hand_over(definition: &Definition, folder: Option<&PathBuf>) -> Result<(), String> {
     let (Some(user), Some(folder)) = (&definition.user, folder) else { return Ok(()) };
-    let (user, group) = definition::user_ids(user)?;
-    std::os::unix::fs::chown(folder, Some(user), Some(group))
+    let user = User::named(user)?;
+    std::os::unix::fs::chown(folder, Some(user.id), Some(user.group))
         .map_err(|error| format!("cannot give `{}` to its user: {error}", folder.display()))
 }
 

@@ -2,7 +2,9 @@
 //! and makes the reports. Everything else only sends it words.
 
 mod effects;
+mod exit;
 mod hooks;
+mod reload;
 mod reports;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,19 +18,25 @@ use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::clock;
 use wharfage_link::Decoder;
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
-use wharfage_shared::ids::{GpuUuid, NodeId, ReplicaId, SegmentLogId};
+use wharfage_shared::ids::{GpuUuid, NodeId, NoticeId, ReplicaId, SegmentLogId};
+use wharfage_shared::notice::NoticeSource;
 use wharfage_shared::order::{Desired, RunOrder};
 use wharfage_shared::replica::HookKind;
 use wharfage_shared::segment::{Segment, SegmentBatch};
-use wharfage_shared::time::Boottime;
+use wharfage_shared::time::{Boottime, Millis};
 use wharfage_shared::version::DesiredVersion;
 
-use crate::drivers::process::Driver;
+use self::exit::Leaving;
+pub use self::reload::core_config;
+use crate::config::Config;
+use crate::drivers::Driver;
 use crate::gpu::Gpus;
 use crate::inventory::{self, Definitions};
 use crate::journal::desired::DesiredFile;
 use crate::journal::segments::SegmentLog;
+use crate::notices::Alarm;
 use crate::status::Shown;
+use crate::supervised::Pulse;
 use crate::uplink::Output;
 
 /// The owner's definitions are read again this often.
@@ -73,6 +81,8 @@ pub enum Ask {
         /// Where it goes.
         reply: oneshot::Sender<Shown>,
     },
+    /// The configuration was read again: the new one, or one sentence why the old one stays.
+    Reload(Result<Box<Config>, String>),
 }
 
 /// Why the runtime ended.
@@ -124,6 +134,12 @@ pub struct Parts {
     pub orders: BTreeMap<ReplicaId, RunOrder>,
     /// What is wrong with files of the state folder, for the operator.
     pub troubles: Vec<String>,
+    /// Beaten at every turn: the node's decisions go on.
+    pub pulse: Pulse,
+    /// Where logind's source hears that the node is done with a notice.
+    pub done_with: mpsc::Sender<NoticeId>,
+    /// How long a shutdown of this host waits for its replicas.
+    pub shutdown_delay: watch::Receiver<Option<Millis>>,
 }
 
 /// The ears of the runtime.
@@ -132,8 +148,8 @@ pub struct Ears {
     pub inputs: mpsc::Receiver<Input>,
     /// What others ask.
     pub asks: mpsc::Receiver<Ask>,
-    /// The notice file's alarm, or that it is over.
-    pub alarms: mpsc::Receiver<Option<String>>,
+    /// What is wrong with a source of notices, or that it is over.
+    pub alarms: mpsc::Receiver<Alarm>,
     /// The GPUs.
     pub gpus: watch::Receiver<Arc<Gpus>>,
 }
@@ -156,7 +172,9 @@ pub struct Runtime {
     running_hooks: BTreeMap<(ReplicaId, HookKind), CancellationToken>,
     notes: VecDeque<KeptNote>,
     disk_alarm: Option<String>,
-    notice_alarm: Option<String>,
+    notice_alarms: BTreeMap<NoticeSource, String>,
+    config_alarm: Option<String>,
+    leaving: Option<Leaving>,
     end: Option<End>,
 }
 
@@ -178,7 +196,9 @@ impl Runtime {
             running_hooks: BTreeMap::new(),
             notes: VecDeque::new(),
             disk_alarm: None,
-            notice_alarm: None,
+            notice_alarms: BTreeMap::new(),
+            config_alarm: None,
+            leaving: None,
             end: None,
             parts,
         }
@@ -200,7 +220,8 @@ impl Runtime {
         let mut reload = tokio::time::interval(RELOAD_DEFINITIONS);
         reload.reset();
         loop {
-            if stop.is_cancelled() {
+            self.parts.pulse.beat();
+            if stop.is_cancelled() && self.may_end() {
                 self.end.get_or_insert(End::Stopped);
             }
             if let Some(end) = self.end {
@@ -209,10 +230,10 @@ impl Runtime {
                 return end;
             }
             tokio::select! {
-                () = stop.cancelled() => {}
+                () = stop.cancelled(), if self.leaving.is_none() => {}
                 Some(input) = ears.inputs.recv() => self.step(input),
                 Some(ask) = ears.asks.recv() => self.answer(ask),
-                Some(alarm) = ears.alarms.recv() => self.notice_alarm(alarm),
+                Some((source, alarm)) = ears.alarms.recv() => self.notice_alarm(source, alarm),
                 Ok(()) = ears.gpus.changed() => {
                     let gpus = Arc::clone(&ears.gpus.borrow_and_update());
                     self.hear_gpus(gpus);
@@ -252,13 +273,15 @@ impl Runtime {
 
     fn reload_definitions(&mut self) {
         let definitions =
-            tokio::task::block_in_place(|| Definitions::load(&self.parts.driver.config));
+            tokio::task::block_in_place(|| Definitions::load(&self.parts.driver.config()));
         for refused in &definitions.refused {
             if !self.parts.definitions.refused.contains(refused) {
                 self.note(None, refused.clone());
             }
         }
         self.parts.definitions = definitions;
+        let config = core_config(&self.parts.driver.config(), &self.parts.definitions);
+        self.parts.agent.reconfigure(config);
         self.compare_inventory();
     }
 
@@ -273,13 +296,15 @@ impl Runtime {
         self.parts.report_now.notify_one();
     }
 
-    fn notice_alarm(&mut self, alarm: Option<String>) {
-        if let Some(text) = &alarm
-            && self.notice_alarm != alarm
-        {
+    fn notice_alarm(&mut self, source: NoticeSource, alarm: Option<String>) {
+        let Some(text) = alarm else {
+            self.notice_alarms.remove(&source);
+            return;
+        };
+        if self.notice_alarms.get(&source) != Some(&text) {
             self.note(None, text.clone());
         }
-        self.notice_alarm = alarm;
+        self.notice_alarms.insert(source, text);
     }
 
     fn note(&mut self, replica: Option<ReplicaId>, text: String) {

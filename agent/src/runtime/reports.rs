@@ -29,6 +29,7 @@ impl Runtime {
                 }
             }
             Ask::Status { reply } => drop(reply.send(self.shown())),
+            Ask::Reload(read) => self.hear_config(read),
         }
     }
 
@@ -101,7 +102,8 @@ impl Runtime {
 
     fn shown(&self) -> Shown {
         let now = clock::boottime();
-        let alarms = [&self.disk_alarm, &self.notice_alarm, &self.gpus.trouble];
+        let alarms = [&self.disk_alarm, &self.config_alarm, &self.gpus.trouble];
+        let alarms = alarms.into_iter().flatten().chain(self.notice_alarms.values());
         Shown {
             core: self.parts.agent.status(),
             gpus: self.gpus.readings(now),
@@ -114,7 +116,9 @@ impl Runtime {
             engines: self.inventory.engines.clone(),
             hooks: self.inventory.hooks.clone(),
             refused: self.parts.definitions.refused.clone(),
-            alarms: alarms.into_iter().flatten().cloned().collect(),
+            alarms: alarms.cloned().collect(),
+            driver: self.parts.driver.way.word(),
+            shutdown_delay: *self.parts.shutdown_delay.borrow(),
             notes: self.notes.iter().cloned().collect(),
         }
     }

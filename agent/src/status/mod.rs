@@ -57,6 +57,10 @@ pub struct Shown {
     pub hooks: Vec<HookId>,
     /// Definitions that were refused, one sentence each.
     pub refused: Vec<String>,
+    /// How replicas are run: `process` or `systemd`.
+    pub driver: &'static str,
+    /// How long a shutdown of this host waits for its replicas; absent where it does not.
+    pub shutdown_delay: Option<Millis>,
     /// What is wrong now, one sentence each.
     pub alarms: Vec<String>,
     /// The last lines of the journal.

@@ -119,8 +119,12 @@ pub fn adopt_orphans() -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(Into::into)
 }
 
-/// Leaves the session of whoever started this process.
-pub fn new_session() -> io::Result<()> {
+/// Leads a session of its own: a new one, unless whoever started this process gave it one.
+pub fn lead_session() -> io::Result<()> {
+    let own = rustix::process::getpid();
+    if rustix::process::getsid(None)? == own {
+        return Ok(());
+    }
     rustix::process::setsid().map(|_| ()).map_err(Into::into)
 }
 

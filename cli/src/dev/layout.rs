@@ -247,9 +247,9 @@ impl Layout {
         let text = format!(
             "node = \"{id}\"\npool = {pool:?}\njoin = {join:?}\nstate_dir = {state}\n\
              cache_dir = {cache}\nengines_dir = {engines}\nhooks_dir = {hooks}\n\
-             require_root_owned = false\n\
+             require_root_owned = false\ndriver = \"process\"\n\
              [nvml]\nlibrary = {nvml}\n\
-             [notices.file]\npath = {notice}\n\
+             [notices]\nlogind = false\n[notices.file]\npath = {notice}\n\
              [status]\nlisten = \"127.0.0.1:{port}\"\n\
              [timing]\ncheckpoint_seconds = 5\ndrain_seconds = 2\nstop_seconds = 5\n\
              [[bucket]]\nname = \"models\"\ndirectory = {models}\ngenerate_missing = true\n\

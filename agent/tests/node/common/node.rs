@@ -112,8 +112,8 @@ impl Node {
         let text = format!(
             "node = \"node-1\"\njoin = \"{}\"\nstate_dir = \"{}\"\ncache_dir = \"{}\"\n\
              engines_dir = \"{}\"\nhooks_dir = \"{}\"\nrequire_root_owned = false\n\
-             on_exit = \"stop\"\n{further}\n\
-             [nvml]\nlibrary = \"{}\"\n[notices.file]\npath = \"{}\"\n\
+             driver = \"process\"\non_exit = \"stop\"\n{further}\n\
+             [nvml]\nlibrary = \"{}\"\n[notices]\nlogind = false\n[notices.file]\npath = \"{}\"\n\
              [status]\nlisten = \"127.0.0.1:{}\"\n[timing]\nstop_margin_seconds = 1\n\
              checkpoint_seconds = 2\ndrain_seconds = 1\nstop_seconds = 1\n\
              [[bucket]]\nname = \"models\"\ndirectory = \"{}\"\ngenerate_missing = true\n\

@@ -1,0 +1,378 @@
+//! Replicas as instances of the packaged template `wharfage-replica@.service`, ordered about over
+//! D-Bus.
+//!
+//! The agent may crash, be killed or be upgraded: the units go on. It names nothing but instances
+//! of this template, so a rule that lets it do only that is enough. Each question opens a
+//! connection of its own: starts are rare, and a bus that was restarted needs no special case.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use wharfage_shared::ids::ReplicaId;
+use zbus::{Connection, OwnedObjectPath, Variant};
+
+/// The template's name before the instance.
+const TEMPLATE: &str = "wharfage-replica@";
+
+/// systemd answers at once; a bus that hangs must not hold the agent.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// From the order to start a unit to its first instruction.
+const JOB_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A command of a unit as systemd tells it: program, arguments and eight figures of its last run.
+type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+
+/// A unit as systemd lists it.
+type Row =
+    (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Manager {
+    fn subscribe(&self) -> zbus::Result<()>;
+    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
+    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+    fn set_unit_properties(
+        &self,
+        name: &str,
+        runtime: bool,
+        properties: &[(&str, Variant<'_>)],
+    ) -> zbus::Result<()>;
+    fn revert_unit_files(&self, names: &[&str]) -> zbus::Result<Vec<(String, String, String)>>;
+    fn list_units_by_patterns(&self, states: &[&str], names: &[&str]) -> zbus::Result<Vec<Row>>;
+    fn get_unit_processes(&self, name: &str) -> zbus::Result<Vec<(String, u32, String)>>;
+    #[zbus(signal)]
+    fn job_removed(
+        &self,
+        id: u32,
+        job: OwnedObjectPath,
+        unit: String,
+        result: String,
+    ) -> zbus::Result<()>;
+}
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Unit",
+    default_service = "org.freedesktop.systemd1"
+)]
+trait Unit {
+    #[zbus(property)]
+    fn active_state(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn load_state(&self) -> zbus::Result<String>;
+}
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Service",
+    default_service = "org.freedesktop.systemd1"
+)]
+trait Service {
+    #[zbus(property)]
+    fn exec_start(&self) -> zbus::Result<Vec<Command>>;
+    #[zbus(property)]
+    fn result(&self) -> zbus::Result<String>;
+}
+
+/// The units of this host's replicas: made only where they can be.
+#[derive(Clone, Debug)]
+pub struct Units(());
+
+/// Whether a replica's unit runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnitState {
+    /// Something of it lives, or is being started or ended.
+    Running,
+    /// Nothing of it lives.
+    Gone {
+        /// How systemd says that it ended.
+        how: String,
+    },
+}
+
+/// What the node's owner grants one replica of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The most memory.
+    pub memory_max_mib: Option<u64>,
+    /// Its share of the processors against others'.
+    pub cpu_weight: Option<u32>,
+    /// The processors that it may run on; empty = all.
+    pub cpus: Vec<u32>,
+}
+
+impl Units {
+    /// The units of a host whose template reads the parameters of replicas in `state_dir`, or one
+    /// sentence why replicas cannot be units here.
+    pub async fn of_host(state_dir: &Path) -> Result<Self, String> {
+        if !Path::new("/run/systemd/system").is_dir() {
+            return Err("systemd does not run on this host".to_owned());
+        }
+        let bus = connect().await?;
+        let manager = manager(&bus).await?;
+        let failed = |error: zbus::Error| format!("systemd does not answer on D-Bus: {error}");
+        // Loading an instance reads the template and starts nothing.
+        let probe = unit_name(ReplicaId(0));
+        let path = manager.load_unit(&probe).await.map_err(failed)?;
+        let unit = UnitProxy::new(&bus, path.clone()).await.map_err(failed)?;
+        if unit.load_state().await.map_err(failed)? != "loaded" {
+            return Err("the template `wharfage-replica@.service` is not installed".to_owned());
+        }
+        let service = ServiceProxy::new(&bus, path).await.map_err(failed)?;
+        let commands = service.exec_start().await.map_err(failed)?;
+        let wanted = crate::guard::record::Folder::of(state_dir, ReplicaId(0)).params_path();
+        let reads_it =
+            |command: &Command| command.1.iter().any(|part| Path::new(part) == wanted.as_path());
+        if !commands.iter().any(reads_it) {
+            return Err(format!(
+                "the template `wharfage-replica@.service` does not read `{}`: its --params must \
+                 follow state_dir",
+                wanted.display()
+            ));
+        }
+        Ok(Self(()))
+    }
+
+    /// Starts a replica's guard and waits until it executes.
+    pub async fn start(&self, replica: ReplicaId, limits: &Limits) -> Result<(), String> {
+        let name = unit_name(replica);
+        let failed = |error: zbus::Error| format!("its unit `{name}` cannot be started: {error}");
+        let bus = connect().await?;
+        let manager = manager(&bus).await?;
+        let properties = limits.properties();
+        if !properties.is_empty() {
+            manager.set_unit_properties(&name, true, &properties).await.map_err(failed)?;
+        }
+        manager.subscribe().await.map_err(failed)?;
+        // Heard from before the order: the job may be over before its name is known.
+        let mut removed = manager.receive_job_removed().await.map_err(failed)?;
+        let job = manager.start_unit(&name, "fail").await.map_err(failed)?;
+        let done = async {
+            while let Some(signal) = removed.next().await {
+                let Ok(said) = signal.args() else { continue };
+                if said.job == job {
+                    return said.result.clone();
+                }
+            }
+            "the bus was closed".to_owned()
+        };
+        match tokio::time::timeout(JOB_DEADLINE, done).await {
+            Ok(result) if result == "done" => Ok(()),
+            Ok(result) => {
+                Err(format!("its unit `{name}` did not start ({result}): see journalctl -u {name}"))
+            }
+            Err(_) => {
+                Err(format!("its unit `{name}` was not up within {} s", JOB_DEADLINE.as_secs()))
+            }
+        }
+    }
+
+    /// Whether anything of a replica's unit lives.
+    pub async fn state(&self, replica: ReplicaId) -> Result<UnitState, String> {
+        let bus = connect().await?;
+        let manager = manager(&bus).await?;
+        let gone = |how: &str| Ok(UnitState::Gone { how: how.to_owned() });
+        let Ok(path) = manager.get_unit(&unit_name(replica)).await else {
+            return gone("its unit has ended");
+        };
+        // It may be collected between the two questions.
+        let Ok(unit) = UnitProxy::new(&bus, path.clone()).await else {
+            return gone("its unit has ended");
+        };
+        match unit.active_state().await.as_deref() {
+            Ok("inactive") => gone("its unit has ended"),
+            Ok("failed") => {
+                let service = ServiceProxy::new(&bus, path).await.map_err(said)?;
+                let result = service.result().await.unwrap_or_else(|_| "failed".to_owned());
+                gone(&format!("its unit has failed: {result}"))
+            }
+            Ok(_) => Ok(UnitState::Running),
+            Err(_) => gone("its unit has ended"),
+        }
+    }
+
+    /// The processes in a replica's control group; none when it has no unit any more.
+    pub async fn processes(&self, replica: ReplicaId) -> Result<Vec<u32>, String> {
+        let bus = connect().await?;
+        let manager = manager(&bus).await?;
+        match manager.get_unit_processes(&unit_name(replica)).await {
+            Ok(rows) => Ok(rows.into_iter().map(|(_, pid, _)| pid).collect()),
+            Err(error) if is_unknown_unit(&error) => Ok(Vec::new()),
+            Err(error) => Err(format!("systemd does not say what lives of {replica}: {error}")),
+        }
+    }
+
+    /// Ends everything of a replica at once; one that has no unit needs nothing.
+    pub async fn kill(&self, replica: ReplicaId) -> Result<(), String> {
+        const SIGKILL: i32 = 9;
+        let bus = connect().await?;
+        let manager = manager(&bus).await?;
+        match manager.kill_unit(&unit_name(replica), "all", SIGKILL).await {
+            Ok(()) => Ok(()),
+            Err(error) if is_unknown_unit(&error) => Ok(()),
+            Err(error) => Err(format!("its unit cannot be ended: {error}")),
+        }
+    }
+
+    /// The replicas whose units live.
+    pub async fn list(&self) -> Result<Vec<ReplicaId>, String> {
+        let bus = connect().await?;
+        let manager = manager(&bus).await?;
+        let pattern = format!("{TEMPLATE}*.service");
+        let rows = manager
+            .list_units_by_patterns(&[], &[&pattern])
+            .await
+            .map_err(|error| format!("systemd does not list the replicas' units: {error}"))?;
+        let lives = |row: &Row| !matches!(row.3.as_str(), "inactive" | "failed");
+        Ok(rows.iter().filter(|row| lives(row)).filter_map(|row| replica_of(&row.0)).collect())
+    }
+
+    /// Leaves nothing of an ended replica behind: neither its failure nor its limits.
+    pub async fn forget(&self, replica: ReplicaId) {
+        let name = unit_name(replica);
+        let Ok(bus) = connect().await else { return };
+        let Ok(manager) = manager(&bus).await else { return };
+        // A unit that ended well is forgotten already, and most had no limits.
+        drop(manager.reset_failed_unit(&name).await);
+        if Path::new("/run/systemd/system.control").join(format!("{name}.d")).exists() {
+            drop(manager.revert_unit_files(&[&name]).await);
+        }
+    }
+}
+
+impl Limits {
+    fn properties(&self) -> Vec<(&'static str, Variant<'static>)> {
+        let mut properties = Vec::new();
+        if let Some(mib) = self.memory_max_mib {
+            properties.push(("MemoryMax", Variant::from(mib.saturating_mul(1024 * 1024))));
+        }
+        if let Some(weight) = self.cpu_weight {
+            properties.push(("CPUWeight", Variant::from(u64::from(weight))));
+        }
+        if !self.cpus.is_empty() {
+            properties.push(("AllowedCPUs", Variant::from(mask(&self.cpus))));
+        }
+        properties
+    }
+}
+
+/// The processors beside these PCI addresses, as the kernel says; none where it says nothing.
+pub fn cpus_near(addresses: &[String]) -> Vec<u32> {
+    let mut near = BTreeSet::new();
+    for address in addresses {
+        let Some(address) = kernel_address(address) else { return Vec::new() };
+        let path = format!("/sys/bus/pci/devices/{address}/local_cpulist");
+        // A GPU whose place is not known may be anywhere: the replica is not bound at all.
+        let Ok(text) = std::fs::read_to_string(path) else { return Vec::new() };
+        let Some(cpus) = cpu_list(&text) else { return Vec::new() };
+        near.extend(cpus);
+    }
+    near.into_iter().collect()
+}
+
+/// NVML writes eight digits of domain, the kernel four.
+fn kernel_address(nvml: &str) -> Option<String> {
+    let (domain, rest) = nvml.split_once(':')?;
+    let domain = u32::from_str_radix(domain, 16).ok()?;
+    let is_plain = rest.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, ':' | '.'));
+    is_plain.then(|| format!("{domain:04x}:{}", rest.to_ascii_lowercase()))
+}
+
+/// `0-3,8` as its numbers.
+fn cpu_list(text: &str) -> Option<Vec<u32>> {
+    /// More processors than any host has.
+    const MOST: u32 = 1 << 16;
+    let mut cpus = Vec::new();
+    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
+        if first > last || last >= MOST {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+fn mask(cpus: &[u32]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for cpu in cpus {
+        let (byte, bit) = ((cpu / 8) as usize, cpu % 8);
+        if bytes.len() <= byte {
+            bytes.resize(byte + 1, 0);
+        }
+        bytes[byte] |= 1 << bit;
+    }
+    bytes
+}
+
+async fn connect() -> Result<Connection, String> {
+    let connecting =
+        async { zbus::connection::Builder::system().method_timeout(TIMEOUT).build().await };
+    match tokio::time::timeout(TIMEOUT, connecting).await {
+        Ok(Ok(bus)) => Ok(bus),
+        Ok(Err(error)) => Err(format!("the system bus cannot be reached: {error}")),
+        Err(_) => Err(format!("the system bus did not answer within {} s", TIMEOUT.as_secs())),
+    }
+}
+
+async fn manager(bus: &Connection) -> Result<ManagerProxy<'static>, String> {
+    ManagerProxy::new(bus).await.map_err(said)
+}
+
+fn said(error: zbus::Error) -> String {
+    format!("systemd does not answer on D-Bus: {error}")
+}
+
+fn is_unknown_unit(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::MethodError(name, _, _)
+        if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit")
+}
+
+fn unit_name(replica: ReplicaId) -> String {
+    format!("{TEMPLATE}{replica}.service")
+}
+
+fn replica_of(unit: &str) -> Option<ReplicaId> {
+    unit.strip_prefix(TEMPLATE)?.strip_suffix(".service")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_named_after_its_replica_and_read_back() {
+        assert_eq!(unit_name(ReplicaId(7)), "wharfage-replica@r-7.service");
+        assert_eq!(replica_of("wharfage-replica@r-7.service"), Some(ReplicaId(7)));
+        for other in ["wharfage-replica@.service", "wharfage-replica@x.service", "ssh.service"] {
+            assert_eq!(replica_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn processors_are_a_mask_with_one_bit_each_and_a_strange_list_is_none() {
+        assert_eq!(cpu_list("0-3,8\n"), Some(vec![0, 1, 2, 3, 8]));
+        assert_eq!(cpu_list(""), Some(Vec::new()));
+        for strange in ["3-1", "a", "1-", "0-99999999", "-1"] {
+            assert_eq!(cpu_list(strange), None, "{strange}");
+        }
+        assert_eq!(mask(&[0, 1, 2, 3, 8]), [0b1111, 0b1]);
+    }
+
+    #[test]
+    fn an_address_of_nvml_is_the_kernels_and_leads_nowhere_else() {
+        assert_eq!(kernel_address("00000000:1B:00.0").as_deref(), Some("0000:1b:00.0"));
+        for strange in ["", "1B", "0000:../../x", "zz:1B:00.0"] {
+            assert_eq!(kernel_address(strange), None, "{strange}");
+        }
+    }
+}

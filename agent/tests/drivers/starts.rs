@@ -1,0 +1,94 @@
+//! A replica's start and its natural end.
+
+use wharfage_agent::guard::record::Command;
+use wharfage_agent_core::input::Release;
+use wharfage_shared::replica::Ended;
+
+use crate::bench::{Bench, wait_for};
+
+#[test]
+fn an_engine_runs_below_its_guard_is_heard_and_its_exit_code_is_told() {
+    let bench = Bench::new("echo to the reader; echo to the finder >&2; exit 7");
+    let mut agent = bench.agent();
+    let record = agent.run(&bench);
+    assert!(record.address.starts_with("127.0.0.1:"), "{record:?}");
+    assert_eq!(agent.exited(), Ended::Exited { code: 7 });
+    let said = |name: &str| std::fs::read_to_string(bench.folder().path().join(name));
+    assert_eq!(said("engine.log").expect("a log"), "to the reader\n");
+    assert_eq!(said("engine.err.log").expect("a log"), "to the finder\n");
+    agent.release(&bench);
+}
+
+#[test]
+fn the_signal_that_ended_an_engine_is_told() {
+    let bench = Bench::new("kill -SEGV $$");
+    let mut agent = bench.agent();
+    agent.run(&bench);
+    assert_eq!(agent.exited(), Ended::Signaled { signal: 11 });
+    agent.release(&bench);
+}
+
+#[test]
+fn the_engine_gets_what_its_owner_wrote_and_nothing_of_the_agents() {
+    let bench = Bench::without_engine();
+    let seen = bench.path("seen");
+    let script = format!("env > {0}.new; echo \"$0\" >> {0}.new; mv {0}.new {0}", seen.display());
+    bench.engine(&["/bin/sh", "-c", &script, "a; b {model_name} $(c)"]);
+    let mut agent = bench.agent();
+    agent.run(&bench);
+    agent.exited();
+    let seen = std::fs::read_to_string(&seen).expect("it was written");
+    assert!(seen.ends_with("a; b small $(c)\n"), "one argument, read by no shell: {seen}");
+    assert!(seen.contains(&format!("WHARFAGE_REPLICA={}\n", bench.replica)), "{seen}");
+    assert!(!seen.contains("CARGO") && !seen.contains("NOTIFY_SOCKET"), "{seen}");
+    agent.release(&bench);
+}
+
+#[test]
+fn a_start_that_cannot_be_says_why_and_leaves_nothing() {
+    let bench = Bench::without_engine();
+    let program = bench.path("no-program");
+    std::fs::write(&program, "words").expect("written");
+    let program = program.display().to_string();
+    bench.engine(&[&program]);
+    let mut agent = bench.agent();
+    agent.start(&bench);
+    let why = agent.started().expect_err("it is no program");
+    assert!(why.contains(&format!("cannot start `{program}`")), "{why}");
+    assert!(matches!(agent.look(&bench), Release::Free { .. }));
+    agent.release(&bench);
+}
+
+#[test]
+fn the_guard_reads_the_engine_file_itself_and_trusts_no_command_that_it_is_told() {
+    let bench = Bench::new("exit 1");
+    let mut agent = bench.agent();
+    let before = bench.engines();
+    let marker = bench.path("second");
+    bench.engine(&["/bin/sh", "-c", &format!("touch {}; exec sleep 1000", marker.display())]);
+    // The agent still knows the first definition; the guard finds the second.
+    agent.start_with(&bench, &before);
+    agent.started().expect("it starts");
+    wait_for("the second definition's engine", || marker.exists().then_some(()));
+    agent.command(&bench, Command::Kill);
+    assert_eq!(agent.exited(), Ended::Signaled { signal: 9 });
+    agent.release(&bench);
+}
+
+#[test]
+fn what_is_printed_without_end_is_kept_to_its_last_64_kib() {
+    let bench =
+        Bench::new("i=0; while [ $i -lt 9000 ]; do echo line $i of many words; i=$((i+1)); done");
+    let mut agent = bench.agent();
+    agent.run(&bench);
+    agent.exited();
+    let log = bench.folder().path().join("engine.log");
+    let last = wait_for("the last line", || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        text.ends_with("line 8999 of many words\n").then_some(text)
+    });
+    let before = std::fs::read_to_string(log.with_extension("log.1")).expect("put aside");
+    let kept = before.len() + last.len();
+    assert!((64 * 1024..160 * 1024).contains(&kept), "{kept} bytes are kept");
+    agent.release(&bench);
+}
