@@ -44,6 +44,9 @@ pub enum NoticeSource {
     Logind,
     /// The agent itself: it was told to end and to take its replicas along.
     Agent,
+    /// A source that only a newer agent knows: its notice counts like any other.
+    #[serde(other)]
+    Other,
 }
 
 /// How sure the source is.
@@ -93,4 +96,21 @@ pub struct Reclaim {
     pub drain_at: Timestamp,
     /// The deadline.
     pub gone_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_only_a_newer_agent_knows_does_not_make_its_report_unreadable() {
+        for (text, source) in [
+            ("\"file\"", NoticeSource::File),
+            ("\"logind\"", NoticeSource::Logind),
+            ("\"weather\"", NoticeSource::Other),
+        ] {
+            let read: NoticeSource = serde_json::from_str(text).expect("a source");
+            assert_eq!(read, source);
+        }
+    }
 }

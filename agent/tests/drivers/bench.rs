@@ -195,6 +195,11 @@ impl Agent {
         self.runtime.as_ref().expect("it lives")
     }
 
+    /// Runs a future on the agent's threads.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime().block_on(future)
+    }
+
     /// Orders the replica to be started.
     pub fn start(&self, bench: &Bench) {
         self.start_with(bench, &bench.engines());

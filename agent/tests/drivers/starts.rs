@@ -1,5 +1,7 @@
 //! A replica's start and its natural end.
 
+use wharfage_agent::config::Config;
+use wharfage_agent::drivers::Way;
 use wharfage_agent::guard::record::Command;
 use wharfage_agent_core::input::Release;
 use wharfage_shared::replica::Ended;
@@ -91,4 +93,25 @@ fn what_is_printed_without_end_is_kept_to_its_last_64_kib() {
     let kept = before.len() + last.len();
     assert!((64 * 1024..160 * 1024).contains(&kept), "{kept} bytes are kept");
     agent.release(&bench);
+}
+
+#[test]
+fn where_replicas_cannot_be_units_they_are_processes_and_one_sentence_says_why() {
+    let bench = Bench::new("exit 0");
+    // Without systemd there is no template; inside the machine it reads another state folder.
+    let path = bench.path("elsewhere.toml");
+    let text = "node = \"node-1\"\nstate_dir = \"/elsewhere\"\ncache_dir = \"/c\"\n";
+    let chosen = |text: &str| {
+        std::fs::write(&path, text).expect("written");
+        let config = Config::load(&path).expect("a good configuration");
+        bench.agent().block_on(async move { Way::choose(&config).await })
+    };
+    let (way, said) = chosen(text).expect("a way to run replicas");
+    assert!(matches!(way, Way::Process), "{way:?}");
+    let said = said.expect("a sentence");
+    assert!(said.starts_with("replicas run as processes of this host, without limits: "), "{said}");
+    let refused = chosen(&format!("driver = \"systemd\"\n{text}")).expect_err("it was asked for");
+    assert!(refused.starts_with("driver = \"systemd\": "), "{refused}");
+    let (way, said) = chosen(&format!("driver = \"process\"\n{text}")).expect("a way");
+    assert!(matches!(way, Way::Process) && said.is_none(), "what was asked for needs no word");
 }

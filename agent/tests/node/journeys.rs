@@ -12,10 +12,10 @@ use crate::common::node::{Node, now, run_order, run_with, stop_order};
 use crate::common::scheduler::{SECRET, Scheduler};
 use crate::common::wait_for;
 
-struct Fleet {
+pub struct Fleet {
     // Dropped first: the agent ends before its scheduler does.
-    node: Node,
-    scheduler: Scheduler,
+    pub node: Node,
+    pub scheduler: Scheduler,
     _folder: TempFolder,
 }
 
@@ -28,7 +28,7 @@ impl Drop for TempFolder {
 }
 
 /// A scheduler and a host whose agent is not started yet.
-fn fleet(name: &str) -> Fleet {
+pub fn fleet(name: &str) -> Fleet {
     let folder = std::env::temp_dir()
         .join(format!("wharfage-journey-scheduler-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("folder");
@@ -38,7 +38,7 @@ fn fleet(name: &str) -> Fleet {
 }
 
 impl Fleet {
-    fn until_ready(&self) -> String {
+    pub fn until_ready(&self) -> String {
         wait_for("a ready replica", || {
             let replica = self.scheduler.replica()?;
             (replica.phase == ReportedPhase::Ready).then_some(replica.address?)

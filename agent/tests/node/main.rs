@@ -4,3 +4,4 @@
 mod common;
 mod journeys;
 mod refusals;
+mod settings;

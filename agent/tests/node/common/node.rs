@@ -172,6 +172,28 @@ impl Node {
         agent.wait().expect("collected");
     }
 
+    /// Changes a line of `agent.toml` and tells the agent to read it again.
+    pub fn reload(&self, line: &str, instead: &str) {
+        let path = self.root.join("agent.toml");
+        let text = std::fs::read_to_string(&path).expect("it was written");
+        assert!(text.contains(line), "{line}: {text}");
+        std::fs::write(&path, text.replace(line, instead)).expect("written");
+        self.signal(Signal::HUP);
+    }
+
+    /// Sends the agent a signal.
+    pub fn signal(&self, signal: Signal) {
+        let agent = self.agent.as_ref().expect("it runs");
+        let id = process::identify(agent.id()).expect("it is in the table");
+        process::signal(id, signal).expect("sent");
+    }
+
+    /// Waits until the agent has ended by itself.
+    pub fn until_ended(&mut self) -> ExitStatus {
+        let mut agent = self.agent.take().expect("it runs");
+        wait_for("the agent's end", || agent.try_wait().expect("seen"))
+    }
+
     /// What the guard of a replica wrote down.
     pub fn record(&self, replica: u32) -> Option<Record> {
         Folder::of(&self.root.join("state"), ReplicaId(replica)).record()
