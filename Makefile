@@ -14,7 +14,7 @@ demo: prerequisites build ## Build, then watch the main job happen on real proce
 test: check sheets journeys ## Everything a change must pass
 	@echo "make test: everything passed"
 
-check: prerequisites ## The fast part of `make test`: format, lints, unit and property tests, tidy
+check: prerequisites units ## The fast part of `make test`: format, lints, unit and property tests, tidy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	$(CARGO) build $(LOCKED) --workspace
@@ -25,7 +25,7 @@ sheets: build ## The golden drill sheets through the command line, as a user run
 	@set -e; for sheet in sim/sheets/*.sheet; do \
 		echo "sheet $$sheet"; ./target/debug/wharfage simulate $$sheet > /dev/null; done
 
-journeys: build browser ## Stories with real processes
+journeys: build browser units ## Stories with real processes
 	$(CARGO) test $(LOCKED) -p wharfage-tests -- --test-threads=1
 
 check-all: test ## Longer runs: more random worlds, more kills, every property ten times as often
@@ -43,6 +43,9 @@ build: prerequisites
 prerequisites:
 	@tests/prerequisites.sh
 
-.PHONY: browser
+.PHONY: browser units
+units:
+	@tests/prerequisites.sh units
+
 browser:
 	@tests/prerequisites.sh browser

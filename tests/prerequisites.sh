@@ -31,4 +31,10 @@ build)
 browser)
     need chromium chromium
     ;;
+units)
+    need systemd-analyze systemd
+    need curl curl
+    # A container that boots needs root anyway; elsewhere the stories about it say that they skip.
+    if [ "$(id -u)" = 0 ]; then need systemd-nspawn systemd-container; need dbus-daemon dbus; fi
+    ;;
 esac
