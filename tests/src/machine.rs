@@ -54,6 +54,8 @@ impl Machine {
         }
         // No more than this test needs: the host's own services stay off.
         command.args(["systemd.unit=basic.target", "systemd.firstboot=no"]);
+        // It has no network to wait for.
+        command.arg("systemd.mask=systemd-networkd-wait-online.service");
         let nspawn =
             command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console).spawn()?;
         let mut machine = Self { nspawn, leader: 0, folder };
