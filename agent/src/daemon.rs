@@ -24,6 +24,7 @@ use crate::exit::Failure;
 use crate::gpu::{Gpus, Settings, supervisor};
 use crate::inventory::Definitions;
 use crate::journal::desired::DesiredFile;
+use crate::journal::history::HistoryFile;
 use crate::journal::segments::{Opened, SegmentLog};
 use crate::notices::Alarm;
 use crate::notices::logind;
@@ -179,7 +180,8 @@ async fn awake(
     let Opened { log, open, mut troubles } = opened.map_err(failed("open the segment log"))?;
     let desired_file = DesiredFile::of(&config.state_dir);
     let (desired, damage) = desired_file.load();
-    troubles.extend(damage);
+    let (history, forgotten) = HistoryFile::open(&config.state_dir);
+    troubles.extend(damage.into_iter().chain(forgotten));
     troubles.extend(definitions.refused.iter().cloned());
     let replicas = driver.adopt().await.map_err(failed("read the replicas' records"))?;
     let orders: BTreeMap<_, _> =
@@ -195,9 +197,10 @@ async fn awake(
         last_segment: log.last(),
         open_segment: open,
         unacknowledged: log.unacknowledged().to_vec(),
-        inventory: definitions.inventory(gpus),
+        inventory: definitions.inventory(gpus, history.stored()),
     };
-    let (agent, first) = Agent::new(found, core_config(config, &definitions));
+    let (mut agent, first) = Agent::new(found, core_config(config, &definitions));
+    agent.remember(history.stored().clone());
     let parts = Parts {
         node: config.node_id(),
         nonce,
@@ -205,6 +208,7 @@ async fn awake(
         driver,
         definitions,
         desired_file,
+        history,
         stored,
         log,
         report_now: wires.report_now,

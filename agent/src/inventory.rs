@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
+use wharfage_agent_core::History;
 use wharfage_agent_sys::clock;
 use wharfage_shared::ids::HookId;
 use wharfage_shared::telemetry::Inventory;
@@ -43,8 +44,8 @@ impl Definitions {
         Self { engines, hooks, hook_estimates, refused }
     }
 
-    /// The inventory with these GPUs.
-    pub fn inventory(&self, gpus: &Gpus) -> Inventory {
+    /// The inventory with these GPUs and what was learned of the engines.
+    pub fn inventory(&self, gpus: &Gpus, history: &History) -> Inventory {
         Inventory {
             gpus: gpus.identities.clone(),
             driver_version: gpus.driver_version.clone(),
@@ -53,6 +54,7 @@ impl Definitions {
             hooks: self.hooks.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: clock::kernel_release(),
+            false_ready: history.false_ready().to_vec(),
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Looks at an engine: its health, and one real generation as the only proof of readiness.
+//! Looks at an engine: its health, one real generation as the only proof of readiness, and its
+//! metrics.
 //!
 //! Engines lie differently while they load: a refused connection, 503 and Triton's 400 all mean
-//! "not yet"; an answer without a generated token means nothing at all.
+//! "not yet"; an answer without a generated token means nothing at all. What a status means is in
+//! the engine's definition.
 
 use std::time::Duration;
 
@@ -9,55 +11,133 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use wharfage_agent_core::input::Probe;
+use wharfage_shared::replica::EngineLoad;
 
-use crate::engines::{Prove, ProveKind};
+use crate::engines::load;
+use crate::engines::wire::Wire;
+use crate::engines::{Engine, Prove, ProveKind};
+use crate::guard::record::Params;
 
-/// Health must answer within this long.
+/// Health and metrics must answer within this long.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An engine that does not answer a drain is not waited for: its deadline runs.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// No engine's answer to a probe is larger.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 
+/// A metrics page with every histogram of many models may be large.
+const LARGEST_PAGE: usize = 8 * 1024 * 1024;
+
 /// Where and how one engine is probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// Its loopback port.
     pub port: u16,
+    /// The port of its metrics.
+    pub metrics_port: u16,
     /// The path of its health.
     pub health: String,
     /// How it proves that it works.
     pub prove: Prove,
+    /// What its statuses and metrics mean.
+    pub wire: Wire,
     /// The name that requests use.
     pub model: String,
 }
 
+impl Target {
+    /// An engine of this definition on these ports.
+    pub fn of(engine: &Engine, model: &str, port: u16, metrics_port: Option<u16>) -> Self {
+        Self {
+            port,
+            metrics_port: metrics_port.unwrap_or(port),
+            health: engine.health.clone(),
+            prove: engine.prove.clone(),
+            wire: engine.wire(),
+            model: model.to_owned(),
+        }
+    }
+}
+
+impl From<Params> for Target {
+    fn from(params: Params) -> Self {
+        let named = params.wire.metrics.as_ref().and_then(|metrics| metrics.port.as_ref());
+        let metrics_port = named.and_then(|name| params.further_ports.get(name)).copied();
+        Self {
+            port: params.engine_port,
+            metrics_port: metrics_port.unwrap_or(params.engine_port),
+            health: params.health,
+            prove: params.prove,
+            wire: params.wire,
+            model: params.order.model_name,
+        }
+    }
+}
+
 /// Looks once.
 pub async fn look(target: &Target, prove: bool) -> Probe {
-    match ask(target, Method::GET, &target.health, None, HEALTH_TIMEOUT).await {
-        Err(Trouble::Refused) => return Probe::Loading,
-        Err(Trouble::Other(why)) => return Probe::Failed(format!("its health {why}")),
-        Ok((StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_REQUEST, _)) => {
-            return Probe::Loading;
+    let paths = [Some(&target.health), target.wire.readiness.path.as_ref()];
+    for path in paths.into_iter().flatten() {
+        if let Some(saw) = not_up(target, path).await {
+            return saw;
         }
-        Ok((status, _)) if !status.is_success() => {
-            return Probe::Failed(format!("its health answers {status}"));
-        }
-        Ok(_) if !prove => return Probe::Healthy,
-        Ok(_) => {}
+    }
+    if !prove {
+        return Probe::Healthy;
     }
     let (path, body) = question(target);
     let timeout = Duration::from_secs(u64::from(target.prove.timeout_seconds));
-    match ask(target, Method::POST, &path, Some(body), timeout).await {
+    let asked = Asked { port: target.port, path: &path, limit: LARGEST_ANSWER };
+    match ask(asked, Some(body), timeout).await {
         Err(Trouble::Refused) => Probe::Loading,
         Err(Trouble::Other(why)) => Probe::Failed(format!("the one-token generation {why}")),
-        Ok((StatusCode::SERVICE_UNAVAILABLE, _)) => Probe::Loading,
+        Ok((status, _)) if target.prove.loading.contains(&status.as_u16()) => Probe::Loading,
+        Ok((status, _)) if target.prove.busy.contains(&status.as_u16()) => Probe::Busy,
         Ok((status, _)) if !status.is_success() => {
             Probe::Failed(format!("the one-token generation answers {status}"))
         }
-        Ok((_, body)) if is_proof(target.prove.kind, &body) => Probe::Proven,
+        Ok((_, body)) if is_proof(&target.prove, &body) => Probe::Proven,
         Ok(_) => Probe::Failed("the one-token generation answers without a token".to_owned()),
+    }
+}
+
+/// What its health (or readiness) says, unless that is good.
+async fn not_up(target: &Target, path: &str) -> Option<Probe> {
+    let path = path.replace("{model_name}", &in_path(&target.model));
+    let asked = Asked { port: target.port, path: &path, limit: LARGEST_ANSWER };
+    let readiness = &target.wire.readiness;
+    match ask(asked, None, HEALTH_TIMEOUT).await {
+        Err(Trouble::Refused) => Some(Probe::Loading),
+        Err(Trouble::Other(why)) => Some(Probe::Failed(format!("its health {why}"))),
+        Ok((status, _)) if status.is_success() => None,
+        Ok((status, _)) if readiness.loading.contains(&status.as_u16()) => Some(Probe::Loading),
+        Ok((status, _)) if readiness.dead.contains(&status.as_u16()) => {
+            Some(Probe::Dead(format!("its health answers {status}: it will not serve again")))
+        }
+        Ok((status, _)) => Some(Probe::Failed(format!("its health answers {status}"))),
+    }
+}
+
+/// Reads its metrics once; nothing where it has none or does not answer.
+pub async fn measure(target: &Target) -> Option<EngineLoad> {
+    let metrics = target.wire.metrics.as_ref()?;
+    let asked = Asked { port: target.metrics_port, path: &metrics.path, limit: LARGEST_PAGE };
+    let (status, page) = ask(asked, None, HEALTH_TIMEOUT).await.ok()?;
+    let said = load::read(&String::from_utf8_lossy(&page), metrics);
+    (status.is_success() && said != EngineLoad::default()).then_some(said)
+}
+
+/// Tells it to take nothing more, where its definition says how. It is ended soon after, whatever
+/// it answers.
+pub async fn drain(target: &Target) {
+    if let Some(path) = &target.wire.stop.drain {
+        let asked = Asked { port: target.port, path, limit: LARGEST_ANSWER };
+        drop(ask(asked, Some(json!({})), DRAIN_TIMEOUT).await);
     }
 }
 
@@ -68,59 +148,105 @@ enum Trouble {
     Other(String),
 }
 
-fn question(target: &Target) -> (String, serde_json::Value) {
+fn question(target: &Target) -> (String, Value) {
     let model = &target.model;
     let (usual, body) = match target.prove.kind {
         ProveKind::Completions => (
-            "/v1/completions",
-            serde_json::json!({"model": model, "prompt": "Hello", "max_tokens": 1}),
+            "/v1/completions".to_owned(),
+            json!({"model": model, "prompt": "Hello", "max_tokens": 1}),
         ),
         ProveKind::Chat => (
-            "/v1/chat/completions",
-            serde_json::json!({
+            "/v1/chat/completions".to_owned(),
+            json!({
                 "model": model,
                 "messages": [{"role": "user", "content": "Hello"}],
                 "max_tokens": 1,
             }),
         ),
         ProveKind::Embeddings => {
-            ("/v1/embeddings", serde_json::json!({"model": model, "input": "Hello"}))
+            ("/v1/embeddings".to_owned(), json!({"model": model, "input": "Hello"}))
+        }
+        ProveKind::Generate => (
+            "/generate".to_owned(),
+            json!({"inputs": "Hello", "parameters": {"max_new_tokens": 1}}),
+        ),
+        ProveKind::TritonGenerate => (
+            "/v2/models/{model_name}/generate".to_owned(),
+            json!({"text_input": "Hello", "max_tokens": 1}),
+        ),
+        ProveKind::Request => {
+            let body = target.prove.body.as_deref().unwrap_or_default();
+            let body = serde_json::from_str(body).unwrap_or_default();
+            ("/".to_owned(), with_model(body, model))
         }
     };
-    (target.prove.path.clone().unwrap_or_else(|| usual.to_owned()), body)
+    let path = target.prove.path.as_ref().unwrap_or(&usual);
+    (path.replace("{model_name}", &in_path(model)), body)
+}
+
+/// Fills the model's name into the texts of a body, so that no name can change its shape.
+fn with_model(body: Value, model: &str) -> Value {
+    match body {
+        Value::String(text) => Value::String(text.replace("{model_name}", model)),
+        Value::Array(items) => items.into_iter().map(|item| with_model(item, model)).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(key, value)| (key, with_model(value, model))).collect()
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
+    }
+}
+
+/// A model's name as one segment of a path.
+fn in_path(model: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let escaped = model.bytes().map(|byte| {
+        if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    });
+    escaped.collect()
 }
 
 /// A well-formed answer with something generated in it.
-fn is_proof(kind: ProveKind, body: &[u8]) -> bool {
-    let Ok(answer) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
-    match kind {
+fn is_proof(prove: &Prove, body: &[u8]) -> bool {
+    let Ok(answer) = serde_json::from_slice::<Value>(body) else { return false };
+    match prove.kind {
         ProveKind::Completions => answer["choices"][0]["text"].is_string(),
         ProveKind::Chat => answer["choices"][0]["message"].is_object(),
         ProveKind::Embeddings => {
             answer["data"][0]["embedding"].as_array().is_some_and(|numbers| !numbers.is_empty())
         }
+        // TGI answers one object, or a list of them when it was asked so.
+        ProveKind::Generate => {
+            answer["generated_text"].is_string() || answer[0]["generated_text"].is_string()
+        }
+        ProveKind::TritonGenerate => answer["text_output"].is_string(),
+        ProveKind::Request => {
+            let expected = prove.expect.as_deref().unwrap_or_default();
+            answer.pointer(expected).is_some_and(|found| !found.is_null())
+        }
     }
 }
 
+/// Where a question goes and how large its answer may be.
+struct Asked<'a> {
+    port: u16,
+    path: &'a str,
+    limit: usize,
+}
+
+/// Asks with GET, or with POST where there is a body.
 async fn ask(
-    target: &Target,
-    method: Method,
-    path: &str,
-    body: Option<serde_json::Value>,
+    asked: Asked<'_>,
+    body: Option<Value>,
     timeout: Duration,
 ) -> Result<(StatusCode, Bytes), Trouble> {
-    match tokio::time::timeout(timeout, exchange(target.port, method, path, body)).await {
+    match tokio::time::timeout(timeout, exchange(asked, body)).await {
         Ok(done) => done,
         Err(_) => Err(Trouble::Other(format!("did not answer within {} s", timeout.as_secs()))),
     }
 }
 
-async fn exchange(
-    port: u16,
-    method: Method,
-    path: &str,
-    body: Option<serde_json::Value>,
-) -> Result<(StatusCode, Bytes), Trouble> {
+async fn exchange(asked: Asked<'_>, body: Option<Value>) -> Result<(StatusCode, Bytes), Trouble> {
+    let Asked { port, path, limit } = asked;
     let stream = match TcpStream::connect(("127.0.0.1", port)).await {
         Ok(stream) => stream,
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -134,6 +260,7 @@ async fn exchange(
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke)?;
     let connection = tokio::spawn(connection);
+    let method = if body.is_some() { Method::POST } else { Method::GET };
     let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
     let request = Request::builder()
         .method(method)
@@ -145,7 +272,7 @@ async fn exchange(
         .map_err(|error| Trouble::Other(format!("cannot be asked: {error}")))?;
     let answer = sender.send_request(request).await.map_err(broke)?;
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await;
+    let body = Limited::new(answer.into_body(), limit).collect().await;
     connection.abort();
     match body {
         Ok(body) => Ok((status, body.to_bytes())),
@@ -178,8 +305,10 @@ mod tests {
         });
         Target {
             port,
+            metrics_port: port,
             health: "/health".into(),
             prove: Prove { timeout_seconds: 5, ..Prove::default() },
+            wire: Wire::default(),
             model: "small".into(),
         }
     }

@@ -51,3 +51,15 @@ pub fn order(number: u32) -> wharfage_shared::order::RunOrder {
         start_deadline: Millis::from_seconds(600),
     }
 }
+
+/// The same cases in every run, so that a change of the code is the only change; other cases with
+/// `PROPTEST_RNG_SEED`, more of them with `PROPTEST_CASES`.
+pub fn repeatable() -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    let asked = Config::default();
+    let rng_seed = match asked.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(4),
+        RngSeed::Fixed(seed) => RngSeed::Fixed(seed),
+    };
+    Config { rng_seed, failure_persistence: None, ..asked }
+}

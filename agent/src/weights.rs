@@ -82,6 +82,12 @@ impl Weights {
             .map_err(|error| failed("copy the model to", &destination, &error))
     }
 
+    /// How large the order's model is on this host, once it was fetched.
+    pub fn bytes(&self, order: &RunOrder) -> Option<u64> {
+        let files = listing(&self.destination(order).ok()?).ok()?;
+        Some(files.iter().map(|(_, size)| size).sum()).filter(|bytes| *bytes > 0)
+    }
+
     fn bucket(&self, order: &RunOrder) -> Result<&Bucket, String> {
         let wanted = &order.model_bucket;
         self.buckets.iter().find(|bucket| bucket.name == *wanted).ok_or_else(|| {

@@ -58,6 +58,28 @@ pub struct ReplicaReport {
     /// Hooks that ran or run, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookReport>,
+    /// What its engine says of its work, while it has metrics and answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<EngineLoad>,
+}
+
+/// An engine's work under the names that all engines share here (those of the Gateway API's model
+/// servers): TotalQueuedRequests, TotalRunningRequests, KVCacheUtilization. A number that an engine
+/// does not give is absent, never zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineLoad {
+    /// Requests that wait for their turn inside the engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<u32>,
+    /// Requests that it works on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<u32>,
+    /// Share of its key-value cache in use, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_cache_permille: Option<u16>,
+    /// Age of these numbers in milliseconds when they were sent.
+    #[serde(default)]
+    pub age_ms: u64,
 }
 
 /// Which hook of a replica.

@@ -25,6 +25,20 @@ pub struct Inventory {
     pub agent_version: String,
     /// `uname -r`.
     pub kernel: String,
+    /// Versions of engines that were not ready here when they said so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub false_ready: Vec<FalseReady>,
+}
+
+/// A version of an engine whose health was good while its generation failed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FalseReady {
+    /// The engine.
+    pub engine: String,
+    /// Its version.
+    pub version: String,
+    /// Starts at which that was seen on this host.
+    pub count: u32,
 }
 
 /// Who a GPU is.

@@ -365,6 +365,7 @@ fn inventory(index: usize, sku: &Sku, hooks: &BTreeMap<HookId, Millis>) -> Inven
         }],
         hooks: hooks.keys().cloned().collect(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        false_ready: Vec::new(),
         kernel: "simulated".to_owned(),
     }
 }

@@ -22,12 +22,13 @@ use crate::config::Config;
 use crate::effect::Effect;
 use crate::estimates::Estimates;
 use crate::evacuation::Evacuation;
+use crate::history::{History, Start};
 use crate::input::{Found, Input};
 use crate::lease::Leases;
 use crate::meter::Meter;
 use crate::notices::{Heard, Notices};
 use crate::out::Out;
-use crate::replica::Replica;
+use crate::replica::{Learned, Replica};
 
 /// Decides for one node.
 #[derive(Clone, Debug)]
@@ -57,6 +58,7 @@ pub struct Agent {
     estimates: Estimates,
     evacuation: Option<Evacuation>,
     gpus: Vec<GpuUuid>,
+    gpu_names: BTreeMap<GpuUuid, String>,
     gpu_trouble: BTreeMap<GpuUuid, String>,
     meter: Meter,
 }
@@ -108,6 +110,7 @@ impl Agent {
             stop_deadlines: BTreeMap::new(),
             estimates: Estimates::default(),
             evacuation: None,
+            gpu_names: names(&found.inventory),
             gpus: found.inventory.gpus.into_iter().map(|gpu| gpu.uuid).collect(),
             gpu_trouble: BTreeMap::new(),
             meter,
@@ -167,6 +170,7 @@ impl Agent {
             Input::Wake => {}
             Input::Answer { sent_at, answer } => self.hear_answer(sent_at, *answer, out),
             Input::Inventory(inventory) => {
+                self.gpu_names = names(&inventory);
                 self.gpus = inventory.gpus.into_iter().map(|gpu| gpu.uuid).collect();
             }
             Input::GpuTrouble { gpu, trouble } => self.hear_trouble(gpu, trouble, out),
@@ -195,6 +199,12 @@ impl Agent {
             Input::Exited { replica, ended } => {
                 self.with(replica, |replica| replica.ended(ended, out));
             }
+            Input::LoadMeasured { replica, done, total } => {
+                self.with(replica, |replica| replica.load_measured(done, total));
+            }
+            Input::LastWords { replica, because } => {
+                self.with(replica, |replica| replica.last_words(because));
+            }
             Input::HookProgress { replica, kind, permille } => {
                 self.with(replica, |replica| replica.hook_progress(kind, permille));
             }
@@ -209,9 +219,8 @@ impl Agent {
             }
             Input::Probed { replica, saw } => {
                 let Some(known) = self.replicas.get_mut(&replica) else { return };
-                if let Some(took) = known.probed(saw, &self.config, out) {
-                    self.estimates.load_took(&known.order, took);
-                }
+                let learned = known.probed(saw, &self.config, out);
+                self.learn(replica, learned, out);
             }
             Input::HookEnded { replica, kind, outcome, detail } => {
                 if let Some(departed) = self.departed.get_mut(&replica)
@@ -238,6 +247,38 @@ impl Agent {
 
     fn ask<T>(&mut self, id: ReplicaId, ask: impl FnOnce(&mut Replica) -> Option<T>) -> Option<T> {
         self.replicas.get_mut(&id).and_then(ask)
+    }
+
+    /// What this host has learned of its engines and models, to be kept on the disk.
+    pub fn history(&self) -> &History {
+        &self.estimates.history
+    }
+
+    /// Takes over what an earlier agent learned.
+    pub fn remember(&mut self, history: History) {
+        self.estimates.history = history;
+    }
+
+    fn learn(&mut self, id: ReplicaId, learned: Option<Learned>, out: &mut Out) {
+        let Some(replica) = self.replicas.get(&id) else { return };
+        let history = &mut self.estimates.history;
+        match learned {
+            Some(Learned::Ready(Some(took))) => {
+                history.took(start_of(replica, &self.gpu_names), took);
+            }
+            Some(Learned::WasNotReady) => {
+                let (engine, version) = (&replica.order.engine, &replica.order.engine_version);
+                let count = history.was_not_ready(engine, version);
+                out.note(
+                    Some(id),
+                    format!(
+                        "`{engine}` {version} said that it is ready and failed the generation \
+                         (starts at which this version did so here: {count})"
+                    ),
+                );
+            }
+            Some(Learned::Ready(None)) | None => {}
+        }
     }
 
     fn hear_notice(&mut self, notice: wharfage_shared::notice::Notice, out: &mut Out) {
@@ -280,4 +321,15 @@ impl Agent {
         let departed = Departed { since: self.now, post_hook_runs, gone };
         self.departed.insert(departed.gone.replica, departed);
     }
+}
+
+/// What the next start of this replica's kind is known by.
+pub(crate) fn start_of(replica: &Replica, names: &BTreeMap<GpuUuid, String>) -> Start {
+    let gpus = &replica.order.gpus;
+    let name = gpus.first().and_then(|gpu| names.get(gpu));
+    replica.start_on(format!("{}x {}", gpus.len(), name.map_or("unknown", String::as_str)))
+}
+
+fn names(inventory: &wharfage_shared::telemetry::Inventory) -> BTreeMap<GpuUuid, String> {
+    inventory.gpus.iter().map(|gpu| (gpu.uuid.clone(), gpu.name.clone())).collect()
 }

@@ -1,4 +1,4 @@
-//! What hooks and loads are expected to take: what was measured on this host wins over what was
+//! What hooks and starts are expected to take: what was measured on this host wins over what was
 //! configured.
 
 use std::collections::BTreeMap;
@@ -9,12 +9,13 @@ use wharfage_shared::replica::HookKind;
 use wharfage_shared::time::Millis;
 
 use crate::config::Config;
+use crate::history::{History, Start, Took};
 
-/// Measured lengths of this agent's life.
+/// Measured lengths: hooks of this agent's life, starts of this host's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Estimates {
     hooks: BTreeMap<HookId, Millis>,
-    loads: BTreeMap<(String, String, String), Millis>,
+    pub history: History,
 }
 
 impl Estimates {
@@ -22,11 +23,6 @@ impl Estimates {
     pub fn hook_took(&mut self, hook: HookId, took: Millis) {
         let known = self.hooks.entry(hook).or_default();
         *known = (*known).max(took);
-    }
-
-    /// A replica was ready so long after its start: the last counts.
-    pub fn load_took(&mut self, order: &RunOrder, took: Millis) {
-        self.loads.insert(key(order), took);
     }
 
     /// How long a hook of this order is expected to take; zero where the order names none.
@@ -45,12 +41,8 @@ impl Estimates {
         config.hook_estimates.get(hook).copied().unwrap_or(unmeasured)
     }
 
-    /// How long the last load of the same model by the same engine took.
-    pub fn load(&self, order: &RunOrder) -> Option<Millis> {
-        self.loads.get(&key(order)).copied()
+    /// How long a start like this one is expected to take, from the last ones.
+    pub fn start(&self, start: &Start) -> Option<Took> {
+        self.history.expected(start)
     }
-}
-
-fn key(order: &RunOrder) -> (String, String, String) {
-    (order.engine.clone(), order.model_bucket.clone(), order.model_path.clone())
 }

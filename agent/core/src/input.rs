@@ -95,6 +95,23 @@ pub enum Input {
         /// Bytes in all.
         total: u64,
     },
+    /// What the host shows of a load whose engine does not tell: bytes that it read, or memory
+    /// that it took, of what its model has.
+    LoadMeasured {
+        /// Which replica.
+        replica: ReplicaId,
+        /// Bytes read or taken.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Why an engine ended, as its exit and its last output tell; said before `Exited`.
+    LastWords {
+        /// Which replica.
+        replica: ReplicaId,
+        /// One sentence.
+        because: String,
+    },
     /// The fetch failed for good.
     FetchFailed {
         /// Which replica.
@@ -172,6 +189,10 @@ pub enum Probe {
     Proven,
     /// It answers wrongly or not in time: one sentence.
     Failed(String),
+    /// It answers that it has no room for a proof now: as good as the last one.
+    Busy,
+    /// It says that it will never serve again: one sentence.
+    Dead(String),
 }
 
 /// What a look at a released replica's slots saw.

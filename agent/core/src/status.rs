@@ -9,6 +9,7 @@ use wharfage_shared::notice::Notice;
 use wharfage_shared::order::HeldFor;
 use wharfage_shared::replica::{Gone, HookReport, ReportedPhase};
 use wharfage_shared::segment::OpenSegment;
+use wharfage_shared::telemetry::FalseReady;
 use wharfage_shared::time::{Boottime, Millis};
 use wharfage_shared::version::{DesiredVersion, Epoch, Term};
 
@@ -49,6 +50,8 @@ pub struct Status {
     pub segments_waiting: usize,
     /// GPUs that do not answer, with what is wrong.
     pub gpu_trouble: BTreeMap<GpuUuid, String>,
+    /// Versions of engines that were not ready here when they said so.
+    pub false_ready: Vec<FalseReady>,
 }
 
 /// The lease under which new things may start.

@@ -67,6 +67,11 @@ pub async fn keep(driver: &Driver, mut kept: Kept, mut commands: mpsc::Receiver<
             }
         }
     };
+    // An end that nothing known explains keeps its exit; its output is in the logs.
+    let failure = kept.folder.record().and_then(|record| record.failure);
+    if let Some(failure) = failure.filter(|failure| failure.kind.is_some()) {
+        driver.say(Input::LastWords { replica, because: failure.because }).await;
+    }
     driver.say(Input::Exited { replica, ended }).await;
     if let Some(child) = &mut kept.child {
         // Collects the guard; how it ended says nothing more.
@@ -138,9 +143,13 @@ async fn talk(
 
 /// What must happen even when the guard is frozen: an end that was ordered.
 fn act_alone(kept: &Kept, command: &Command) {
-    let Some(engine) = kept.record.engine else { return };
+    // An engine that found its port taken was started again: the guard's record is newer.
+    let record = kept.folder.record();
+    let Some(engine) = record.as_ref().unwrap_or(&kept.record).engine else { return };
     match command {
-        Command::Terminate => drop(process::signal(engine, Signal::TERM)),
+        Command::Terminate => {
+            drop(process::signal(engine, kept.params.wire.stop.signal.into()));
+        }
         Command::Kill => {
             if process::is_alive(engine) {
                 drop(process::signal_group(engine.pid, Signal::KILL));

@@ -304,7 +304,11 @@ impl Driver {
             self.take_over(Kept { folder, params, record, child: None });
         } else {
             keeper::end_what_is_left(&folder, &params, &record);
-            one.ended = Some(record.ended.unwrap_or(Ended::Unknown));
+            let known = record.failure.filter(|failure| failure.kind.is_some() && !one.was_ready);
+            one.ended = Some(match known {
+                Some(failure) => Ended::NeverStarted { because: failure.because },
+                None => record.ended.unwrap_or(Ended::Unknown),
+            });
         }
         Ok(one)
     }

@@ -1,5 +1,6 @@
 //! What a guard will be told: everything that can be refused before anything was started.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -9,13 +10,16 @@ use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::RunOrder;
 
 use super::{Driver, Way};
-use crate::engines::Engines;
+use crate::engines::{Engine, Engines, Ports};
 use crate::guard::record::{Baseline, Params};
 use crate::users::User;
 
 /// Engines' ports: below the range from which the kernel takes ports for outgoing connections,
 /// so that a port that is free now stays free until the engine has bound it.
 const ENGINE_PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// So often an engine that finds its port taken is started again on another one.
+const SPARE_PORTS: usize = 3;
 
 impl Driver {
     /// The parameters of this order's guard, or one sentence why there can be none.
@@ -28,7 +32,8 @@ impl Driver {
         }
         let model_dir = self.weights().destination(&order)?;
         let baselines = self.baselines(&order)?;
-        let port = free_port(order.replica).map_err(|error| error.to_string())?;
+        let mut spares = ports(&order, engine)?;
+        let Ports { port, further } = spares.remove(0);
         let random = random_text().map_err(|error| format!("no random numbers: {error}"))?;
         let group = format!("wharfage-{}-{}-{}", config.node, order.replica, &random[..8]);
         // A unit has a control group of its own already.
@@ -48,6 +53,9 @@ impl Driver {
             engine_port: port,
             health: engine.health.clone(),
             prove: engine.prove.clone(),
+            wire: engine.wire(),
+            further_ports: further,
+            spares,
             listen_ip: config.guard_listen_ip,
             advertise_host: config.advertised(),
             identity_dir: self.identity_dir.clone(),
@@ -77,8 +85,29 @@ impl Driver {
     }
 }
 
-/// A loopback port on which nobody listens. Replicas begin their search at different places.
-fn free_port(replica: ReplicaId) -> io::Result<u16> {
+/// The engine's ports: those that are used, and others for an engine that finds its own taken.
+fn ports(order: &RunOrder, engine: &Engine) -> Result<Vec<Ports>, String> {
+    let mut taken = Vec::new();
+    let mut one = || {
+        let port = free_port(order.replica, &taken).map_err(|error| error.to_string())?;
+        taken.push(port);
+        Ok::<u16, String>(port)
+    };
+    let mut all = Vec::new();
+    for _ in 0..=SPARE_PORTS {
+        let port = one()?;
+        let mut further = BTreeMap::new();
+        for name in &engine.ports {
+            further.insert(name.clone(), one()?);
+        }
+        all.push(Ports { port, further });
+    }
+    Ok(all)
+}
+
+/// A loopback port on which nobody listens, other than these. Replicas begin their search at
+/// different places.
+fn free_port(replica: ReplicaId, taken: &[u16]) -> io::Result<u16> {
     let span = u32::from(ENGINE_PORTS.end - ENGINE_PORTS.start);
     let mut seed = [0; 4];
     getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
@@ -86,7 +115,7 @@ fn free_port(replica: ReplicaId) -> io::Result<u16> {
     for step in 0..span {
         let offset = u16::try_from(first.wrapping_add(step) % span).unwrap_or(0);
         let port = ENGINE_PORTS.start + offset;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if !taken.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }
     }

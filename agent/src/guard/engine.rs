@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::io::BufReader;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use wharfage_agent_sys::cgroup::Cgroup;
 use wharfage_agent_sys::process::{self, Family, ProcessId};
 use wharfage_shared::replica::Ended;
@@ -19,12 +20,17 @@ use super::record::{Folder, Params};
 /// them to the agent's proof of release.
 const CLEARING: Duration = Duration::from_secs(1);
 
+/// How long what an ended engine has printed may take to reach its log.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
 /// A started engine.
 pub struct Engine {
     /// The process.
     pub id: ProcessId,
     family: Family,
     cgroup: Option<Cgroup>,
+    signal: Signal,
+    logs: Vec<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -35,16 +41,21 @@ impl Engine {
         let mut child = launch.command(folder).spawn().map_err(|error| {
             io::Error::other(format!("cannot start `{}`: {error}", launch.program()))
         })?;
+        let mut logs = Vec::new();
         if let Some(output) = child.stdout.take() {
             let output = tokio::process::ChildStdout::from_std(output)?;
             let path = folder.path().join("engine.log");
             let load = load.clone();
-            tokio::spawn(async move { logs::keep(BufReader::new(output), &path, load).await });
+            logs.push(tokio::spawn(async move {
+                logs::keep(BufReader::new(output), &path, load).await;
+            }));
         }
         if let Some(output) = child.stderr.take() {
             let output = tokio::process::ChildStderr::from_std(output)?;
             let path = folder.path().join("engine.err.log");
-            tokio::spawn(async move { logs::keep(BufReader::new(output), &path, load).await });
+            logs.push(tokio::spawn(async move {
+                logs::keep(BufReader::new(output), &path, load).await;
+            }));
         }
         let pid = child.id();
         // An engine that has ended already is still in the table: nobody has collected it.
@@ -52,13 +63,14 @@ impl Engine {
         let guard = process::identify(std::process::id())
             .ok_or_else(|| io::Error::other("the process table does not list the guard"))?;
         let cgroup = params.cgroup.as_deref().and_then(Cgroup::existing);
-        Ok(Self { id, family: params.family(guard), cgroup })
+        let signal = params.wire.stop.signal.into();
+        Ok(Self { id, family: params.family(guard), cgroup, signal, logs })
     }
 
     /// Asks it to end.
     pub fn terminate(&self) {
         // A process that cannot be signalled is gone or shows in the proof of release.
-        drop(process::signal(self.id, Signal::TERM));
+        drop(process::signal(self.id, self.signal));
     }
 
     /// Ends everything of the replica but the guard, which must see how the engine ended.
@@ -92,18 +104,29 @@ impl Engine {
     }
 
     /// The engine has ended: nothing that it started may stay.
-    pub async fn clear_away(&self) {
+    pub async fn clear_away(&mut self) {
         let begun = std::time::Instant::now();
         while begun.elapsed() < CLEARING {
             self.collect();
             if self.family.members().is_ok_and(|left| left.is_empty()) {
-                if let Some(cgroup) = &self.cgroup {
-                    cgroup.leave_and_remove();
-                }
-                return;
+                break;
             }
             self.kill();
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for log in self.logs.drain(..) {
+            // Its last lines tell why it ended; a pipe that somebody still holds open must not
+            // keep the end from being told.
+            drop(tokio::time::timeout(LAST_LINES, log).await);
+        }
+    }
+
+    /// Nothing is left: the guard leaves the replica's control group, which goes with it.
+    pub fn leave_group(&self) {
+        if let Some(cgroup) = &self.cgroup
+            && self.family.members().is_ok_and(|left| left.is_empty())
+        {
+            cgroup.leave_and_remove();
         }
     }
 }

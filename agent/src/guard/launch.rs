@@ -23,7 +23,8 @@ impl Launch {
         let owner = if params.require_root_owned { Owner::Root } else { Owner::RootOrSelf };
         let engines = Engines::load(&params.engines_dir, owner);
         let engine = engines.select(&params.order)?;
-        let seat = Seat { port: params.engine_port, model_dir: &params.model_dir };
+        let (port, further) = (params.engine_port, &params.further_ports);
+        let seat = Seat { port, further, model_dir: &params.model_dir };
         let user = engine.user.as_ref().or(params.user.as_ref());
         let user = user.map(|name| User::named(name)).transpose()?;
         let env = environment(params, engine.environment.clone(), user.as_ref());

@@ -3,6 +3,7 @@
 
 mod control;
 mod engine;
+mod last_words;
 mod launch;
 mod logs;
 mod pump;

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
@@ -18,8 +19,12 @@ const MOST_CONNECTIONS: usize = 4096;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until `stop`; connections that stand go on to their end.
-pub async fn serve<A>(listener: TcpListener, acceptor: A, engine_port: u16, stop: CancellationToken)
-where
+pub async fn serve<A>(
+    listener: TcpListener,
+    acceptor: A,
+    engine_port: Arc<AtomicU16>,
+    stop: CancellationToken,
+) where
     A: Fn() -> TlsAcceptor + Send + Sync + 'static,
 {
     let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -37,6 +42,7 @@ where
             },
         };
         let acceptor = acceptor();
+        let engine_port = engine_port.load(Ordering::Relaxed);
         tokio::spawn(async move {
             let _permit = permit;
             carry(stream, acceptor, engine_port).await;

@@ -15,7 +15,9 @@ use wharfage_shared::order::RunOrder;
 use wharfage_shared::replica::Ended;
 use wharfage_shared::time::Boottime;
 
-use crate::engines::Prove;
+use crate::engines::failures::Failure;
+use crate::engines::wire::Wire;
+use crate::engines::{Ports, Prove};
 
 /// The folder of one replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +26,7 @@ pub struct Folder {
 }
 
 /// What a guard is told once, when it is started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Params {
     /// The order that it carries out.
     pub order: RunOrder,
@@ -50,6 +52,15 @@ pub struct Params {
     pub health: String,
     /// How it proves that it works.
     pub prove: Prove,
+    /// What its statuses and metrics mean.
+    #[serde(default)]
+    pub wire: Wire,
+    /// Further ports that it listens on, by the names of its definition.
+    #[serde(default)]
+    pub further_ports: BTreeMap<String, u16>,
+    /// Other ports, for an engine whose own were taken by somebody else.
+    #[serde(default)]
+    pub spares: Vec<Ports>,
     /// Where the guard listens for gateways.
     pub listen_ip: IpAddr,
     /// By which host gateways reach it.
@@ -90,6 +101,12 @@ pub struct Record {
     /// Why the guard ended it, when it did so by itself (one sentence).
     #[serde(default)]
     pub because: Option<String>,
+    /// Why the engine ended, when it did so by itself.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+    /// Engines that found their port taken and were started again on another one.
+    #[serde(default)]
+    pub port_clashes: u32,
 }
 
 /// Who decided first whether a prepared start happens. Written once, by whoever is first: an agent
@@ -263,6 +280,8 @@ impl Record {
             started_at: Boottime::default(),
             ended: None,
             because: None,
+            failure: None,
+            port_clashes: 0,
         }
     }
 }

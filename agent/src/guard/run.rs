@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -18,8 +20,9 @@ use wharfage_shared::time::{Boottime, Millis};
 use super::control::{self, Seen};
 use super::engine::Engine;
 use super::logs::Load;
-use super::pump;
 use super::record::{Claim, Command, Folder, Params, Record};
+use super::{last_words, pump};
+use crate::engines::failures::{Failure, Kind};
 
 /// From the end of the serving lease to SIGKILL: half of the scheduler's kill budget of 20 s.
 const LEASE_KILL_AFTER: Millis = Millis::from_seconds(10);
@@ -67,7 +70,12 @@ fn prepared(params: &Params, folder: &Folder) -> Result<(), String> {
 
 struct Guard<'a> {
     folder: &'a Folder,
+    params: Params,
     engine: Engine,
+    engine_port: Arc<AtomicU16>,
+    load: watch::Sender<Load>,
+    /// The engine was told to end, by whomever.
+    asked: bool,
     record: watch::Sender<Option<Record>>,
     serve_until: Option<Boottime>,
     lease_over: bool,
@@ -92,7 +100,7 @@ async fn guard(params: &Params, folder: &Folder) -> io::Result<()> {
         return Err(io::Error::other("the start was given up before the guard came to it"));
     }
     let started_at = clock::boottime();
-    let engine = Engine::start(params, folder, load)?;
+    let engine = Engine::start(params, folder, load.clone())?;
     let first = Record {
         guard: own,
         engine: Some(engine.id),
@@ -100,19 +108,44 @@ async fn guard(params: &Params, folder: &Folder) -> io::Result<()> {
         started_at,
         ended: None,
         because: None,
+        failure: None,
+        port_clashes: 0,
     };
     folder.write_record(&first)?;
     record.send_replace(Some(first));
     let seen = Seen { record: seen_record, load: seen_load };
     tokio::spawn(control::serve(control, commands, seen));
     let stop = CancellationToken::new();
-    tokio::spawn(pump::serve(listener, acceptor, params.engine_port, stop.clone()));
+    let engine_port = Arc::new(AtomicU16::new(params.engine_port));
+    tokio::spawn(pump::serve(listener, acceptor, Arc::clone(&engine_port), stop.clone()));
     let serve_until = params.order.single_copy.then(|| started_at + FIRST_WORD);
-    let mut guard = Guard { folder, engine, record, serve_until, lease_over: false };
-    let ended = guard.watch(&mut orders, &mut children, &mut asked_to_end, &stop).await;
+    let mut guard = Guard {
+        folder,
+        params: params.clone(),
+        engine,
+        engine_port,
+        load,
+        asked: false,
+        record,
+        serve_until,
+        lease_over: false,
+    };
+    let (ended, failure) = loop {
+        let ended = guard.watch(&mut orders, &mut children, &mut asked_to_end, &stop).await;
+        guard.engine.clear_away().await;
+        let failure = (!guard.asked).then(|| last_words::read(folder, &guard.params, &ended));
+        let clashed = failure.as_ref().is_some_and(|failure| failure.kind == Some(Kind::Port));
+        match clashed.then(|| guard.start_on_another_port()) {
+            Some(Ok(true)) => {}
+            Some(Ok(false)) | None => break (ended, failure),
+            Some(Err(error)) => {
+                break (Ended::NeverStarted { because: error.to_string() }, failure);
+            }
+        }
+    };
     stop.cancel();
-    guard.engine.clear_away().await;
-    guard.write_end(ended)?;
+    guard.engine.leave_group();
+    guard.write_end(ended, failure)?;
     tokio::time::sleep(LAST_WORD).await;
     Ok(())
 }
@@ -130,12 +163,12 @@ impl Guard<'_> {
         loop {
             tokio::select! {
                 Some(command) = orders.recv() => match command {
-                    Command::Terminate => self.engine.terminate(),
-                    Command::Kill => self.engine.kill(),
+                    Command::Terminate => self.terminate(),
+                    Command::Kill => self.kill(),
                     Command::ServeUntil { until } => self.serve_until = until,
                 },
                 _ = children.recv() => {}
-                _ = asked_to_end.recv() => self.engine.terminate(),
+                _ = asked_to_end.recv() => self.terminate(),
                 _ = look.tick() => self.enforce_lease(stop),
             }
             if let Some(ended) = self.engine.collect() {
@@ -144,21 +177,53 @@ impl Guard<'_> {
         }
     }
 
+    fn terminate(&mut self) {
+        self.asked = true;
+        self.engine.terminate();
+    }
+
+    fn kill(&mut self) {
+        self.asked = true;
+        self.engine.kill();
+    }
+
+    /// Its port was taken by somebody else: the same engine at once on the next one, if one is
+    /// left. Guard, address and control group stay; nobody else need know.
+    fn start_on_another_port(&mut self) -> io::Result<bool> {
+        if self.params.spares.is_empty() {
+            return Ok(false);
+        }
+        let spare = self.params.spares.remove(0);
+        self.params.engine_port = spare.port;
+        self.params.further_ports = spare.further;
+        self.folder.write_params(&self.params)?;
+        last_words::put_aside(self.folder);
+        self.engine = Engine::start(&self.params, self.folder, self.load.clone())?;
+        self.engine_port.store(self.params.engine_port, Ordering::Relaxed);
+        let Some(mut record) = self.record.borrow().clone() else { return Ok(true) };
+        record.engine = Some(self.engine.id);
+        record.port_clashes += 1;
+        self.folder.write_record(&record)?;
+        self.record.send_replace(Some(record));
+        Ok(true)
+    }
+
     fn enforce_lease(&mut self, stop: &CancellationToken) {
         let Some(until) = self.serve_until else { return };
         let now = clock::boottime();
         if now >= until + LEASE_KILL_AFTER {
-            self.engine.kill();
+            self.kill();
         } else if now >= until && !self.lease_over {
             self.lease_over = true;
             stop.cancel();
-            self.engine.terminate();
+            self.terminate();
         }
     }
 
-    fn write_end(&self, ended: Ended) -> io::Result<()> {
+    fn write_end(&self, ended: Ended, failure: Option<Failure>) -> io::Result<()> {
         let Some(mut record) = self.record.borrow().clone() else { return Ok(()) };
         record.ended = Some(ended);
+        record.failure = failure;
         record.because = self.lease_over.then(|| "its serving lease ended".to_owned());
         self.folder.write_record(&record)?;
         self.record.send_replace(Some(record));

@@ -3,6 +3,7 @@
 
 pub mod desired;
 pub mod frames;
+pub mod history;
 pub mod segments;
 
 use std::fs::{self, File};

@@ -11,6 +11,7 @@ use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::{Desired, RunOrder};
 use wharfage_shared::segment::Segment;
 
+use super::engines::load_progress;
 use super::{End, Runtime};
 use crate::drivers::release;
 use crate::guard::record::Command;
@@ -57,7 +58,15 @@ impl Runtime {
                     running.cancel();
                 }
             }
-            Effect::Terminate { replica } => driver.command(replica, Command::Terminate),
+            Effect::Terminate { replica } => {
+                let driver = Arc::clone(driver);
+                tokio::spawn(async move {
+                    if let Ok(params) = driver.folder(replica).params() {
+                        probe::drain(&Target::from(params)).await;
+                    }
+                    driver.command(replica, Command::Terminate);
+                });
+            }
             Effect::Kill { replica } => driver.command(replica, Command::Kill),
             Effect::CheckRelease { replica } => {
                 let driver = Arc::clone(driver);
@@ -171,13 +180,19 @@ impl Runtime {
             let folder = driver.folder(replica);
             let saw = match folder.params() {
                 Ok(params) => {
-                    let target = Target {
-                        port: params.engine_port,
-                        health: params.health,
-                        prove: params.prove,
-                        model: params.order.model_name,
-                    };
-                    probe::look(&target, prove).await
+                    let saw = probe::look(&Target::from(params.clone()), prove).await;
+                    if saw == Probe::Loading {
+                        let driver = Arc::clone(&driver);
+                        // It reads the process table: not on a thread that others need.
+                        let looked = tokio::task::spawn_blocking(move || {
+                            if let Some(far) = load_progress(&driver, &params) {
+                                // A word of progress is not worth waiting for.
+                                drop(driver.inputs.try_send(far));
+                            }
+                        });
+                        drop(looked.await);
+                    }
+                    saw
                 }
                 Err(error) => Probe::Failed(format!("its records cannot be read: {error}")),
             };

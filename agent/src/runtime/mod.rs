@@ -2,6 +2,7 @@
 //! and makes the reports. Everything else only sends it words.
 
 mod effects;
+mod engines;
 mod exit;
 mod hooks;
 mod reload;
@@ -33,6 +34,7 @@ use crate::drivers::Driver;
 use crate::gpu::Gpus;
 use crate::inventory::{self, Definitions};
 use crate::journal::desired::DesiredFile;
+use crate::journal::history::HistoryFile;
 use crate::journal::segments::SegmentLog;
 use crate::notices::Alarm;
 use crate::status::Shown;
@@ -41,6 +43,9 @@ use crate::uplink::Output;
 
 /// The owner's definitions are read again this often.
 const RELOAD_DEFINITIONS: Duration = Duration::from_secs(30);
+
+/// Engines' metrics are read this often: as often as a heartbeat tells them.
+const MEASURE_ENGINES: Duration = Duration::from_secs(5);
 
 /// The boot-time clock runs on through suspend and tokio's does not: no sleep is longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -120,6 +125,8 @@ pub struct Parts {
     pub definitions: Definitions,
     /// The desired state on disk.
     pub desired_file: DesiredFile,
+    /// What was learned of engines and models, on disk.
+    pub history: HistoryFile,
     /// The version that is on disk.
     pub stored: DesiredVersion,
     /// The segment log.
@@ -169,6 +176,7 @@ pub struct Runtime {
     unsaved_segments: VecDeque<Segment>,
     segments_sent: Option<(u64, Boottime)>,
     last_answer_at: Option<Boottime>,
+    loads: engines::Loads,
     running_hooks: BTreeMap<(ReplicaId, HookKind), CancellationToken>,
     notes: VecDeque<KeptNote>,
     disk_alarm: Option<String>,
@@ -181,7 +189,7 @@ pub struct Runtime {
 impl Runtime {
     /// Around these parts.
     pub fn new(parts: Parts, gpus: Arc<Gpus>) -> Self {
-        let inventory = parts.definitions.inventory(&gpus);
+        let inventory = parts.definitions.inventory(&gpus, parts.agent.history());
         Self {
             number: 0,
             inventory_hash: inventory::hash(&inventory),
@@ -193,6 +201,7 @@ impl Runtime {
             unsaved_segments: VecDeque::new(),
             segments_sent: None,
             last_answer_at: None,
+            loads: engines::Loads::default(),
             running_hooks: BTreeMap::new(),
             notes: VecDeque::new(),
             disk_alarm: None,
@@ -219,6 +228,7 @@ impl Runtime {
         self.hear_gpus(Arc::clone(&self.gpus));
         let mut reload = tokio::time::interval(RELOAD_DEFINITIONS);
         reload.reset();
+        let mut measure = tokio::time::interval(MEASURE_ENGINES);
         loop {
             self.parts.pulse.beat();
             if stop.is_cancelled() && self.may_end() {
@@ -238,6 +248,7 @@ impl Runtime {
                     let gpus = Arc::clone(&ears.gpus.borrow_and_update());
                     self.hear_gpus(gpus);
                 }
+                _ = measure.tick() => self.measure_engines(),
                 _ = reload.tick() => self.reload_definitions(),
                 () = tokio::time::sleep(self.until_wake()) => self.step(Input::Wake),
             }
@@ -248,6 +259,7 @@ impl Runtime {
         self.retry_unsaved();
         let effects = self.parts.agent.step(clock::boottime(), input);
         self.carry_out(effects);
+        self.keep_history();
     }
 
     fn until_wake(&self) -> Duration {
@@ -286,7 +298,7 @@ impl Runtime {
     }
 
     fn compare_inventory(&mut self) {
-        let inventory = self.parts.definitions.inventory(&self.gpus);
+        let inventory = self.parts.definitions.inventory(&self.gpus, self.parts.agent.history());
         if inventory == *self.inventory {
             return;
         }

@@ -36,7 +36,8 @@ impl Runtime {
     fn heartbeat(&mut self, answer_at_once: bool) -> Heartbeat {
         self.number += 1;
         let now = clock::boottime();
-        let report = self.parts.agent.report(now);
+        let mut report = self.parts.agent.report(now);
+        self.add_loads(&mut report.replicas, now);
         let is_known = self.known_inventory.as_ref() == Some(&self.inventory_hash);
         Heartbeat {
             protocol: PROTOCOL_VERSION,
@@ -106,6 +107,7 @@ impl Runtime {
         let alarms = alarms.into_iter().flatten().chain(self.notice_alarms.values());
         Shown {
             core: self.parts.agent.status(),
+            engine_loads: self.shown_loads(now),
             gpus: self.gpus.readings(now),
             gpu_names: self.gpus.identities.clone(),
             driver_version: self.gpus.driver_version.clone(),

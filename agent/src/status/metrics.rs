@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::Shown;
+use super::{Shown, engines};
 
 /// All of them.
 pub fn text(shown: &Shown) -> String {
     let mut out = Text::default();
     gpus(shown, &mut out);
+    engines::write(shown, &mut out);
     let core = &shown.core;
     let now = core.now;
     out.gauge("wharfage_agent_gpu_helpers", "NVML helper processes alive.");
@@ -121,7 +122,7 @@ impl Text {
         self.family(name, help, "gauge");
     }
 
-    fn counter(&mut self, name: &str, help: &str) {
+    pub(super) fn counter(&mut self, name: &str, help: &str) {
         self.family(name, help, "counter");
     }
 

@@ -2,6 +2,7 @@
 //! names of NVIDIA's exporter. Open on loopback; anywhere else only with the token.
 
 mod dcgm;
+mod engines;
 mod metrics;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wharfage_link::server::{Limits, serve};
 use wharfage_link::socket::cannot_listen;
-use wharfage_shared::ids::HookId;
+use wharfage_shared::ids::{HookId, ReplicaId};
+use wharfage_shared::replica::EngineLoad;
 use wharfage_shared::telemetry::{EngineOffer, GpuIdentity, GpuReading};
 use wharfage_shared::time::Millis;
 
@@ -37,6 +39,8 @@ pub struct Shown {
     /// The node's decisions.
     #[serde(flatten)]
     pub core: wharfage_agent_core::Status,
+    /// What engines say of their work, by replica.
+    pub engine_loads: BTreeMap<ReplicaId, EngineLoad>,
     /// The last readings.
     pub gpus: Vec<GpuReading>,
     /// Who the GPUs are.

@@ -101,6 +101,22 @@ impl Family {
     }
 }
 
+/// Bytes that a process has read so far, from the page cache or not; zero where it may not be
+/// known.
+pub fn bytes_read(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let read = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+    read.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Memory of a process that is in the host's memory now, mapped files included.
+pub fn resident_bytes(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let resident = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = resident.and_then(|size| size.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
+}
+
 /// Sends a signal to exactly this process; one that is gone already is no error.
 pub fn signal(id: ProcessId, signal: Signal) -> io::Result<()> {
     if !is_alive(id) {

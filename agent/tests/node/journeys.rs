@@ -19,7 +19,7 @@ pub struct Fleet {
     _folder: TempFolder,
 }
 
-struct TempFolder(std::path::PathBuf);
+pub struct TempFolder(std::path::PathBuf);
 
 impl Drop for TempFolder {
     fn drop(&mut self) {
@@ -45,13 +45,13 @@ impl Fleet {
         })
     }
 
-    fn until_gone(&self) -> wharfage_shared::replica::Gone {
+    pub fn until_gone(&self) -> wharfage_shared::replica::Gone {
         wait_for("a proof of release", || self.scheduler.gone())
     }
 }
 
 /// One completion through the guard's mTLS port, as a gateway asks for it.
-fn ask_through_guard(fleet: &Fleet, address: &str) -> String {
+pub fn ask_through_guard(fleet: &Fleet, address: &str) -> String {
     let folder = fleet.node.root().join("gateway");
     let identity = fleet.scheduler.gateway_identity(&folder);
     fleet.scheduler.block_on(async {

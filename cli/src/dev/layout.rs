@@ -306,7 +306,10 @@ fn engine(name: &str, versions: &[&str], node: &DevNode, programs: &Programs) ->
          command = [{program}, \"engine-stub\", \"--port\", \"{{port}}\", \"--model-dir\", \
          \"{{model_dir}}\", \"--served-model-name\", \"{{model_name}}\", \"--load-seconds\", \
          \"{seconds}\", \"--gpu-memory-mib\", \"{memory}\"]\n\
-         flag = [\"--flag\", \"{{name}}={{value}}\"]\n",
+         flag = [\"--flag\", \"{{name}}={{value}}\"]\n\
+         [metrics]\nTotalQueuedRequests = [\"vllm:num_requests_waiting\"]\n\
+         TotalRunningRequests = [\"vllm:num_requests_running\"]\n\
+         KVCacheUtilization = [\"vllm:kv_cache_usage_perc\"]\n",
         program = quoted(&programs.path("wharfage")),
         seconds = node.load_ms as f64 / 1000.0,
     )

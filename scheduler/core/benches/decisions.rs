@@ -297,6 +297,7 @@ fn ready(replica: ReplicaId, gpus: Vec<GpuUuid>) -> ReplicaReport {
         gpus,
         because: None,
         hooks: Vec::new(),
+        load: None,
     }
 }
 

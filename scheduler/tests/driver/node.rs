@@ -95,6 +95,7 @@ pub fn adopt(beat: &mut Heartbeat, desired: &Desired) {
             gpus: run.gpus.clone(),
             because: None,
             hooks: Vec::new(),
+            load: None,
         }),
         Order::Stop(_) => None,
     };

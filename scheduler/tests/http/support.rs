@@ -380,6 +380,7 @@ fn ready(
         gpus,
         because: None,
         hooks: Vec::new(),
+        load: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use wharfage_shared::time::Boottime;
 
-use super::Agent;
+use super::{Agent, start_of};
 use crate::report::Report;
 use crate::status::Status;
 
@@ -16,7 +16,10 @@ impl Agent {
             persisted: self.desired.version,
             applied: self.desired.version,
             replicas: replicas
-                .map(|replica| replica.report(now, self.estimates.load(&replica.order)))
+                .map(|replica| {
+                    let start = start_of(replica, &self.gpu_names);
+                    replica.report(now, self.estimates.start(&start))
+                })
                 .collect(),
             gone: self.departed.values().map(|departed| departed.gone.clone()).collect(),
             open_segment: self.meter.open_segment(),
@@ -46,6 +49,7 @@ impl Agent {
             open_segment: self.meter.open_segment(),
             segments_waiting: self.meter.closed().len(),
             gpu_trouble: self.gpu_trouble.clone(),
+            false_ready: self.estimates.history.false_ready().to_vec(),
         }
     }
 }

@@ -16,6 +16,7 @@ use wharfage_shared::time::{Boottime, Millis};
 use crate::asking::Asking;
 use crate::config::Config;
 use crate::effect::Effect;
+use crate::history::{Start, Took};
 use crate::input::FoundReplica;
 use crate::lease::NoStart;
 use crate::notices::Binding;
@@ -24,7 +25,7 @@ use crate::status::ReplicaStatus;
 
 pub(crate) use leave::Plan;
 pub(crate) use phase::Phase;
-pub(crate) use rise::never_started;
+pub(crate) use rise::{Learned, never_started};
 
 /// The most hook runs that are remembered of one replica: a report stays small.
 const MOST_HOOK_REPORTS: usize = 16;
@@ -40,6 +41,14 @@ pub(crate) struct Replica {
     begun_at: Boottime,
     /// When its engine was asked for.
     engine_at: Boottime,
+    /// Whether its model lay on the host already, once its fetch has said so.
+    cached: Option<bool>,
+    /// Looks in a row at which its engine said that it will never serve.
+    dead_looks: u32,
+    /// It was ready in its own words before any generation answered.
+    was_false: bool,
+    /// Why its engine ended, by its exit and its last output.
+    last_words: Option<String>,
     pub address: Option<String>,
     /// Its guard's start, as an earlier agent recorded it; metering may reach back to it.
     pub adopted_since: Option<Boottime>,
@@ -95,6 +104,10 @@ impl Replica {
             since: now,
             begun_at: now,
             engine_at: now,
+            cached: None,
+            dead_looks: 0,
+            was_false: false,
+            last_words: None,
             address: None,
             adopted_since: None,
             serve_until: None,
@@ -117,7 +130,7 @@ impl Replica {
                 (false, Phase::Releasing { ended, look, looks: 0, processes_gone: false })
             }
             None if found.was_ready => (true, Phase::Ready { probe, failures: 0 }),
-            None => (true, Phase::Loading { done: 0, total: 0, probe }),
+            None => (true, Phase::Loading { done: 0, total: 0, said: false, probe }),
         };
         Self {
             phase,
@@ -265,18 +278,30 @@ impl Replica {
         Some((hook, took))
     }
 
+    /// What its start is known by, on these GPUs.
+    pub fn start_on(&self, hardware: String) -> Start {
+        Start {
+            engine: self.order.engine.clone(),
+            bucket: self.order.model_bucket.clone(),
+            path: self.order.model_path.clone(),
+            hardware,
+            cached: self.cached.unwrap_or(false),
+        }
+    }
+
     /// What a heartbeat says of it.
-    pub fn report(&self, now: Boottime, loads_in: Option<Millis>) -> ReplicaReport {
+    pub fn report(&self, now: Boottime, takes: Option<Took>) -> ReplicaReport {
         ReplicaReport {
             replica: self.order.replica,
             phase: self.phase.reported(),
             since: self.since,
             progress_permille: self.progress(),
-            expected_ready_in: self.expected_ready_in(now, loads_in),
+            expected_ready_in: self.expected_ready_in(now, takes),
             address: self.address.clone(),
             gpus: self.order.gpus.clone(),
             because: self.because.clone(),
             hooks: self.hooks.clone(),
+            load: None,
         }
     }
 

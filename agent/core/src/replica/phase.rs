@@ -16,8 +16,8 @@ pub(crate) enum Phase {
     Restoring,
     /// Guard and engine were asked for.
     Starting,
-    /// The engine reads its weights.
-    Loading { done: u64, total: u64, probe: Asking },
+    /// The engine reads its weights; `said` once it told so itself.
+    Loading { done: u64, total: u64, said: bool, probe: Asking },
     /// The engine answers; the proof is under way.
     Warming { probe: Asking },
     /// Proven.

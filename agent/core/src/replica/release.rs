@@ -31,15 +31,23 @@ impl Replica {
         }
         let asked_for = matches!(self.phase, Phase::Terminating { .. } | Phase::Killing { .. });
         let by_itself = if asked_for { "" } else { " by itself" };
-        self.note(out, format!("its engine ended{by_itself}: {}", how(&ended)));
+        let said = self.last_words.as_ref().filter(|_| !asked_for);
+        let said = said.map(|said| format!(", {said}")).unwrap_or_default();
+        self.note(out, format!("its engine ended{by_itself}: {}{said}", how(&ended)));
         self.cut_hook(HookKind::Checkpoint, out);
         self.cut_hook(HookKind::Drain, out);
-        let ended = match self.failed_start.take() {
-            Some(because) => Ended::NeverStarted { because },
-            None => ended,
+        let last_words = self.last_words.take();
+        let ended = match (self.failed_start.take(), &last_words) {
+            (Some(because), _) => Ended::NeverStarted { because },
+            // It never served: why it could not is worth more than its exit alone.
+            (None, Some(said)) if !self.was_ready && !asked_for => {
+                Ended::NeverStarted { because: said.clone() }
+            }
+            (None, _) => ended,
         };
         let look = Asking::from(out.now);
         self.enter(Phase::Releasing { ended, look, looks: 0, processes_gone: false }, out);
+        self.because = last_words.filter(|_| !asked_for);
         out.report_now();
         self.begin_post_hook(out);
     }

@@ -7,9 +7,23 @@ use super::{Around, Phase, Plan, Replica, Standing, Turn};
 use crate::asking::Asking;
 use crate::config::Config;
 use crate::effect::Effect;
+use crate::history::Took;
 use crate::input::Probe;
 use crate::lease::NoStart;
 use crate::out::Out;
+
+/// An engine that was never ready and says so often in a row that it never will be has failed to
+/// start: one answer may be a moment's.
+const DEAD_LOOKS: u32 = 3;
+
+/// What a probe taught about the engine, for the next ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Learned {
+    /// It was proven for the first time; how long its start took, unless an earlier agent began it.
+    Ready(Option<Took>),
+    /// Its health was good and its generation failed.
+    WasNotReady,
+}
 
 impl Replica {
     /// Nothing of it stands on the host yet: begin it, start it, or give it up.
@@ -91,7 +105,12 @@ impl Replica {
         let at = match &self.phase {
             Phase::Fetching { .. } => "its model was still being fetched",
             Phase::Restoring => "its restore hook still ran",
-            Phase::Loading { .. } => "its engine was still loading",
+            Phase::Loading { .. } => &match self.progress() {
+                Some(far) => {
+                    format!("its engine was still loading, at {}.{} %", far / 10, far % 10)
+                }
+                None => "its engine was still loading".to_owned(),
+            },
             Phase::Warming { .. } => "its engine answered, but no generation was proven",
             Phase::Waiting
             | Phase::Starting
@@ -169,6 +188,9 @@ impl Replica {
     pub fn fetch_progress(&mut self, seen_done: u64, seen_total: u64) {
         if let Phase::Fetching { done, total, .. } = &mut self.phase {
             (*done, *total) = (seen_done, seen_total);
+            if seen_done < seen_total {
+                self.cached = Some(false);
+            }
         }
     }
 
@@ -176,6 +198,7 @@ impl Replica {
     pub fn model_fetched(&mut self) {
         if let Phase::Fetching { done, total, fetched } = &mut self.phase {
             (*done, *fetched) = (*total, true);
+            self.cached.get_or_insert(true);
         }
     }
 
@@ -195,7 +218,7 @@ impl Replica {
                 self.address = Some(address);
                 self.note(out, "its guard is up, its engine loads");
                 let probe = Asking::from(out.now);
-                self.enter(Phase::Loading { done: 0, total: 0, probe }, out);
+                self.enter(Phase::Loading { done: 0, total: 0, said: false, probe }, out);
                 out.report_now();
             }
             // It came up while it was being killed.
@@ -208,16 +231,32 @@ impl Replica {
         }
     }
 
-    /// The engine has read this much of its weights.
+    /// The engine says that it has read this much of its weights.
     pub fn load_progress(&mut self, seen_done: u64, seen_total: u64) {
-        if let Phase::Loading { done, total, .. } = &mut self.phase {
-            (*done, *total) = (seen_done, seen_total);
+        if let Phase::Loading { done, total, said, .. } = &mut self.phase {
+            (*done, *total, *said) = (seen_done, seen_total, true);
         }
     }
 
-    /// A probe came back; how long the start took, when this made it ready for the first time.
-    pub fn probed(&mut self, saw: Probe, config: &Config, out: &mut Out) -> Option<Millis> {
+    /// The host shows that it has come this far; the engine's own word is better.
+    pub fn load_measured(&mut self, seen_done: u64, seen_total: u64) {
+        if let Phase::Loading { done, total, said: false, .. } = &mut self.phase {
+            // It may read more than its weights and still not be there.
+            let nearly = seen_total - seen_total.div_ceil(100);
+            (*done, *total) = ((*done).max(seen_done).min(nearly), seen_total);
+        }
+    }
+
+    /// Why its engine ended.
+    pub fn last_words(&mut self, because: String) {
+        self.last_words = Some(because);
+    }
+
+    /// A probe came back; what it taught.
+    pub fn probed(&mut self, saw: Probe, config: &Config, out: &mut Out) -> Option<Learned> {
         let now = out.now;
+        let is_dead = matches!(saw, Probe::Dead(_));
+        self.dead_looks = if is_dead { self.dead_looks + 1 } else { 0 };
         let soon = Asking::from(now + config.probe_until_ready);
         let later = Asking::from(now + config.probe_when_ready);
         match (&mut self.phase, saw) {
@@ -229,18 +268,37 @@ impl Replica {
                 self.note(out, "its engine answers; the one-token proof is under way");
                 self.enter(Phase::Warming { probe: Asking::from(now) }, out);
             }
-            (Phase::Loading { probe, .. } | Phase::Warming { probe }, Probe::Failed(why)) => {
+            (Phase::Loading { .. } | Phase::Warming { .. }, Probe::Dead(why))
+                if !self.was_ready && self.dead_looks >= DEAD_LOOKS =>
+            {
+                self.note(out, why.clone());
+                self.failed_start = Some(why);
+                self.terminate(now + config.budget.stop, out);
+            }
+            (Phase::Loading { probe, .. }, Probe::Failed(why) | Probe::Dead(why))
+            | (Phase::Warming { probe }, Probe::Dead(why)) => {
                 probe.answered(now, config.probe_until_ready);
                 self.because = Some(why);
             }
-            (Phase::Warming { .. }, Probe::Loading | Probe::Healthy) => {
+            (Phase::Warming { probe }, Probe::Failed(why)) => {
+                probe.answered(now, config.probe_until_ready);
+                self.because = Some(why);
+                let first = !self.was_ready && !std::mem::replace(&mut self.was_false, true);
+                return first.then_some(Learned::WasNotReady);
+            }
+            (Phase::Loading { .. }, Probe::Busy)
+            | (Phase::Warming { .. }, Probe::Loading | Probe::Healthy | Probe::Busy) => {
                 self.enter(Phase::Warming { probe: soon }, out);
             }
             (Phase::Loading { .. } | Phase::Warming { .. }, Probe::Proven) => {
                 self.note(out, "ready: a one-token generation answered");
                 self.enter(Phase::Ready { probe: later, failures: 0 }, out);
                 let first = !std::mem::replace(&mut self.was_ready, true);
-                return first.then(|| now.since(self.engine_at));
+                return first.then(|| Learned::Ready(self.start_took(now)));
+            }
+            // Its own clients fill it: that is no fault, and no proof for one that was degraded.
+            (Phase::Ready { probe, .. } | Phase::Degraded { probe }, Probe::Busy) => {
+                probe.answered(now, config.probe_when_ready);
             }
             (Phase::Ready { .. }, Probe::Proven) => {
                 self.because = None;
@@ -253,7 +311,7 @@ impl Replica {
             (Phase::Ready { failures, .. }, saw) => {
                 let failures = *failures + 1;
                 let why = failure(saw);
-                if failures < config.failures_to_degrade {
+                if failures < config.failures_to_degrade && !is_dead {
                     self.enter(Phase::Ready { probe: soon, failures }, out);
                 } else {
                     self.note(out, format!("degraded: {why}"));
@@ -282,6 +340,13 @@ impl Replica {
         None
     }
 
+    /// How long its start took, when this agent saw all of it.
+    fn start_took(&self, now: Boottime) -> Option<Took> {
+        let fetch = self.engine_at.since(self.begun_at);
+        let took = Took { fetch, load: now.since(self.engine_at) };
+        (self.adopted_since.is_none() && self.cached.is_some()).then_some(took)
+    }
+
     /// How far its phase has come, in thousandths.
     pub(super) fn progress(&self) -> Option<u16> {
         let (done, total) = match &self.phase {
@@ -304,20 +369,26 @@ impl Replica {
         (total > 0).then(|| u16::try_from(permille.min(1000)).unwrap_or(1000))
     }
 
-    /// When it is expected to be ready: from the last load of the same model, else from how fast
-    /// this one reads.
-    pub(super) fn expected_ready_in(&self, now: Boottime, load: Option<Millis>) -> Option<Millis> {
+    /// When it is expected to be ready: from the last starts like it, else from how fast this one
+    /// reads.
+    pub(super) fn expected_ready_in(&self, now: Boottime, takes: Option<Took>) -> Option<Millis> {
         let so_far = now.since(self.engine_at);
         match &self.phase {
-            Phase::Fetching { .. } | Phase::Restoring | Phase::Starting => load,
-            Phase::Loading { done, total, .. } => load.map(|load| load - so_far).or_else(|| {
-                let left = u128::from(total.saturating_sub(*done));
-                let length = u128::from(so_far.0) * left / u128::from(*done).max(1);
-                // The first bytes tell of the start, not of the speed.
-                let tells = *done > 0 && done.saturating_mul(50) >= *total;
-                tells.then(|| Millis(u64::try_from(length).unwrap_or(u64::MAX)))
-            }),
-            Phase::Warming { .. } => load.map(|load| load - so_far),
+            Phase::Fetching { done, total, .. } => {
+                let takes = takes?;
+                let fetched_for = now.since(self.begun_at);
+                // A fetch that was never seen whole tells by its own speed.
+                let left = match takes.fetch {
+                    Millis(0) => by_speed(fetched_for, *done, *total).unwrap_or_default(),
+                    fetch => fetch - fetched_for,
+                };
+                Some(left + takes.load)
+            }
+            Phase::Restoring | Phase::Starting => takes.map(|takes| takes.load),
+            Phase::Loading { done, total, .. } => {
+                takes.map(|takes| takes.load - so_far).or_else(|| by_speed(so_far, *done, *total))
+            }
+            Phase::Warming { .. } => takes.map(|takes| takes.load - so_far),
             Phase::Waiting
             | Phase::Ready { .. }
             | Phase::Degraded { .. }
@@ -351,11 +422,21 @@ pub(crate) fn never_started(
     }
 }
 
+/// What is left at the speed so far.
+fn by_speed(so_far: Millis, done: u64, total: u64) -> Option<Millis> {
+    let left = u128::from(total.saturating_sub(done));
+    let length = u128::from(so_far.0) * left / u128::from(done).max(1);
+    // The first bytes tell of the start, not of the speed.
+    let tells = done > 0 && done.saturating_mul(50) >= total;
+    tells.then(|| Millis(u64::try_from(length).unwrap_or(u64::MAX)))
+}
+
 fn failure(saw: Probe) -> String {
     match saw {
         Probe::Loading => "its engine refuses or says that it loads".to_owned(),
+        Probe::Busy => "it has no room for a proof".to_owned(),
         Probe::Healthy => "its health answers, but no generation does".to_owned(),
-        Probe::Failed(why) => why,
+        Probe::Failed(why) | Probe::Dead(why) => why,
         Probe::Proven => "a generation answered".to_owned(),
     }
 }

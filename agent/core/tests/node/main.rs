@@ -8,3 +8,4 @@ mod life;
 mod metering;
 mod orders;
 mod properties;
+mod starts;

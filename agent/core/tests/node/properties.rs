@@ -49,7 +49,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => (0u8..3, 0u64..200_000).prop_map(|(id, in_ms)| Happens::Notice { id, in_ms }),
         1 => (0u8..3).prop_map(Happens::Withdraw),
         1 => id.clone().prop_map(Happens::EngineEnds),
-        2 => (id, 0u8..9).prop_map(|(id, what)| Happens::Says(id, what)),
+        2 => (id, 0u8..13).prop_map(|(id, what)| Happens::Says(id, what)),
     ]
 }
 
@@ -93,6 +93,10 @@ fn stray(id: u32, what: u8) -> Input {
             Input::Release { replica, saw: Release::Held { processes_left: true, because } }
         }
         7 => Input::GpuTrouble { gpu: "GPU-1".into(), trouble: Some("silent".to_owned()) },
+        8 => Input::LoadMeasured { replica, done: u64::MAX, total: u64::from(id) },
+        9 => Input::LastWords { replica, because: "late words".to_owned() },
+        10 => Input::Probed { replica, saw: Probe::Dead("its core died".to_owned()) },
+        11 => Input::Probed { replica, saw: Probe::Busy },
         _ => Input::Drill { window: Millis::from_seconds(40) },
     }
 }

@@ -70,6 +70,13 @@ impl Node {
         self.engine_of("stub", &["/bin/sh", "-c", &script], &[]);
     }
 
+    /// Adds lines to the definition of an engine.
+    pub fn engine_also(&self, name: &str, lines: &str) {
+        let path = self.root.join(format!("engines.d/{name}.toml"));
+        let text = std::fs::read_to_string(&path).expect("defined before");
+        std::fs::write(path, format!("{text}{lines}\n")).expect("written");
+    }
+
     fn engine_of(&self, name: &str, before: &[&str], further: &[&str]) {
         let program = beside_tests("examples/development_engine");
         let mut command: Vec<String> = before.iter().map(|&part| part.to_owned()).collect();

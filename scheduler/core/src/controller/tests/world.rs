@@ -483,6 +483,7 @@ impl Agent {
                     gpus: gpus.clone(),
                     because: None,
                     hooks: Vec::new(),
+                    load: None,
                 })
                 .collect(),
             gone: self

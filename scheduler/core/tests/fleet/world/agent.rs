@@ -103,6 +103,7 @@ impl Agent {
             engines: vec![engine("vllm", "0.11.0"), engine("sglang", "0.5.3")],
             hooks: Vec::new(),
             agent_version: "0.1.0".to_owned(),
+            false_ready: Vec::new(),
             kernel: "6.8.0".to_owned(),
         };
         Self {
@@ -337,6 +338,7 @@ impl Agent {
             gpus: local.gpus.clone(),
             because: None,
             hooks: Vec::new(),
+            load: None,
         };
         let reading = |gpu: &GpuIdentity| GpuReading {
             uuid: gpu.uuid.clone(),

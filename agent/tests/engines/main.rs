@@ -1,0 +1,5 @@
+//! The shipped definitions against servers that speak as the real engines do on the wire.
+
+mod launcher;
+mod server;
+mod stories;
