@@ -41,16 +41,61 @@ def show() -> None:
     for index in range(pynvml.nvmlDeviceGetCount()):
         gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
         memory = pynvml.nvmlDeviceGetMemoryInfo(gpu, version=pynvml.nvmlMemory_v2)
-        busy = pynvml.nvmlDeviceGetUtilizationRates(gpu)
         place = pynvml.nvmlDeviceGetPciInfo(gpu).busId
         print(f"{index} {pynvml.nvmlDeviceGetName(gpu)} {pynvml.nvmlDeviceGetUUID(gpu)} {place}")
         print(f"  memory MiB: total {memory.total >> 20} reserved {memory.reserved >> 20}"
               f" used {memory.used >> 20} free {memory.free >> 20}")
-        print(f"  utilization: gpu {busy.gpu} % memory {busy.memory} %,"
+        print(f"  utilization: {told(utilization, gpu)},"
               f" {pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)} C,"
               f" {pynvml.nvmlDeviceGetPowerUsage(gpu) / 1000} W")
+        show_health(gpu)
         for process in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu):
             print(f"  process {process.pid}: {process.usedGpuMemory >> 20} MiB")
+
+
+def utilization(gpu) -> str:
+    busy = pynvml.nvmlDeviceGetUtilizationRates(gpu)
+    return f"gpu {busy.gpu} % memory {busy.memory} %"
+
+
+def told(ask, *arguments) -> str:
+    """What a call says, or that it is not supported."""
+    try:
+        return str(ask(*arguments))
+    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_InvalidArgument):
+        return "unsupported"
+
+
+def show_health(gpu) -> None:
+    print(f"  remapped rows: {told(pynvml.nvmlDeviceGetRemappedRows, gpu)},"
+          f" retired pages: {told(pynvml.nvmlDeviceGetRetiredPages, gpu, 1)},"
+          f" ECC and MIG mode: {told(pynvml.nvmlDeviceGetEccMode, gpu)}"
+          f" {told(pynvml.nvmlDeviceGetMigMode, gpu)}")
+    print(f"  nvlink 0: {told(pynvml.nvmlDeviceGetNvLinkState, gpu, 0)},"
+          f" replays {told(pynvml.nvmlDeviceGetNvLinkErrorCounter, gpu, 0, 0)}")
+    fabric = pynvml.c_nvmlGpuFabricInfo_v3_t()
+    print(f"  fabric: {told(pynvml.nvmlDeviceGetGpuFabricInfoV, gpu, ctypes.byref(fabric))}"
+          f" state {fabric.state}")
+    for index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
+        try:
+            part = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index)
+        except (pynvml.NVMLError_NotFound, pynvml.NVMLError_NotSupported):
+            break
+        print(f"  part {pynvml.nvmlDeviceGetUUID(part)} {pynvml.nvmlDeviceGetName(part)},"
+              f" {pynvml.nvmlDeviceGetMemoryInfo(part).total >> 20} MiB,"
+              f" instance {pynvml.nvmlDeviceGetGpuInstanceId(part)}")
+    if pynvml.nvmlGpmQueryDeviceSupport(gpu).isSupportedDevice:
+        samples = [pynvml.nvmlGpmSampleAlloc() for _ in range(2)]
+        for sample in samples:
+            pynvml.nvmlGpmSampleGet(gpu, sample)
+        asked = pynvml.c_nvmlGpmMetricsGet_t()
+        asked.version, asked.numMetrics = pynvml.NVML_GPM_METRICS_GET_VERSION, 1
+        asked.sample1, asked.sample2 = samples
+        asked.metrics[0].metricId = pynvml.NVML_GPM_METRIC_SM_UTIL
+        pynvml.nvmlGpmMetricsGet(asked)
+        print(f"  multiprocessors busy: {asked.metrics[0].value} %")
+        for sample in samples:
+            pynvml.nvmlGpmSampleFree(sample)
 
 
 sys.exit(main())

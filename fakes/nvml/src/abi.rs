@@ -81,6 +81,14 @@ impl<T: Copy> Out<T> {
     }
 }
 
+impl<T: Copy> Out<T> {
+    /// The same place, to look at the version that a structure begins with: a caller's structure
+    /// of another version may be smaller than ours.
+    pub fn version(&self) -> Option<u32> {
+        Out::<u32>(self.0.cast()).held()
+    }
+}
+
 impl Out<c_char> {
     /// Writes text with its terminating zero if it fits into `length`.
     pub fn put_text(&mut self, length: c_uint, text: &str) -> Code {

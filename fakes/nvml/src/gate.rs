@@ -11,8 +11,10 @@ use std::time::Duration;
 use nvml_wrapper_sys::bindings::nvmlDevice_t;
 
 use crate::abi::{
-    Code, DRIVER_NOT_LOADED, GPU_IS_LOST, INVALID_ARGUMENT, SUCCESS, UNINITIALIZED, UNKNOWN,
+    Code, DRIVER_NOT_LOADED, GPU_IS_LOST, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, UNINITIALIZED,
+    UNKNOWN,
 };
+use crate::features::MigInstance;
 use crate::folder::{self, Contents};
 use crate::gpu::Gpu;
 use crate::spec::EVERY_FUNCTION;
@@ -49,8 +51,21 @@ pub fn call(name: &str, body: impl FnOnce(&Contents) -> Code) -> Code {
     })
 }
 
-/// Runs the body of a call about the GPU behind `device`.
+/// Runs the body of a call about the GPU behind `device`; a MIG instance does not support it.
 pub fn on_gpu(name: &str, device: nvmlDevice_t, body: impl FnOnce(&Gpu) -> Code) -> Code {
+    on_slot(name, device, |gpu, instance| match instance {
+        None => body(gpu),
+        Some(_) => NOT_SUPPORTED,
+    })
+}
+
+/// Runs the body of a call about the GPU or the MIG instance behind `device`. Faults and blocks
+/// are those of the GPU.
+pub fn on_slot(
+    name: &str,
+    device: nvmlDevice_t,
+    body: impl FnOnce(&Gpu, Option<&MigInstance>) -> Code,
+) -> Code {
     shielded(|| {
         if library(|library| library.initialised) == 0 {
             return UNINITIALIZED;
@@ -59,7 +74,10 @@ pub fn on_gpu(name: &str, device: nvmlDevice_t, body: impl FnOnce(&Gpu) -> Code)
             return INVALID_ARGUMENT;
         };
         match admitted(&[name], Some(&uuid)) {
-            Ok(contents) => Gpu::named(contents, &uuid).map_or(GPU_IS_LOST, |gpu| body(&gpu)),
+            Ok(contents) => match Gpu::holding(contents, &uuid) {
+                Some(gpu) => body(&gpu, gpu.instance(&uuid)),
+                None => GPU_IS_LOST,
+            },
             Err(code) => code,
         }
     })
@@ -86,7 +104,11 @@ pub fn shutdown() -> Code {
 
 /// The handle for a GPU: the same GPU has the same handle even when the list changes.
 pub fn handle_of(gpu: &Gpu) -> nvmlDevice_t {
-    let uuid = gpu.spec().uuid.as_str();
+    handle_for(gpu.spec().uuid.as_str())
+}
+
+/// The handle for what has this UUID.
+pub fn handle_for(uuid: &str) -> nvmlDevice_t {
     let index = library(|library| {
         library.handles.iter().position(|known| known == uuid).unwrap_or_else(|| {
             library.handles.push(uuid.to_owned());
@@ -106,7 +128,7 @@ pub fn uuid_of(device: nvmlDevice_t) -> Option<String> {
 pub fn admitted(names: &[&str], uuid: Option<&str>) -> Result<Contents, Code> {
     loop {
         let contents = folder::contents().ok_or(DRIVER_NOT_LOADED)?;
-        let gpu = uuid.and_then(|uuid| Gpu::named(contents.clone(), uuid));
+        let gpu = uuid.and_then(|uuid| Gpu::holding(contents.clone(), uuid));
         let fleet = &contents.fleet;
         let gpu_hangs = gpu.as_ref().is_some_and(|gpu| holds(&gpu.spec().blocks, names));
         if gpu_hangs || holds(&fleet.blocks, names) {

@@ -5,8 +5,9 @@ use std::fs;
 use std::time::Duration;
 
 use crate::claims::{self, Claims};
+use crate::features::MigInstance;
 use crate::folder::Contents;
-use crate::spec::{CudaVersion, Fleet, GpuSpec, PciAddress, Utilization};
+use crate::spec::{CudaVersion, Fleet, GpuSpec, PciAddress, Utilization, Uuid};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -37,10 +38,23 @@ impl Gpu {
         (index < contents.fleet.gpus.len()).then_some(Self { contents, index })
     }
 
-    /// The GPU with this uuid, if the folder has it.
-    pub fn named(contents: Contents, uuid: &str) -> Option<Self> {
-        let index = contents.fleet.gpus.iter().position(|gpu| gpu.uuid.as_str() == uuid)?;
+    /// The GPU with this uuid, or with a MIG instance of this uuid.
+    pub fn holding(contents: Contents, uuid: &str) -> Option<Self> {
+        let index = contents.fleet.gpus.iter().position(|gpu| {
+            let instances = gpu.mig.as_deref().unwrap_or_default();
+            gpu.uuid.as_str() == uuid || instances.iter().any(|part| part.uuid.as_str() == uuid)
+        })?;
         Some(Self { contents, index })
+    }
+
+    /// Its MIG instances, in order; none when it is whole.
+    pub fn instances(&self) -> &[MigInstance] {
+        self.spec().mig.as_deref().unwrap_or_default()
+    }
+
+    /// Its MIG instance with this uuid.
+    pub fn instance(&self, uuid: &str) -> Option<&MigInstance> {
+        self.instances().iter().find(|instance| instance.uuid.as_str() == uuid)
     }
 
     /// What `gpus.json` says of it.
@@ -68,20 +82,37 @@ impl Gpu {
         place(self.spec(), self.index)
     }
 
-    /// Claims of this moment.
+    /// Claims of this moment on the GPU itself.
     pub fn claims(&self) -> Claims {
-        let spec = self.spec();
-        let linger = Duration::try_from_secs_f64(spec.linger_seconds).unwrap_or(Duration::MAX);
-        claims::read(&self.contents.path, spec.uuid.as_str(), linger)
+        self.claims_on(&self.spec().uuid)
+    }
+
+    /// Claims of this moment on the GPU or one of its instances.
+    pub fn claims_on(&self, uuid: &Uuid) -> Claims {
+        let seconds = self.spec().linger_seconds;
+        let linger = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        claims::read(&self.contents.path, uuid.as_str(), linger)
+    }
+
+    /// Memory of this moment of the GPU or one of its instances.
+    pub fn memory_of(&self, instance: Option<&MigInstance>) -> Memory {
+        let Some(instance) = instance else {
+            return self.memory();
+        };
+        let total = u64::from(instance.memory_mib) * MIB;
+        let used = self.claims_on(&instance.uuid).bytes().min(total);
+        Memory { total, reserved: 0, used, free: total - used }
     }
 
     /// Memory of this moment.
-    pub fn memory(&self) -> Memory {
+    fn memory(&self) -> Memory {
         let spec = self.spec();
         let total = u64::from(spec.memory_mib.unwrap_or(81_559)) * MIB;
         let reserved = (u64::from(spec.reserved_mib.unwrap_or(551)) * MIB).min(total);
         let standing = u64::from(spec.baseline_mib.unwrap_or(4)) + u64::from(spec.leak_mib);
-        let used = (standing * MIB).saturating_add(self.claims().bytes()).min(total - reserved);
+        let parts = self.instances().iter().map(|part| self.claims_on(&part.uuid).bytes());
+        let claimed = parts.fold(self.claims().bytes(), u64::saturating_add);
+        let used = (standing * MIB).saturating_add(claimed).min(total - reserved);
         Memory { total, reserved, used, free: total - reserved - used }
     }
 
@@ -98,6 +129,11 @@ impl Gpu {
     /// Core temperature in degrees Celsius.
     pub fn temperature(&self) -> u32 {
         self.spec().temperature_c.unwrap_or_else(|| 31 + self.utilization().gpu * 2 / 5)
+    }
+
+    /// Memory's temperature in degrees Celsius.
+    pub fn memory_temperature(&self) -> u32 {
+        self.spec().memory_temperature_c.unwrap_or_else(|| self.temperature() + 8)
     }
 
     /// Power drawn in milliwatts.

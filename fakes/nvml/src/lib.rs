@@ -9,6 +9,7 @@
 
 mod abi;
 mod claims;
+pub mod features;
 mod folder;
 mod gate;
 mod gpu;

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::features::{self, Fabric, Link, MigInstance, Modes};
+
 /// The name under `faults` and `blocks` that stands for every function.
 pub const EVERY_FUNCTION: &str = "*";
 
@@ -72,6 +74,21 @@ pub struct GpuSpec {
     /// NUMA node of the host that is nearest.
     #[serde(default)]
     pub numa_node: u32,
+    /// Temperature of its memory; when absent a little above the core's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_temperature_c: Option<u32>,
+    /// How it is set up.
+    #[serde(default)]
+    pub modes: Modes,
+    /// Its MIG instances: MIG is on when the list is there, also an empty one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig: Option<Vec<MigInstance>>,
+    /// Its NVLinks: a board without any when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvlinks: Option<Vec<Link>>,
+    /// The fabric of an NVSwitch system: none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<Fabric>,
     /// What its health counters read.
     #[serde(default)]
     pub health: Health,
@@ -110,6 +127,14 @@ pub struct Health {
     pub ecc_corrected: u64,
     /// Uncorrected memory errors since the driver was loaded.
     pub ecc_uncorrected: u64,
+    /// Corrected in the board's life; when absent as many as since the driver was loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ecc_aggregate_corrected: Option<u64>,
+    /// Not corrected in the board's life; when absent as many as since the driver was loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ecc_aggregate_uncorrected: Option<u64>,
+    /// Errors of the on-chip memory that were not corrected.
+    pub sram_uncorrected: u64,
     /// Rows remapped after corrected errors.
     pub remapped_corrected: u32,
     /// Rows remapped after uncorrected errors.
@@ -120,8 +145,9 @@ pub struct Health {
     pub remap_failed: bool,
     /// Banks that have no spare row left.
     pub banks_without_spares: u32,
-    /// Pages retired after double bit errors.
-    pub retired_pages: u32,
+    /// Pages retired after double bit errors; a board that remaps rows instead when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired_pages: Option<u32>,
     /// Bit mask of the reasons that hold the clocks down now.
     pub clocks_throttle_reasons: u64,
     /// PCIe generation of the link; default 5.
@@ -258,6 +284,10 @@ impl Fleet {
             if !seen.insert(&gpu.uuid) {
                 return Err(format!("uuid `{}` stands in `gpus` twice", gpu.uuid.as_str()));
             }
+            let instances = gpu.mig.as_deref().unwrap_or_default();
+            if let Some(uuid) = features::first_repeated(&mut seen, instances) {
+                return Err(format!("uuid `{}` stands in `mig` twice", uuid.as_str()));
+            }
             if gpu.linger_seconds < 0.0 {
                 return Err(format!("linger_seconds must not be negative: {}", gpu.linger_seconds));
             }
@@ -284,7 +314,9 @@ mod tests {
     fn what_is_written_reads_back_the_same() {
         let text = r#"{"driver_version":"1.2","cuda_version":"12.8","gpus":[{"uuid":"GPU-1",
             "pci":"0:1b:0.0","faults":{"nvmlDeviceGetTemperature":15},"blocks":["*"],"xids":[79],
-            "utilization":{"gpu":5},"health":{"remap_pending":true}}]}"#;
+            "utilization":{"gpu":5},"health":{"remap_pending":true,"retired_pages":2},
+            "modes":{"compute":"prohibited"},"mig":[{"uuid":"MIG-1","profile":"2g.20gb"}],
+            "nvlinks":[{},{"up":false}],"fabric":{"state":"in_progress"}}]}"#;
         let fleet = Fleet::parse(text).expect("the text is right");
         let written = serde_json::to_string(&fleet).expect("the fleet is plain data");
         assert_eq!(Fleet::parse(&written), Ok(fleet));
@@ -298,6 +330,8 @@ mod tests {
         assert!(refusal(r#"{"gpus":[{"uuid":"../x"}]}"#).contains("letters, digits or `-`"));
         let twice = refusal(r#"{"gpus":[{"uuid":"GPU-1"},{"uuid":"GPU-1"}]}"#);
         assert_eq!(twice, "uuid `GPU-1` stands in `gpus` twice");
+        let twice = refusal(r#"{"gpus":[{"uuid":"GPU-1","mig":[{"uuid":"M"},{"uuid":"M"}]}]}"#);
+        assert_eq!(twice, "uuid `M` stands in `mig` twice");
         assert!(refusal(r#"{"cuda_version":"twelve"}"#).contains("must look like `12.8`"));
     }
 

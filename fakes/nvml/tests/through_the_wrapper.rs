@@ -304,4 +304,49 @@ fn what_is_not_imitated_says_so() {
     let gpu = nvml.device_by_index(0).expect("there is a GPU");
     assert_eq!(told(gpu.accounting_pids()), "NotSupported");
     assert_eq!(told(gpu.link_wrapper_for(0).is_active()), "NotSupported");
+    use nvml_wrapper::enum_wrappers::device::RetirementCause;
+    assert_eq!(told(gpu.retired_pages(RetirementCause::DoubleBitEccError)), "NotSupported");
+}
+
+#[test]
+fn a_gpu_that_is_split_lends_its_parts() {
+    let stage = Stage::new(
+        r#"{"gpus":[{"uuid":"GPU-a","mig":[{"uuid":"MIG-1"},{"uuid":"MIG-2","profile":"3g.40gb",
+            "memory_mib":40448,"gpu_instance":7}]}]}"#,
+    );
+    let nvml = open().expect("the library starts");
+    let gpu = nvml.device_by_index(0).expect("there is a GPU");
+    assert_eq!(gpu.mig_mode().expect("it is read").current, 1);
+    assert_eq!(told(gpu.mig_device_count()), "7");
+    let part = gpu.mig_device_by_index(1).expect("there is a second part");
+    assert_eq!(told(part.uuid()), "MIG-2");
+    assert_eq!(told(part.name()), "NVIDIA H100 80GB HBM3 MIG 3g.40gb");
+    assert_eq!(part.attributes().expect("they are read").gpu_instance_slice_count, 3);
+    assert_eq!(told(part.mig_parent_device().expect("it has a GPU").uuid()), "GPU-a");
+    assert_eq!(told(gpu.mig_device_by_index(2).and_then(|part| part.uuid())), "NotFound");
+
+    stage.claim("MIG-2", std::process::id(), "104857600");
+    assert_eq!(part.memory_info().expect("it is read").used, 100 * MIB);
+    assert_eq!(part.running_compute_processes().expect("they are listed").len(), 1);
+    let first = nvml.device_by_uuid("MIG-1").expect("a part has a uuid");
+    assert_eq!(first.memory_info().expect("it is read").used, 0);
+    assert_eq!(told(part.temperature(TemperatureSensor::Gpu)), "NotSupported");
+    assert_eq!(gpu.memory_info().expect("it is read").used, 104 * MIB);
+}
+
+#[test]
+fn performance_counters_come_from_two_samples() {
+    use nvml_wrapper::enums::gpm::GpmMetricId;
+    use nvml_wrapper::gpm::gpm_metrics_get;
+    let stage = Stage::new(r#"{"gpus":[{"uuid":"GPU-a","utilization":{"gpu":40,"memory":10}}]}"#);
+    let nvml = open().expect("the library starts");
+    let gpu = nvml.device_by_index(0).expect("there is a GPU");
+    assert_eq!(told(gpu.gpm_support()), "true");
+    let samples = [(); 2].map(|()| gpu.gpm_sample().expect("a sample is taken"));
+    let asked = [GpmMetricId::SmUtil, GpmMetricId::DramBwUtil, GpmMetricId::Nvjpg0Util];
+    let told_of = gpm_metrics_get(&nvml, &samples[0], &samples[1], &asked).expect("computed");
+    let values: Vec<_> = told_of.into_iter().map(|m| told(m.map(|m| m.value))).collect();
+    assert_eq!(values, ["40.0", "10.0", "NotSupported"]);
+    stage.write(r#"{"gpus":[{"uuid":"GPU-a","modes":{"gpm":false}}]}"#);
+    assert_eq!(told(gpu.gpm_support()), "false");
 }

@@ -6,7 +6,7 @@ use nvml_wrapper_sys::bindings::{self as ffi, nvmlDevice_t, nvmlPciInfo_t};
 
 use crate::abi::{Code, INVALID_ARGUMENT, NOT_FOUND, Out, SUCCESS, Text, fill_text};
 use crate::folder::Contents;
-use crate::gate::{admitted, call, handle_of, on_gpu};
+use crate::gate::{admitted, call, handle_for, handle_of, on_gpu, on_slot};
 use crate::gpu::{self, Gpu};
 use crate::spec::PciAddress;
 
@@ -64,8 +64,15 @@ extern "C" fn nvmlDeviceGetHandleByUUID(uuid: Text, device: Out<nvmlDevice_t>) -
     let Some(uuid) = uuid.read() else {
         return INVALID_ARGUMENT;
     };
-    hand_out("nvmlDeviceGetHandleByUUID", &device, NOT_FOUND, |contents| {
-        contents.fleet.gpus.iter().position(|gpu| gpu.uuid.as_str() == uuid)
+    let name = "nvmlDeviceGetHandleByUUID";
+    call(name, |contents| {
+        let Some(gpu) = Gpu::holding(contents.clone(), uuid) else {
+            return NOT_FOUND;
+        };
+        match admitted(&[name], Some(gpu.spec().uuid.as_str())) {
+            Ok(_) => device.put(handle_for(uuid)),
+            Err(code) => code,
+        }
     })
 }
 
@@ -104,7 +111,10 @@ extern "C" fn nvmlDeviceGetName(
     mut name: Out<c_char>,
     length: c_uint,
 ) -> Code {
-    on_gpu("nvmlDeviceGetName", device, |gpu| name.put_text(length, gpu.name()))
+    on_slot("nvmlDeviceGetName", device, |gpu, instance| match instance {
+        Some(part) => name.put_text(length, &format!("{} MIG {}", gpu.name(), part.profile)),
+        None => name.put_text(length, gpu.name()),
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -113,7 +123,10 @@ extern "C" fn nvmlDeviceGetUUID(
     mut uuid: Out<c_char>,
     length: c_uint,
 ) -> Code {
-    on_gpu("nvmlDeviceGetUUID", device, |gpu| uuid.put_text(length, gpu.spec().uuid.as_str()))
+    on_slot("nvmlDeviceGetUUID", device, |gpu, instance| {
+        let own = instance.map_or(&gpu.spec().uuid, |instance| &instance.uuid);
+        uuid.put_text(length, own.as_str())
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -142,6 +155,20 @@ extern "C" fn nvmlDeviceGetIndex(device: nvmlDevice_t, index: Out<c_uint>) -> Co
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMinorNumber(device: nvmlDevice_t, minor: Out<c_uint>) -> Code {
     on_gpu("nvmlDeviceGetMinorNumber", device, |gpu| minor.put(gpu.index()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetModuleId(device: nvmlDevice_t, module: Out<c_uint>) -> Code {
+    on_gpu("nvmlDeviceGetModuleId", device, |gpu| module.put(gpu.index() + 1))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetBoardPartNumber(
+    device: nvmlDevice_t,
+    mut part: Out<c_char>,
+    length: c_uint,
+) -> Code {
+    on_gpu("nvmlDeviceGetBoardPartNumber", device, |_| part.put_text(length, "692-2G520-0200-000"))
 }
 
 #[unsafe(no_mangle)]

@@ -15,7 +15,7 @@ use crate::folder::Contents;
 use crate::gate::{admitted, call, on_gpu};
 
 /// How often a wait looks at the folder.
-const POLL: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(50);
 
 const XID: c_ulonglong = ffi::nvmlEventTypeXidCriticalError as c_ulonglong;
 

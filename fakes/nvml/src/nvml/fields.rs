@@ -54,19 +54,21 @@ fn value_of(gpu: &Gpu, field: c_uint) -> Option<Value> {
     let health = &gpu.spec().health;
     match field {
         field_id::NVML_FI_DEV_ECC_CURRENT | field_id::NVML_FI_DEV_ECC_PENDING => {
-            Some(Value::Int(ffi::nvmlEnableState_enum_NVML_FEATURE_ENABLED))
+            Some(Value::Int(c_uint::from(gpu.spec().modes.ecc)))
         }
-        field_id::NVML_FI_DEV_ECC_SBE_VOL_TOTAL | field_id::NVML_FI_DEV_ECC_SBE_AGG_TOTAL => {
-            Some(Value::Long(health.ecc_corrected))
+        field_id::NVML_FI_DEV_ECC_SBE_VOL_TOTAL => Some(Value::Long(health.ecc_corrected)),
+        field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL => Some(Value::Long(health.ecc_uncorrected)),
+        field_id::NVML_FI_DEV_ECC_SBE_AGG_TOTAL => {
+            Some(Value::Long(health.ecc_aggregate_corrected.unwrap_or(health.ecc_corrected)))
         }
-        field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL | field_id::NVML_FI_DEV_ECC_DBE_AGG_TOTAL => {
-            Some(Value::Long(health.ecc_uncorrected))
+        field_id::NVML_FI_DEV_ECC_DBE_AGG_TOTAL => {
+            Some(Value::Long(health.ecc_aggregate_uncorrected.unwrap_or(health.ecc_uncorrected)))
         }
         field_id::NVML_FI_DEV_RETIRED_SBE | field_id::NVML_FI_DEV_RETIRED_PENDING => {
-            Some(Value::Int(0))
+            health.retired_pages.map(|_| Value::Int(0))
         }
-        field_id::NVML_FI_DEV_RETIRED_DBE => Some(Value::Int(health.retired_pages)),
-        field_id::NVML_FI_DEV_MEMORY_TEMP => Some(Value::Int(gpu.temperature() + 8)),
+        field_id::NVML_FI_DEV_RETIRED_DBE => health.retired_pages.map(Value::Int),
+        field_id::NVML_FI_DEV_MEMORY_TEMP => Some(Value::Int(gpu.memory_temperature())),
         field_id::NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION => Some(Value::Long(gpu.energy())),
         field_id::NVML_FI_DEV_PCIE_REPLAY_COUNTER => Some(Value::Int(health.pcie_replays)),
         field_id::NVML_FI_DEV_REMAPPED_COR => Some(Value::Int(health.remapped_corrected)),

@@ -4,28 +4,65 @@ use std::ffi::{c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{self as ffi, nvmlDevice_t};
 
-use crate::abi::{Code, INVALID_ARGUMENT, Out, SUCCESS};
+use crate::abi::{Code, INVALID_ARGUMENT, NOT_SUPPORTED, Out, SUCCESS, VERSION_MISMATCH};
 use crate::gate::on_gpu;
 use crate::gpu::Gpu;
 
 /// Memory banks of an H100.
 const BANKS: c_uint = 2560;
 
-/// Errors of one kind; volatile and aggregate counts are the same, the board has had one boot.
+/// Errors of one kind, since the driver was loaded or in the board's life.
 fn ecc_errors(gpu: &Gpu, kind: c_uint, counter: c_uint) -> Option<c_ulonglong> {
-    if counter >= ffi::nvmlEccCounterType_enum_NVML_ECC_COUNTER_TYPE_COUNT {
-        return None;
-    }
-    match kind {
+    let health = &gpu.spec().health;
+    let (volatile, aggregate) = match kind {
         ffi::nvmlMemoryErrorType_enum_NVML_MEMORY_ERROR_TYPE_CORRECTED => {
-            Some(gpu.spec().health.ecc_corrected)
+            (health.ecc_corrected, health.ecc_aggregate_corrected)
         }
         ffi::nvmlMemoryErrorType_enum_NVML_MEMORY_ERROR_TYPE_UNCORRECTED => {
-            Some(gpu.spec().health.ecc_uncorrected)
+            (health.ecc_uncorrected, health.ecc_aggregate_uncorrected)
         }
+        _ => return None,
+    };
+    match counter {
+        ffi::nvmlEccCounterType_enum_NVML_VOLATILE_ECC => Some(volatile),
+        ffi::nvmlEccCounterType_enum_NVML_AGGREGATE_ECC => Some(aggregate.unwrap_or(volatile)),
         _ => None,
     }
 }
+
+/// `NVML_STRUCT_VERSION(EccSramErrorStatus, 1)`.
+const SRAM_V1: u32 = size_of::<ffi::nvmlEccSramErrorStatus_v1_t>() as u32 | 1 << 24;
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetSramEccErrorStatus(
+    device: nvmlDevice_t,
+    into: Out<ffi::nvmlEccSramErrorStatus_v1_t>,
+) -> Code {
+    on_gpu("nvmlDeviceGetSramEccErrorStatus", device, |gpu| {
+        if into.version() != Some(SRAM_V1) {
+            return VERSION_MISMATCH;
+        }
+        let errors = gpu.spec().health.sram_uncorrected;
+        into.put(ffi::nvmlEccSramErrorStatus_v1_t {
+            version: SRAM_V1,
+            aggregateUncParity: 0,
+            aggregateUncSecDed: errors,
+            aggregateCor: 0,
+            volatileUncParity: 0,
+            volatileUncSecDed: errors,
+            volatileCor: 0,
+            aggregateUncBucketL2: errors,
+            aggregateUncBucketSm: 0,
+            aggregateUncBucketPcie: 0,
+            aggregateUncBucketMcu: 0,
+            aggregateUncBucketOther: 0,
+            bThresholdExceeded: c_uint::from(errors >= SRAM_THRESHOLD),
+        })
+    })
+}
+
+/// From so many on the stand-in says that the board is to be replaced.
+const SRAM_THRESHOLD: u64 = 10;
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetTotalEccErrors(
@@ -67,7 +104,10 @@ fn retired(
     on_gpu(name, device, |gpu| {
         let double_bit =
             ffi::nvmlPageRetirementCause_enum_NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR;
-        let pages = if cause == double_bit { gpu.spec().health.retired_pages } else { 0 };
+        let Some(pages) = gpu.spec().health.retired_pages else {
+            return NOT_SUPPORTED;
+        };
+        let pages = if cause == double_bit { pages } else { 0 };
         let addresses: Vec<c_ulonglong> = (0..u64::from(pages)).map(|page| page << 16).collect();
         let [at, when] = rows;
         let code = at.put_all(count, &addresses);
@@ -109,8 +149,11 @@ extern "C" fn nvmlDeviceGetRetiredPagesPendingStatus(
     device: nvmlDevice_t,
     pending: Out<c_uint>,
 ) -> Code {
-    on_gpu("nvmlDeviceGetRetiredPagesPendingStatus", device, |_| {
-        pending.put(ffi::nvmlEnableState_enum_NVML_FEATURE_DISABLED)
+    on_gpu("nvmlDeviceGetRetiredPagesPendingStatus", device, |gpu| {
+        match gpu.spec().health.retired_pages {
+            Some(_) => pending.put(ffi::nvmlEnableState_enum_NVML_FEATURE_DISABLED),
+            None => NOT_SUPPORTED,
+        }
     })
 }
 
@@ -123,6 +166,10 @@ extern "C" fn nvmlDeviceGetRemappedRows(
     failed: Out<c_uint>,
 ) -> Code {
     on_gpu("nvmlDeviceGetRemappedRows", device, |gpu| {
+        // As real boards do while they are split.
+        if !gpu.instances().is_empty() {
+            return NOT_SUPPORTED;
+        }
         let health = &gpu.spec().health;
         let answers = [
             corrected.put(health.remapped_corrected),

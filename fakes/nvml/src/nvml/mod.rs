@@ -6,9 +6,12 @@
 mod devices;
 mod events;
 mod fields;
+mod gpm;
 mod health;
 mod memory;
+mod mig;
 mod modes;
+mod nvlink;
 mod processes;
 mod readings;
 mod stubs;

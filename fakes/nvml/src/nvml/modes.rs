@@ -5,14 +5,23 @@ use std::ffi::{c_uint, c_ulong};
 use nvml_wrapper_sys::bindings::{self as ffi, nvmlDevice_t};
 
 use crate::abi::{Code, INVALID_ARGUMENT, Out, SUCCESS};
+use crate::features::ComputeMode;
 use crate::gate::on_gpu;
+use crate::gpu::Gpu;
 
-const ENABLED: c_uint = ffi::nvmlEnableState_enum_NVML_FEATURE_ENABLED;
-
-fn both(name: &str, device: nvmlDevice_t, value: c_uint, at: [&Out<c_uint>; 2]) -> Code {
-    on_gpu(name, device, |_| match at[0].put(value) {
-        SUCCESS => at[1].put(value),
-        refused => refused,
+/// A mode that is the same now and after the next reboot.
+fn both(
+    name: &str,
+    device: nvmlDevice_t,
+    at: [&Out<c_uint>; 2],
+    is_on: impl FnOnce(&Gpu) -> bool,
+) -> Code {
+    on_gpu(name, device, |gpu| {
+        let value = c_uint::from(is_on(gpu));
+        match at[0].put(value) {
+            SUCCESS => at[1].put(value),
+            refused => refused,
+        }
     })
 }
 
@@ -22,7 +31,7 @@ extern "C" fn nvmlDeviceGetEccMode(
     current: Out<c_uint>,
     pending: Out<c_uint>,
 ) -> Code {
-    both("nvmlDeviceGetEccMode", device, ENABLED, [&current, &pending])
+    both("nvmlDeviceGetEccMode", device, [&current, &pending], |gpu| gpu.spec().modes.ecc)
 }
 
 #[unsafe(no_mangle)]
@@ -31,24 +40,26 @@ extern "C" fn nvmlDeviceGetMigMode(
     current: Out<c_uint>,
     pending: Out<c_uint>,
 ) -> Code {
-    let off = ffi::NVML_DEVICE_MIG_DISABLE;
-    both("nvmlDeviceGetMigMode", device, off, [&current, &pending])
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetMaxMigDeviceCount(device: nvmlDevice_t, count: Out<c_uint>) -> Code {
-    on_gpu("nvmlDeviceGetMaxMigDeviceCount", device, |_| count.put(0))
+    both("nvmlDeviceGetMigMode", device, [&current, &pending], |gpu| gpu.spec().mig.is_some())
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetPersistenceMode(device: nvmlDevice_t, mode: Out<c_uint>) -> Code {
-    on_gpu("nvmlDeviceGetPersistenceMode", device, |_| mode.put(ENABLED))
+    on_gpu("nvmlDeviceGetPersistenceMode", device, |gpu| {
+        mode.put(c_uint::from(gpu.spec().modes.persistence))
+    })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetComputeMode(device: nvmlDevice_t, mode: Out<c_uint>) -> Code {
-    on_gpu("nvmlDeviceGetComputeMode", device, |_| {
-        mode.put(ffi::nvmlComputeMode_enum_NVML_COMPUTEMODE_DEFAULT)
+    on_gpu("nvmlDeviceGetComputeMode", device, |gpu| {
+        mode.put(match gpu.spec().modes.compute {
+            ComputeMode::Default => ffi::nvmlComputeMode_enum_NVML_COMPUTEMODE_DEFAULT,
+            ComputeMode::ExclusiveProcess => {
+                ffi::nvmlComputeMode_enum_NVML_COMPUTEMODE_EXCLUSIVE_PROCESS
+            }
+            ComputeMode::Prohibited => ffi::nvmlComputeMode_enum_NVML_COMPUTEMODE_PROHIBITED,
+        })
     })
 }
 

@@ -5,7 +5,7 @@ use std::ffi::{c_uint, c_ulonglong};
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlProcessInfo_t, nvmlProcessUtilizationSample_t};
 
 use crate::abi::{Code, Out};
-use crate::gate::on_gpu;
+use crate::gate::{on_gpu, on_slot};
 
 /// What stands for "no MIG instance".
 const NO_INSTANCE: c_uint = c_uint::MAX;
@@ -16,9 +16,10 @@ fn computing(
     count: &Out<c_uint>,
     into: &mut Out<nvmlProcessInfo_t>,
 ) -> Code {
-    on_gpu(name, device, |gpu| {
+    on_slot(name, device, |gpu, instance| {
+        let uuid = instance.map_or(&gpu.spec().uuid, |instance| &instance.uuid);
         let processes: Vec<nvmlProcessInfo_t> = gpu
-            .claims()
+            .claims_on(uuid)
             .live
             .iter()
             .map(|claim| nvmlProcessInfo_t {
@@ -39,7 +40,7 @@ fn nobody(
     count: &Out<c_uint>,
     into: &mut Out<nvmlProcessInfo_t>,
 ) -> Code {
-    on_gpu(name, device, |_| into.put_all(count, &[]))
+    on_slot(name, device, |_, _| into.put_all(count, &[]))
 }
 
 #[unsafe(no_mangle)]

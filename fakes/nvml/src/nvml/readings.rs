@@ -24,6 +24,10 @@ extern "C" fn nvmlDeviceGetUtilizationRates(
     into: Out<nvmlUtilization_t>,
 ) -> Code {
     on_gpu("nvmlDeviceGetUtilizationRates", device, |gpu| {
+        // A GPU that is split has no utilization of its own.
+        if gpu.spec().mig.is_some() {
+            return NOT_SUPPORTED;
+        }
         let busy = gpu.utilization();
         into.put(nvmlUtilization_t { gpu: busy.gpu, memory: busy.memory })
     })
@@ -191,6 +195,22 @@ fn reasons(name: &str, device: nvmlDevice_t, into: &Out<c_ulonglong>) -> Code {
         let is_idle = gpu.utilization().gpu == 0;
         let idle = if is_idle { ffi::nvmlClocksThrottleReasonGpuIdle } else { 0 };
         into.put(told | c_ulonglong::from(idle))
+    })
+}
+
+/// Nothing has held these clocks down; the causes are those that the header numbers first.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetViolationStatus(
+    device: nvmlDevice_t,
+    cause: c_uint,
+    into: Out<ffi::nvmlViolationTime_t>,
+) -> Code {
+    on_gpu("nvmlDeviceGetViolationStatus", device, |_| {
+        if cause > ffi::nvmlPerfPolicyType_enum_NVML_PERF_POLICY_RELIABILITY {
+            return NOT_SUPPORTED;
+        }
+        let now = super::fields::now_us().unsigned_abs();
+        into.put(ffi::nvmlViolationTime_t { referenceTime: now, violationTime: 0 })
     })
 }
 
