@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 LOCKED := --locked
 
-.PHONY: help demo test check check-all bench fmt prerequisites build journeys sheets
+.PHONY: help demo test check check-all bench gpu-check fmt prerequisites build journeys sheets
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,9 @@ check-all: test ## Longer runs: more random worlds, more kills, every property t
 
 bench: prerequisites ## Measure and write docs/benchmarks.md (WHARFAGE_DATA names the folder of traces)
 	docs/bench.sh
+
+gpu-check: prerequisites ## On a host with NVIDIA GPUs: read every field and compare it with nvidia-smi
+	$(CARGO) run $(LOCKED) -q -p wharfage-agent --example gpu_check
 
 fmt: ## Format
 	$(CARGO) fmt --all

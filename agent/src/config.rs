@@ -117,6 +117,12 @@ pub struct Nvml {
     pub enabled: bool,
     /// The library's path (default: the system's `libnvidia-ml.so.1`).
     pub library: Option<PathBuf>,
+    /// Where the kernel driver lists its GPUs.
+    #[serde(default = "default_driver_gpus")]
+    pub driver_gpus: PathBuf,
+    /// Where the kernel lists what is on the PCI bus.
+    #[serde(default = "default_pci_devices")]
+    pub pci_devices: PathBuf,
 }
 
 /// Where notices come from.
@@ -343,7 +349,12 @@ impl Replicas {
 
 impl Default for Nvml {
     fn default() -> Self {
-        Self { enabled: true, library: None }
+        Self {
+            enabled: true,
+            library: None,
+            driver_gpus: default_driver_gpus(),
+            pci_devices: default_pci_devices(),
+        }
     }
 }
 
@@ -379,6 +390,14 @@ fn default_engines_dir() -> PathBuf {
 
 fn default_hooks_dir() -> PathBuf {
     PathBuf::from("/etc/wharfage/hooks.d")
+}
+
+fn default_driver_gpus() -> PathBuf {
+    PathBuf::from("/proc/driver/nvidia/gpus")
+}
+
+fn default_pci_devices() -> PathBuf {
+    PathBuf::from("/sys/bus/pci/devices")
 }
 
 fn default_status_listen() -> SocketAddr {

@@ -21,7 +21,9 @@ use wharfage_shared::time::Millis;
 use crate::config::{Config, OnExit};
 use crate::drivers::{Driver, Host, Way, random_text};
 use crate::exit::Failure;
-use crate::gpu::{Gpus, Settings, supervisor};
+use crate::gpu::census::Roots;
+use crate::gpu::supervisor::{self, Watched};
+use crate::gpu::{Gpus, Settings};
 use crate::inventory::Definitions;
 use crate::journal::desired::DesiredFile;
 use crate::journal::history::HistoryFile;
@@ -66,7 +68,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
     uplink::enrol(&config, &identity, &decoder, &told_to_end).await?;
     let address = uplink::address(&config, &identity)?;
 
-    let gpus = watch_gpus(&config, &stop)?;
+    let Watched { gpus, xids } = watch_gpus(&config, &stop)?;
     let settled = settled(gpus.clone()).await;
     let (inputs, heard) = mpsc::channel(MOST_WAITING);
     let (driver, why) = driver(&config, &identity, gpus.clone(), inputs.clone()).await?;
@@ -90,7 +92,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
     let line = Line { address, identity, decoder, asks, report_now };
     tokio::spawn(uplink::send_output(output, last_words, line.client(), stop.clone()));
     let talking = tokio::spawn(uplink::run(line, stop.clone()));
-    let ears = Ears { inputs: heard, asks: asked, alarms, gpus };
+    let ears = Ears { inputs: heard, asks: asked, alarms, gpus, xids };
     supervised::status("runs");
     tracing::info!(node.id = %config.node, status = %config.status.listen, "the agent runs");
     let runtime = Runtime::new(parts, settled);
@@ -302,26 +304,28 @@ fn own_program() -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::unavailable(format!("the agent's own program: {error}")))
 }
 
-fn watch_gpus(
-    config: &Config,
-    stop: &CancellationToken,
-) -> Result<watch::Receiver<Arc<Gpus>>, Failure> {
+fn watch_gpus(config: &Config, stop: &CancellationToken) -> Result<Watched, Failure> {
     if !config.nvml.enabled {
-        let trouble = Some("reading GPUs is switched off (nvml.enabled = false)".to_owned());
-        let none = Gpus { is_settled: true, trouble, ..Gpus::default() };
-        let (sender, receiver) = watch::channel(Arc::new(none));
+        let off = "reading GPUs is switched off (nvml.enabled = false)";
+        let none = Gpus::unreadable(off.to_owned());
+        let (sender, gpus) = watch::channel(Arc::new(none));
+        let (heard, xids) = mpsc::channel(1);
         let stop = stop.clone();
-        // Nothing will ever be sent; the open channel says that this is no failure.
+        // Nothing will ever be sent; the open channels say that this is no failure.
         tokio::spawn(async move {
             stop.cancelled().await;
-            drop(sender);
+            drop((sender, heard));
         });
-        return Ok(receiver);
+        return Ok(Watched { gpus, xids });
     }
     let settings = Settings {
         program: own_program()?,
         library: config.nvml.library.clone(),
         env: config.env.clone(),
+        roots: Roots {
+            driver: config.nvml.driver_gpus.clone(),
+            pci: config.nvml.pci_devices.clone(),
+        },
     };
     Ok(supervisor::start(settings, stop.clone()))
 }
@@ -330,10 +334,6 @@ async fn settled(mut gpus: watch::Receiver<Arc<Gpus>>) -> Arc<Gpus> {
     let first = tokio::time::timeout(FIRST_GPUS, gpus.wait_for(|gpus| gpus.is_settled)).await;
     match first {
         Ok(Ok(first)) => Arc::clone(&first),
-        _ => Arc::new(Gpus {
-            is_settled: true,
-            trouble: Some(supervisor::DOES_NOT_ANSWER.to_owned()),
-            ..Gpus::default()
-        }),
+        _ => Arc::new(Gpus::unreadable(supervisor::DOES_NOT_ANSWER.to_owned())),
     }
 }

@@ -63,3 +63,19 @@ pub fn repeatable() -> proptest::test_runner::Config {
     };
     Config { rng_seed, failure_persistence: None, ..asked }
 }
+
+/// What an agent finds on an empty host that is called `node-1`.
+pub fn found() -> wharfage_agent_core::Found {
+    wharfage_agent_core::Found {
+        node: "node-1".into(),
+        boot: "boot-1".into(),
+        nonce: "nonce-1".to_owned(),
+        desired: None,
+        replicas: Vec::new(),
+        log: "log-1".into(),
+        last_segment: 0,
+        open_segment: None,
+        unacknowledged: Vec::new(),
+        inventory: wharfage_shared::telemetry::Inventory::default(),
+    }
+}

@@ -12,18 +12,19 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_sys::clock;
-use wharfage_agent_sys::nvml::GpuProcess;
-use wharfage_shared::ids::GpuUuid;
-use wharfage_shared::telemetry::{GpuIdentity, GpuReading};
 use wharfage_shared::time::{Boottime, Millis};
 
-use super::words::Line;
+use super::census::{self, Roots, Sightings};
+pub use super::state::DOES_NOT_ANSWER;
+use super::state::Gpus;
+use super::words::{Line, XidSeen, XidSource};
 
-/// A GPU must be read within this long (its call's deadline of 2 s and the pause before it).
-const SILENT_AFTER: Millis = Millis(2500);
+/// NVML must initialise within this long, or no GPU is trusted.
+const INIT_DEADLINE: Millis = Millis::from_seconds(8);
 
-/// NVML must initialise within this long.
-const INIT_DEADLINE: Millis = Millis::from_seconds(10);
+/// A driver that was not loaded may take this long; another helper would only start from the
+/// beginning.
+const INIT_HANGS_AFTER: Millis = Millis::from_seconds(30);
 
 /// So many helpers may live at once: each abandoned one sits in a call of its own.
 const MOST_ALIVE: usize = 3;
@@ -40,8 +41,15 @@ const WORKED_FOR: Millis = Millis::from_seconds(60);
 /// How often silence is looked for: a tenth of what makes a GPU silent.
 const SILENCE_LOOK: Duration = Duration::from_millis(250);
 
-/// What an unanswered GPU is called.
-pub const DOES_NOT_ANSWER: &str = "the driver does not answer";
+/// A lost GPU is looked for by initialising NVML anew after this long; doubled up to
+/// `LONGEST_RENEWAL`.
+const FIRST_RENEWAL: Millis = Millis::from_seconds(5);
+
+/// The longest time between two such attempts.
+const LONGEST_RENEWAL: Millis = Millis::from_seconds(300);
+
+/// XIDs that wait to be heard; more at once would be one incident anyway.
+const MOST_XIDS: usize = 256;
 
 /// How helpers are started.
 #[derive(Clone, Debug)]
@@ -52,115 +60,120 @@ pub struct Settings {
     pub library: Option<PathBuf>,
     /// Extra environment of the helper.
     pub env: BTreeMap<String, String>,
+    /// Where others tell which GPUs they see.
+    pub roots: Roots,
 }
 
-/// What is known of the GPUs at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gpus {
-    /// Whether each GPU was read once (or it was said why not) since the agent started.
-    pub is_settled: bool,
-    /// Who they are, in NVML's order: what was once seen stays until another list comes.
-    pub identities: Vec<GpuIdentity>,
-    /// The driver's version.
-    pub driver_version: Option<String>,
-    /// Why they cannot be read, as one sentence.
-    pub trouble: Option<String>,
-    /// The last word on each.
-    pub seen: BTreeMap<GpuUuid, Seen>,
-    /// Helpers alive, the abandoned ones included.
-    pub helpers_alive: usize,
+/// What comes out of watching.
+pub struct Watched {
+    /// Always the newest state.
+    pub gpus: watch::Receiver<Arc<Gpus>>,
+    /// XIDs as NVML tells them.
+    pub xids: mpsc::Receiver<XidSeen>,
 }
 
-/// The last word on one GPU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// When it was last read (or the helper began).
-    pub at: Boottime,
-    /// What was read.
-    pub reading: GpuReading,
-    /// Who held it.
-    pub processes: Vec<GpuProcess>,
-    /// What is wrong with it.
-    pub trouble: Option<String>,
-}
-
-impl Seen {
-    /// A GPU of which nothing was read yet.
-    fn never(gpu: &GpuUuid, at: Boottime) -> Self {
-        Self { at, reading: unread(gpu, None), processes: Vec::new(), trouble: None }
-    }
-}
-
-impl Gpus {
-    /// Readings as a heartbeat carries them, in NVML's order.
-    pub fn readings(&self, now: Boottime) -> Vec<GpuReading> {
-        let identities = self.identities.iter();
-        identities
-            .map(|identity| match self.seen.get(&identity.uuid) {
-                Some(seen) => GpuReading {
-                    age_ms: now.since(seen.at).0,
-                    trouble: seen.trouble.clone().or_else(|| self.trouble.clone()),
-                    ..seen.reading.clone()
-                },
-                None => unread(&identity.uuid, self.trouble.clone()),
-            })
-            .collect()
-    }
-
-    /// What is wrong with each GPU that cannot be trusted now.
-    pub fn troubles(&self) -> BTreeMap<GpuUuid, String> {
-        let of = |gpu: &GpuIdentity| {
-            let own = self.seen.get(&gpu.uuid).and_then(|seen| seen.trouble.clone());
-            own.or_else(|| self.trouble.clone()).map(|trouble| (gpu.uuid.clone(), trouble))
-        };
-        self.identities.iter().filter_map(of).collect()
-    }
-}
-
-/// Starts watching; the receiver always holds the newest state.
-pub fn start(settings: Settings, stop: CancellationToken) -> watch::Receiver<Arc<Gpus>> {
-    let (sender, receiver) = watch::channel(Arc::new(Gpus::default()));
+/// Starts watching.
+pub fn start(settings: Settings, stop: CancellationToken) -> Watched {
+    let (sender, gpus) = watch::channel(Arc::new(Gpus::default()));
+    let (heard, xids) = mpsc::channel(MOST_XIDS);
     tokio::spawn(async move {
-        let mut supervisor = Supervisor { settings, gpus: Gpus::default(), sender };
+        let sightings = census::watch(settings.roots.clone());
+        let renewal = Renewal::default();
+        let mut supervisor = Supervisor {
+            settings,
+            gpus: Gpus::default(),
+            sender,
+            heard,
+            sightings,
+            renewal,
+            abandoned: Vec::new(),
+        };
         supervisor.run(stop).await;
     });
-    receiver
+    Watched { gpus, xids }
 }
 
 struct Supervisor {
     settings: Settings,
     gpus: Gpus,
     sender: watch::Sender<Arc<Gpus>>,
+    heard: mpsc::Sender<XidSeen>,
+    sightings: watch::Receiver<Sightings>,
+    renewal: Renewal,
+    /// Helpers that nobody listens to any more and that have not ended yet.
+    abandoned: Vec<Child>,
+}
+
+/// When NVML is initialised anew for the sake of a lost GPU.
+#[derive(Default)]
+struct Renewal {
+    /// The wait before the next attempt, once there was one.
+    wait: Option<Millis>,
+    /// Since when one is due.
+    lost_since: Option<Boottime>,
+}
+
+impl Renewal {
+    /// Whether it is time to try.
+    fn is_due(&mut self, has_lost_one: bool, now: Boottime) -> bool {
+        if !has_lost_one {
+            *self = Self::default();
+            return false;
+        }
+        let since = *self.lost_since.get_or_insert(now);
+        let wait = self.wait.unwrap_or(FIRST_RENEWAL);
+        if now.since(since) < wait {
+            return false;
+        }
+        self.wait = Some(Millis(wait.0.saturating_mul(2)).min(LONGEST_RENEWAL));
+        self.lost_since = Some(now);
+        true
+    }
 }
 
 /// Why a helper is no longer listened to.
 enum Parted {
     /// It ended.
     Ended,
-    /// It hangs in a call and is left to itself.
+    /// It hangs in a call, or can do nothing more, and is left to itself.
     Hangs(Child),
+    /// It works, but NVML must be initialised anew: it ends when its calls have returned.
+    Renewed(Child),
     /// The agent ends.
     Stopped,
 }
 
+/// What a line says about its helper.
+enum Heard {
+    /// NVML works.
+    Works,
+    /// NVML works, but its list is old.
+    Outdated,
+    /// NVML does not work.
+    Useless,
+}
+
 impl Supervisor {
     async fn run(&mut self, stop: CancellationToken) {
-        let mut abandoned: Vec<Child> = Vec::new();
         let mut pause = FIRST_PAUSE;
         loop {
-            abandoned.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-            self.gpus.helpers_alive = abandoned.len();
-            if abandoned.len() < MOST_ALIVE {
+            if self.others() < MOST_ALIVE {
                 let listened_since = clock::boottime();
-                match self.listen(&stop, abandoned.len()).await {
+                match self.listen(&stop).await {
                     Parted::Stopped => return,
                     Parted::Ended => {}
-                    Parted::Hangs(child) => abandoned.push(child),
+                    Parted::Hangs(child) => self.abandoned.push(child),
+                    Parted::Renewed(child) => {
+                        // The other GPUs shall not wait for their readings.
+                        self.abandoned.push(child);
+                        continue;
+                    }
                 }
                 if clock::boottime().since(listened_since) > WORKED_FOR {
                     pause = FIRST_PAUSE;
                 }
             }
+            self.gpus.helpers_alive = self.others();
             self.publish();
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -171,27 +184,31 @@ impl Supervisor {
     }
 
     /// Starts one helper and takes its words until it ends, hangs or the agent ends.
-    async fn listen(&mut self, stop: &CancellationToken, others: usize) -> Parted {
-        let (mut child, input) = match self.spawn() {
+    async fn listen(&mut self, stop: &CancellationToken) -> Parted {
+        // Dropped with this function: the closed stream asks the helper to end.
+        let (mut child, _input) = match self.spawn() {
             Ok(spawned) => spawned,
             Err(error) => {
                 self.no_helper(format!("the GPU helper cannot be started: {error}"));
                 return Parted::Ended;
             }
         };
-        self.gpus.helpers_alive = others + 1;
+        self.gpus.helpers_alive = self.abandoned.len() + 1;
         let mut lines = read_lines(&mut child);
         let started = clock::boottime();
         let mut answered = false;
         let mut look = tokio::time::interval(SILENCE_LOOK);
         loop {
             tokio::select! {
-                () = stop.cancelled() => {
-                    drop(input);
-                    return Parted::Stopped;
-                }
-                line = lines.recv() => match line {
-                    Some(line) => answered |= self.hear(line),
+                () = stop.cancelled() => return Parted::Stopped,
+                line = lines.recv() => match line.map(|line| self.hear(line)) {
+                    Some(Heard::Works) => answered = true,
+                    // It may hang in a call of another GPU and never come to its end.
+                    Some(Heard::Useless) => return Parted::Hangs(child),
+                    Some(Heard::Outdated) if self.others() + 1 < MOST_ALIVE => {
+                        return Parted::Renewed(child);
+                    }
+                    Some(Heard::Outdated) => {}
                     None => {
                         if answered {
                             self.no_helper("the GPU helper ended; another one starts".to_owned());
@@ -205,23 +222,37 @@ impl Supervisor {
                 },
                 _ = look.tick() => {
                     let now = clock::boottime();
-                    let hangs = if answered {
-                        self.mark_silent(now, started)
-                    } else {
-                        now.since(started) > INIT_DEADLINE
-                    };
-                    if hangs && !answered {
-                        self.no_helper(format!("{DOES_NOT_ANSWER}: NVML does not initialise"));
+                    self.compare();
+                    // The last helper allowed is kept: the other GPUs still answer.
+                    let alive = self.others() + 1;
+                    let may_go = alive < MOST_ALIVE;
+                    if alive != std::mem::replace(&mut self.gpus.helpers_alive, alive) {
+                        self.publish();
                     }
-                    // Closing its input asks it to end once its calls have returned. With the
-                    // last helper allowed it is kept: the other GPUs still answer.
-                    if hangs && (others + 1 < MOST_ALIVE || !answered) {
-                        drop(input);
-                        return Parted::Hangs(child);
+                    if !answered {
+                        let waited = now.since(started);
+                        if waited > INIT_DEADLINE {
+                            self.no_helper(format!("{DOES_NOT_ANSWER}: NVML does not initialise"));
+                        }
+                        if waited > INIT_HANGS_AFTER {
+                            return Parted::Hangs(child);
+                        }
+                    } else if self.mark_silent(now, started) {
+                        if may_go {
+                            return Parted::Hangs(child);
+                        }
+                    } else if self.renewal.is_due(self.gpus.has_lost_one(), now) && may_go {
+                        return Parted::Renewed(child);
                     }
                 }
             }
         }
+    }
+
+    /// Abandoned helpers that still live.
+    fn others(&mut self) -> usize {
+        self.abandoned.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        self.abandoned.len()
     }
 
     fn spawn(&self) -> std::io::Result<(Child, Option<ChildStdin>)> {
@@ -238,62 +269,60 @@ impl Supervisor {
         Ok((child, input))
     }
 
-    /// Takes one line; whether it says that NVML works.
-    fn hear(&mut self, line: Line) -> bool {
-        let works = match line {
-            Line::Gpus { gpus, driver_version } => {
-                // A GPU that hung before stays marked until it was read again.
-                self.gpus.trouble = None;
-                self.gpus.driver_version = driver_version;
-                self.gpus.identities = gpus;
-                true
+    /// Takes one line.
+    fn hear(&mut self, line: Line) -> Heard {
+        match line {
+            Line::Gpus { boards, absent, versions } => {
+                self.gpus.list(boards, absent, versions);
+                let sightings = self.sightings.borrow_and_update().clone();
+                self.gpus.compare(&sightings);
             }
             Line::Unusable { because } => {
                 self.no_helper(because);
-                return false;
+                return Heard::Useless;
             }
-            Line::Reading { at, reading, processes } => {
-                let uuid = reading.uuid.clone();
-                self.gpus.seen.insert(uuid, Seen { at, reading, processes, trouble: None });
-                true
+            Line::Recounted => return Heard::Outdated,
+            Line::Reading { at, slots } => self.gpus.read(at, slots),
+            Line::Section { at, gpu, number, section, trouble } => {
+                self.gpus.section(at, gpu, number, section.map(|section| *section), trouble);
             }
-            Line::Trouble { at, gpu, because } => {
-                let seen =
-                    self.gpus.seen.entry(gpu.clone()).or_insert_with(|| Seen::never(&gpu, at));
-                seen.at = at;
-                seen.trouble = Some(because);
-                true
+            Line::Xid { at, gpu, xid } => {
+                let board = self.gpus.boards.iter().find(|board| board.uuid == gpu);
+                let pci = board.and_then(|board| board.pci.known().cloned());
+                self.gpus.xid(gpu.clone(), xid);
+                let text = format!("NVML reports XID {xid}");
+                let source = XidSource::Nvml;
+                // Full when nobody listens: the count above still tells of it.
+                drop(self.heard.try_send(XidSeen { at, gpu: Some(gpu), pci, xid, text, source }));
             }
-        };
-        if self.gpus.identities.iter().all(|gpu| self.gpus.seen.contains_key(&gpu.uuid)) {
-            self.gpus.is_settled = true;
         }
         self.publish();
-        works
+        Heard::Works
+    }
+
+    fn compare(&mut self) {
+        if !self.sightings.has_changed().unwrap_or(false) {
+            return;
+        }
+        let sightings = self.sightings.borrow_and_update().clone();
+        if self.gpus.compare(&sightings) {
+            self.publish();
+        }
     }
 
     /// Marks GPUs that were not read for too long; whether there are any.
     fn mark_silent(&mut self, now: Boottime, started: Boottime) -> bool {
-        let mut any = false;
-        let mut changed = false;
-        for gpu in &self.gpus.identities {
-            let never = || Seen::never(&gpu.uuid, started);
-            let seen = self.gpus.seen.entry(gpu.uuid.clone()).or_insert_with(never);
-            // Each helper has its own chance to read a GPU.
-            if now.since(seen.at.max(started)) > SILENT_AFTER {
-                any = true;
-                changed |= seen.trouble.as_deref() != Some(DOES_NOT_ANSWER);
-                seen.trouble = Some(DOES_NOT_ANSWER.to_owned());
-            }
-        }
+        let (any, changed) = self.gpus.mark_silent(now, started);
         if changed {
-            self.gpus.is_settled = true;
             self.publish();
         }
         any
     }
 
     fn no_helper(&mut self, because: String) {
+        if self.gpus.is_settled && self.gpus.trouble.as_ref() == Some(&because) {
+            return;
+        }
         self.gpus.trouble = Some(because);
         self.gpus.is_settled = true;
         self.publish();
@@ -301,19 +330,6 @@ impl Supervisor {
 
     fn publish(&self) {
         self.sender.send_replace(Arc::new(self.gpus.clone()));
-    }
-}
-
-fn unread(uuid: &GpuUuid, trouble: Option<String>) -> GpuReading {
-    GpuReading {
-        uuid: uuid.clone(),
-        memory_used_mib: None,
-        memory_reserved_mib: None,
-        utilization: None,
-        temperature_c: None,
-        power_mw: None,
-        age_ms: 0,
-        trouble,
     }
 }
 

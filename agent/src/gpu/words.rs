@@ -1,44 +1,104 @@
 //! What the helper says to the agent: one JSON object a line on its standard output.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
-use wharfage_agent_sys::nvml::GpuProcess;
+use wharfage_agent_sys::nvml::{Board, Section, SlotReading, Trouble, Versions};
 use wharfage_shared::ids::GpuUuid;
-use wharfage_shared::telemetry::{GpuIdentity, GpuReading};
 use wharfage_shared::time::Boottime;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "saw")]
 pub enum Line {
-    /// NVML answers: these are the GPUs.
+    /// NVML answers: these are the GPUs. Said again whenever they change.
     Gpus {
         /// In NVML's order.
-        gpus: Vec<GpuIdentity>,
-        /// The driver's version.
-        #[serde(default)]
-        driver_version: Option<String>,
+        boards: Vec<Board>,
+        /// Those that NVML counts and that cannot be identified.
+        absent: Vec<Absent>,
+        /// Versions of the driver.
+        versions: Versions,
     },
-    /// NVML cannot be used: the helper ends after this line.
+    /// NVML cannot be used (any more): the helper ends after this line.
     Unusable {
         /// One sentence for an operator.
         because: String,
     },
-    /// One GPU was read.
+    /// NVML counts another number of GPUs: it must be initialised anew.
+    Recounted,
+    /// The slots of one GPU were read.
     Reading {
         /// When the reading began.
         at: Boottime,
-        /// What was read.
-        reading: GpuReading,
-        /// Who holds the GPU.
-        processes: Vec<GpuProcess>,
+        /// Of each slot.
+        slots: Vec<SlotReading>,
     },
-    /// One GPU answered with an error.
-    Trouble {
-        /// When it was asked.
+    /// One section of one GPU was read.
+    Section {
+        /// When the reading began.
         at: Boottime,
-        /// Which.
+        /// Of which GPU.
         gpu: GpuUuid,
-        /// One sentence.
-        because: String,
+        /// Its number.
+        number: usize,
+        /// What was read.
+        section: Option<Box<Section>>,
+        /// What it says about the whole GPU.
+        trouble: Option<Trouble>,
     },
+    /// NVML tells an XID.
+    Xid {
+        /// When it was heard.
+        at: Boottime,
+        /// Of which GPU.
+        gpu: GpuUuid,
+        /// Its number.
+        xid: u32,
+    },
+}
+
+/// A GPU that NVML counts and that cannot be identified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absent {
+    /// Its place in NVML's list.
+    pub index: u32,
+    /// One sentence.
+    pub because: String,
+}
+
+/// An XID: the driver's number for something that went wrong on a GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct XidSeen {
+    /// When it was heard.
+    pub at: Boottime,
+    /// On which GPU, where that is known by UUID.
+    pub gpu: Option<GpuUuid>,
+    /// On which GPU, where that is known by PCI address.
+    pub pci: Option<String>,
+    /// Its number.
+    pub xid: u32,
+    /// What the source said.
+    pub text: String,
+    /// Who said it.
+    pub source: XidSource,
+}
+
+/// Who told an XID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum XidSource {
+    /// NVML's events.
+    Nvml,
+    /// The kernel's log.
+    Kmsg,
+    /// A drill.
+    Injected,
+}
+
+impl fmt::Display for XidSeen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gpu = self.gpu.as_ref().map(GpuUuid::as_str).or(self.pci.as_deref());
+        write!(f, "XID {} on {}: {}", self.xid, gpu.unwrap_or("an unknown GPU"), self.text)
+    }
 }

@@ -32,6 +32,7 @@ pub use self::reload::core_config;
 use crate::config::Config;
 use crate::drivers::Driver;
 use crate::gpu::Gpus;
+use crate::gpu::words::XidSeen;
 use crate::inventory::{self, Definitions};
 use crate::journal::desired::DesiredFile;
 use crate::journal::history::HistoryFile;
@@ -159,6 +160,8 @@ pub struct Ears {
     pub alarms: mpsc::Receiver<Alarm>,
     /// The GPUs.
     pub gpus: watch::Receiver<Arc<Gpus>>,
+    /// XIDs, from wherever they are told.
+    pub xids: mpsc::Receiver<XidSeen>,
 }
 
 /// The runtime.
@@ -249,6 +252,7 @@ impl Runtime {
                     self.hear_gpus(gpus);
                 }
                 _ = measure.tick() => self.measure_engines(),
+                Some(seen) = ears.xids.recv() => self.note(None, seen.to_string()),
                 _ = reload.tick() => self.reload_definitions(),
                 () = tokio::time::sleep(self.until_wake()) => self.step(Input::Wake),
             }

@@ -8,7 +8,7 @@ use wharfage_shared::time::Millis;
 use wharfage_shared::version::PROTOCOL_VERSION;
 
 use super::{Ask, Runtime};
-use crate::status::Shown;
+use crate::status::{self, Shown};
 
 /// Segments that were taken but not acknowledged are sent again after this long.
 const SEND_AGAIN: Millis = Millis::from_seconds(60);
@@ -103,14 +103,16 @@ impl Runtime {
 
     fn shown(&self) -> Shown {
         let now = clock::boottime();
-        let alarms = [&self.disk_alarm, &self.config_alarm, &self.gpus.trouble];
+        let alarms = [&self.disk_alarm, &self.config_alarm];
         let alarms = alarms.into_iter().flatten().chain(self.notice_alarms.values());
         Shown {
             core: self.parts.agent.status(),
             engine_loads: self.shown_loads(now),
-            gpus: self.gpus.readings(now),
+            gpus: status::gpus::all(&self.gpus, now),
+            gpus_missing: self.gpus.missing.clone(),
             gpu_names: self.gpus.identities.clone(),
             driver_version: self.gpus.driver_version.clone(),
+            driver_versions: self.gpus.versions.clone(),
             gpu_helpers: self.gpus.helpers_alive,
             last_answer_ago: self.last_answer_at.map(|at| now.since(at)),
             reports_sent: self.number,
@@ -118,7 +120,7 @@ impl Runtime {
             engines: self.inventory.engines.clone(),
             hooks: self.inventory.hooks.clone(),
             refused: self.parts.definitions.refused.clone(),
-            alarms: alarms.cloned().collect(),
+            alarms: alarms.cloned().chain(self.gpus.alarms()).collect(),
             driver: self.parts.driver.way.word(),
             shutdown_delay: *self.parts.shutdown_delay.borrow(),
             notes: self.notes.iter().cloned().collect(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::gpus::ShownGpu;
 use super::{Shown, engines};
 
 /// All of them.
@@ -55,53 +56,131 @@ pub fn text(shown: &Shown) -> String {
     out.finish()
 }
 
+/// A name after `wharfage_gpu_`, its kind, its help, and how it is read.
+type Family = (&'static str, Kind, &'static str, fn(&ShownGpu) -> Option<u64>);
+
+const GPU_FAMILIES: [Family; 30] = [
+    ("memory_total_bytes", Kind::Gauge, "Memory of the GPU.", |gpu| {
+        Some(gpu.memory_total_mib * 1024 * 1024)
+    }),
+    ("memory_used_bytes", Kind::Gauge, "Memory in use, without what the driver reserves.", |gpu| {
+        gpu.fast()?.memory.used_bytes.get()
+    }),
+    ("memory_free_bytes", Kind::Gauge, "Memory that can be had.", |gpu| {
+        gpu.fast()?.memory.free_bytes.get()
+    }),
+    ("memory_reserved_bytes", Kind::Gauge, "Memory that the driver reserves.", |gpu| {
+        gpu.fast()?.memory.reserved_bytes.get()
+    }),
+    ("utilization_percent", Kind::Gauge, "Share of time in which a kernel ran.", |gpu| {
+        gpu.fast()?.utilization.gpu_percent.get().map(u64::from)
+    }),
+    (
+        "memory_utilization_percent",
+        Kind::Gauge,
+        "Share of time in which memory was read or written.",
+        |gpu| gpu.fast()?.utilization.memory_percent.get().map(u64::from),
+    ),
+    ("temperature_celsius", Kind::Gauge, "Temperature of the GPU.", |gpu| {
+        gpu.fast()?.temperature.gpu_c.get().map(u64::from)
+    }),
+    ("memory_temperature_celsius", Kind::Gauge, "Temperature of its memory.", |gpu| {
+        gpu.fast()?.temperature.memory_c.get().map(u64::from)
+    }),
+    ("power_milliwatts", Kind::Gauge, "Power drawn.", |gpu| gpu.fast()?.power_mw.get()),
+    ("power_limit_milliwatts", Kind::Gauge, "The power limit in force.", |gpu| {
+        gpu.slow()?.power.as_ref()?.power_limit_mw.get()
+    }),
+    ("energy_millijoules_total", Kind::Counter, "Energy since the driver was loaded.", |gpu| {
+        gpu.slow()?.power.as_ref()?.energy_mj.get()
+    }),
+    ("sm_clock_megahertz", Kind::Gauge, "Clock of the multiprocessors.", |gpu| {
+        gpu.slow()?.power.as_ref()?.clocks_mhz.sm.get().map(u64::from)
+    }),
+    ("processes", Kind::Gauge, "Processes that hold the GPU.", |gpu| {
+        gpu.fast()?.processes.known().map(|processes| processes.len() as u64)
+    }),
+    (
+        "ecc_corrected_total",
+        Kind::Counter,
+        "Memory errors corrected since the driver loaded.",
+        |gpu| gpu.slow()?.ecc.as_ref()?.volatile_corrected.get(),
+    ),
+    (
+        "ecc_uncorrected_total",
+        Kind::Counter,
+        "Memory errors not corrected since the driver loaded.",
+        |gpu| gpu.slow()?.ecc.as_ref()?.volatile_uncorrected.get(),
+    ),
+    (
+        "ecc_aggregate_uncorrected_total",
+        Kind::Counter,
+        "Memory errors not corrected in the board's life.",
+        |gpu| gpu.slow()?.ecc.as_ref()?.aggregate_uncorrected.get(),
+    ),
+    (
+        "remapped_rows_correctable_total",
+        Kind::Counter,
+        "Rows remapped after corrected errors.",
+        |gpu| gpu.slow()?.ecc.as_ref()?.remapped_rows.correctable.get().map(u64::from),
+    ),
+    (
+        "remapped_rows_uncorrectable_total",
+        Kind::Counter,
+        "Rows remapped after errors that were not corrected.",
+        |gpu| gpu.slow()?.ecc.as_ref()?.remapped_rows.uncorrectable.get().map(u64::from),
+    ),
+    ("row_remap_pending", Kind::Gauge, "Whether a remapping waits for a reset.", |gpu| {
+        gpu.slow()?.ecc.as_ref()?.remapped_rows.is_pending.get().map(u64::from)
+    }),
+    ("row_remap_failed", Kind::Gauge, "Whether a remapping ever failed.", |gpu| {
+        gpu.slow()?.ecc.as_ref()?.remapped_rows.has_failed.get().map(u64::from)
+    }),
+    ("retired_pages", Kind::Gauge, "Pages retired after double bit errors.", |gpu| {
+        gpu.slow()?.ecc.as_ref()?.retired_pages.double_bit.get()
+    }),
+    ("pcie_generation", Kind::Gauge, "PCIe generation of the link now.", |gpu| {
+        gpu.slow()?.pcie.as_ref()?.generation.get().map(u64::from)
+    }),
+    ("pcie_width", Kind::Gauge, "PCIe lanes of the link now.", |gpu| {
+        gpu.slow()?.pcie.as_ref()?.width.get().map(u64::from)
+    }),
+    ("pcie_replays_total", Kind::Counter, "PCIe packets sent again.", |gpu| {
+        gpu.slow()?.pcie.as_ref()?.replays.get().map(u64::from)
+    }),
+    ("nvlinks_up", Kind::Gauge, "NVLinks that are up.", |gpu| {
+        let links = gpu.slow()?.nvlink.as_ref()?.links.known()?;
+        Some(links.iter().filter(|link| link.is_up.get() == Some(true)).count() as u64)
+    }),
+    ("nvlinks_down", Kind::Gauge, "NVLinks that are not up.", |gpu| {
+        let links = gpu.slow()?.nvlink.as_ref()?.links.known()?;
+        Some(links.iter().filter(|link| link.is_up.get() != Some(true)).count() as u64)
+    }),
+    ("xid_last", Kind::Gauge, "The last XID; absent when there was none.", |gpu| {
+        gpu.xids.last.map(u64::from)
+    }),
+    ("xids_total", Kind::Counter, "XIDs since the agent started.", |gpu| {
+        Some(gpu.xids.counts.values().sum())
+    }),
+    ("reading_age_milliseconds", Kind::Gauge, "Age of the reading.", |gpu| {
+        Some(gpu.reading.age_ms)
+    }),
+    ("trouble", Kind::Gauge, "Whether the GPU cannot be trusted now (1) or can (0).", |gpu| {
+        Some(u64::from(gpu.reading.trouble.is_some()))
+    }),
+];
+
 fn gpus(shown: &Shown, out: &mut Text) {
-    const MIB: u64 = 1024 * 1024;
-    let each = |read: &dyn Fn(&wharfage_shared::telemetry::GpuReading) -> Option<u64>| {
-        let all = shown.gpus.iter().filter_map(|gpu| Some((gpu.uuid.to_string(), read(gpu)?)));
-        all.collect::<Vec<_>>()
-    };
-    let total: Vec<_> =
-        shown.gpu_names.iter().map(|gpu| (gpu.uuid.to_string(), gpu.memory_mib * MIB)).collect();
-    let families = [
-        ("memory_total_bytes", "Memory of the GPU.", total),
-        (
-            "memory_used_bytes",
-            "Memory in use, without what the driver reserves.",
-            each(&|gpu| gpu.memory_used_mib.map(|mib| mib * MIB)),
-        ),
-        (
-            "memory_reserved_bytes",
-            "Memory that the driver reserves.",
-            each(&|gpu| gpu.memory_reserved_mib.map(|mib| mib * MIB)),
-        ),
-        (
-            "utilization_percent",
-            "Share of time in which a kernel ran.",
-            each(&|gpu| gpu.utilization.map(u64::from)),
-        ),
-        (
-            "temperature_celsius",
-            "Temperature of the GPU.",
-            each(&|gpu| gpu.temperature_c.map(u64::from)),
-        ),
-        ("power_milliwatts", "Power drawn.", each(&|gpu| gpu.power_mw)),
-        ("reading_age_milliseconds", "Age of the reading.", each(&|gpu| Some(gpu.age_ms))),
-        (
-            "trouble",
-            "Whether the GPU cannot be read now (1) or can (0).",
-            each(&|gpu| Some(u64::from(gpu.trouble.is_some()))),
-        ),
-    ];
-    for (name, help, values) in families {
-        if values.is_empty() {
-            continue;
-        }
-        out.gauge(&format!("wharfage_gpu_{name}"), help);
-        for (uuid, value) in values {
-            out.value(&format!("uuid=\"{}\"", escaped(&uuid)), &value.to_string());
-        }
+    for (name, kind, help, read) in GPU_FAMILIES {
+        let values = shown.gpus.iter().filter_map(|gpu| {
+            let label = labelled(&[("uuid", gpu.reading.uuid.to_string())]);
+            Some((label, read(gpu)?.to_string()))
+        });
+        out.family(&format!("wharfage_gpu_{name}"), kind, help, values.collect());
     }
+    let help = "GPUs that not everybody sees of NVML, the kernel driver and the PCI bus.";
+    out.gauge("wharfage_agent_gpus_missing", help);
+    out.value("", &shown.gpus_missing.len().to_string());
 }
 
 /// Text in Prometheus' format, family by family.
@@ -118,16 +197,37 @@ impl Text {
         self.written
     }
 
+    /// A whole family; without values it is left out.
+    pub(super) fn family(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        help: &str,
+        values: Vec<(String, String)>,
+    ) {
+        if values.is_empty() {
+            return;
+        }
+        self.begin(name, kind, help);
+        for (labels, value) in values {
+            self.value(&labels, &value);
+        }
+    }
+
     pub(super) fn gauge(&mut self, name: &str, help: &str) {
-        self.family(name, help, "gauge");
+        self.begin(name, Kind::Gauge, help);
     }
 
     pub(super) fn counter(&mut self, name: &str, help: &str) {
-        self.family(name, help, "counter");
+        self.begin(name, Kind::Counter, help);
     }
 
-    fn family(&mut self, name: &str, help: &str, kind: &str) {
+    fn begin(&mut self, name: &str, kind: Kind, help: &str) {
         name.clone_into(&mut self.family);
+        let kind = match kind {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+        };
         // Writing into a string cannot fail.
         let _ = write!(self.written, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
@@ -143,6 +243,21 @@ impl Text {
     }
 }
 
-pub(super) fn escaped(text: &str) -> String {
+/// How a family's values behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only goes up, until it begins anew.
+    Counter,
+}
+
+/// `name="value"` pairs as they stand between the braces.
+pub(super) fn labelled(labels: &[(&str, String)]) -> String {
+    let one = |(name, value): &(&str, String)| format!("{name}=\"{}\"", escaped(value));
+    labels.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
+fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -3,7 +3,10 @@
 
 mod dcgm;
 mod engines;
+pub mod gpus;
 mod metrics;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,16 +22,19 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use wharfage_agent_sys::nvml::Versions;
 use wharfage_link::server::{Limits, serve};
 use wharfage_link::socket::cannot_listen;
 use wharfage_shared::ids::{HookId, ReplicaId};
 use wharfage_shared::replica::EngineLoad;
-use wharfage_shared::telemetry::{EngineOffer, GpuIdentity, GpuReading};
+use wharfage_shared::telemetry::{EngineOffer, GpuIdentity};
 use wharfage_shared::time::Millis;
 
 use crate::config;
 use crate::exit::Failure;
+use crate::gpu::census::Missing;
 use crate::runtime::{Ask, KeptNote};
+use gpus::ShownGpu;
 
 /// A step is carried out in much less: beyond it the page says that the agent is not up yet.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -41,12 +47,16 @@ pub struct Shown {
     pub core: wharfage_agent_core::Status,
     /// What engines say of their work, by replica.
     pub engine_loads: BTreeMap<ReplicaId, EngineLoad>,
-    /// The last readings.
-    pub gpus: Vec<GpuReading>,
+    /// The slots with all that was read of them.
+    pub gpus: Vec<ShownGpu>,
+    /// GPUs that not everybody sees of NVML, the kernel driver and the PCI bus.
+    pub gpus_missing: Vec<Missing>,
     /// Who the GPUs are.
     pub gpu_names: Vec<GpuIdentity>,
     /// The driver's version.
     pub driver_version: Option<String>,
+    /// Versions of the library and of CUDA beside it.
+    pub driver_versions: Versions,
     /// Helper processes alive, abandoned ones included.
     pub gpu_helpers: usize,
     /// How long ago the scheduler answered last.

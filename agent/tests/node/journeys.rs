@@ -12,6 +12,7 @@ use crate::common::node::{Node, now, run_order, run_with, stop_order};
 use crate::common::scheduler::{SECRET, Scheduler};
 use crate::common::wait_for;
 
+/// A host with its scheduler.
 pub struct Fleet {
     // Dropped first: the agent ends before its scheduler does.
     pub node: Node,

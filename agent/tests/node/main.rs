@@ -3,6 +3,7 @@
 
 mod common;
 mod engines;
+mod gpus;
 mod journeys;
 mod refusals;
 mod settings;

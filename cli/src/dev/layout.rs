@@ -248,7 +248,8 @@ impl Layout {
             "node = \"{id}\"\npool = {pool:?}\njoin = {join:?}\nstate_dir = {state}\n\
              cache_dir = {cache}\nengines_dir = {engines}\nhooks_dir = {hooks}\n\
              require_root_owned = false\ndriver = \"process\"\n\
-             [nvml]\nlibrary = {nvml}\n\
+             [nvml]\nlibrary = {nvml}\ndriver_gpus = {driver_gpus}\n\
+             pci_devices = {pci_devices}\n\
              [notices]\nlogind = false\n[notices.file]\npath = {notice}\n\
              [status]\nlisten = \"127.0.0.1:{port}\"\n\
              [timing]\ncheckpoint_seconds = 5\ndrain_seconds = 2\nstop_seconds = 5\n\
@@ -260,6 +261,9 @@ impl Layout {
             engines = quoted(&own.join("engines.d")),
             hooks = quoted(&self.dir.join("hooks.d")),
             nvml = quoted(&programs.path(FAKE_NVML)),
+            // The host's own GPUs, if it has any, are none of the fake library's.
+            driver_gpus = quoted(&self.fake_dir(node).join("driver")),
+            pci_devices = quoted(&self.fake_dir(node).join("pci")),
             notice = quoted(&self.notice_file(node)),
             port = self.port(&format!("status-{}", node.id))?,
             models = quoted(&self.dir.join("models")),

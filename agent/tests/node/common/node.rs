@@ -53,7 +53,12 @@ impl Node {
 
     /// Writes the fake GPUs.
     pub fn gpus(&self, gpus: &serde_json::Value) {
-        let text = serde_json::json!({"gpus": gpus}).to_string();
+        self.driver(&serde_json::json!({"gpus": gpus}));
+    }
+
+    /// Writes the fake GPUs and what is wrong with their driver.
+    pub fn driver(&self, fleet: &serde_json::Value) {
+        let text = fleet.to_string();
         let new = self.root.join("gpus/new");
         std::fs::write(&new, text).expect("written");
         std::fs::rename(new, self.root.join("gpus/gpus.json")).expect("renamed");
@@ -120,7 +125,8 @@ impl Node {
             "node = \"node-1\"\njoin = \"{}\"\nstate_dir = \"{}\"\ncache_dir = \"{}\"\n\
              engines_dir = \"{}\"\nhooks_dir = \"{}\"\nrequire_root_owned = false\n\
              driver = \"process\"\non_exit = \"stop\"\n{further}\n\
-             [nvml]\nlibrary = \"{}\"\n[notices]\nlogind = false\n[notices.file]\npath = \"{}\"\n\
+             [nvml]\nlibrary = \"{}\"\ndriver_gpus = \"{}\"\npci_devices = \"{}\"\n\
+             [notices]\nlogind = false\n[notices.file]\npath = \"{}\"\n\
              [status]\nlisten = \"127.0.0.1:{}\"\n[timing]\nstop_margin_seconds = 1\n\
              checkpoint_seconds = 2\ndrain_seconds = 1\nstop_seconds = 1\n\
              [[bucket]]\nname = \"models\"\ndirectory = \"{}\"\ngenerate_missing = true\n\
@@ -131,6 +137,8 @@ impl Node {
             at("engines.d"),
             at("hooks.d"),
             beside_tests("libwharfage_fake_nvml.so").display(),
+            at("driver"),
+            at("pci"),
             at("notices/notice.json"),
             self.status_port,
             at("bucket"),

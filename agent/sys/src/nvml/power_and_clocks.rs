@@ -1,0 +1,223 @@
+//! What a GPU does at this moment and what holds it back: utilization, temperatures, power,
+//! clocks, throttle reasons.
+
+use nvml_wrapper::Device;
+use nvml_wrapper::enum_wrappers::device::{
+    Clock, PerformancePolicy, TemperatureSensor, TemperatureThreshold,
+};
+use nvml_wrapper::enums::device::SampleValue;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::structs::device::FieldId;
+use nvml_wrapper::sys_exports::field_id::NVML_FI_DEV_MEMORY_TEMP;
+use nvml_wrapper_sys::bindings as ffi;
+use serde::{Deserialize, Serialize};
+
+use super::Value;
+use super::trouble::Listener;
+
+/// How busy its parts are, in percent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Utilization {
+    /// Share of time in which a kernel ran.
+    pub gpu_percent: Value<u8>,
+    /// Share of time in which memory was read or written.
+    pub memory_percent: Value<u8>,
+    /// Video encoder.
+    pub encoder_percent: Value<u8>,
+    /// Video decoder.
+    pub decoder_percent: Value<u8>,
+}
+
+/// Temperatures in degrees Celsius.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Temperature {
+    /// The chip.
+    pub gpu_c: Value<u16>,
+    /// Its memory.
+    pub memory_c: Value<u16>,
+}
+
+/// Power, clocks and limits; they change slowly or matter less often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PowerAndClocks {
+    /// The limit in force, whoever set it.
+    pub power_limit_mw: Value<u64>,
+    /// The limit that an administrator set.
+    pub power_limit_set_mw: Value<u64>,
+    /// The board's own limit.
+    pub power_limit_default_mw: Value<u64>,
+    /// The lowest that can be set.
+    pub power_limit_min_mw: Value<u64>,
+    /// The highest that can be set.
+    pub power_limit_max_mw: Value<u64>,
+    /// Energy used since the driver was loaded.
+    pub energy_mj: Value<u64>,
+    /// 0 (most) to 15 (least).
+    pub performance_state: Value<u8>,
+    /// Clocks now, in MHz.
+    pub clocks_mhz: Clocks,
+    /// The highest clocks, in MHz.
+    pub max_clocks_mhz: Clocks,
+    /// The chip slows itself down at this temperature.
+    pub slowdown_c: Value<u16>,
+    /// The board switches itself off at this temperature.
+    pub shutdown_c: Value<u16>,
+    /// Memory may become this hot.
+    pub memory_max_c: Value<u16>,
+    /// The chip may become this hot.
+    pub gpu_max_c: Value<u16>,
+    /// How long clocks were held down, by cause.
+    pub held_down: HeldDown,
+}
+
+/// One clock each, in MHz.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// Graphics.
+    pub graphics: Value<u32>,
+    /// Multiprocessors.
+    pub sm: Value<u32>,
+    /// Memory.
+    pub memory: Value<u32>,
+    /// Video engines.
+    pub video: Value<u32>,
+}
+
+/// How long clocks were held down since the driver was loaded, in nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldDown {
+    /// By the power limit.
+    pub power_ns: Value<u64>,
+    /// By heat.
+    pub thermal_ns: Value<u64>,
+    /// By another GPU of its group.
+    pub sync_boost_ns: Value<u64>,
+    /// By the board's limit.
+    pub board_limit_ns: Value<u64>,
+    /// By a lack of work.
+    pub low_utilization_ns: Value<u64>,
+    /// By the board's reliability limit.
+    pub reliability_ns: Value<u64>,
+}
+
+pub(super) fn utilization(device: &Device<'_>, listener: &mut Listener) -> Utilization {
+    let rates = listener.value(device.utilization_rates());
+    let encoder = listener.value(device.encoder_utilization());
+    let decoder = listener.value(device.decoder_utilization());
+    Utilization {
+        gpu_percent: rates.clone().map(|rates| percent(rates.gpu)),
+        memory_percent: rates.map(|rates| percent(rates.memory)),
+        encoder_percent: encoder.map(|encoder| percent(encoder.utilization)),
+        decoder_percent: decoder.map(|decoder| percent(decoder.utilization)),
+    }
+}
+
+/// Some drivers have answered with more than all of the time.
+fn percent(share: u32) -> u8 {
+    u8::try_from(share.min(100)).unwrap_or(100)
+}
+
+pub(super) fn temperature(device: &Device<'_>, listener: &mut Listener) -> Temperature {
+    let memory = field(device, NVML_FI_DEV_MEMORY_TEMP);
+    Temperature {
+        gpu_c: listener.value(device.temperature(TemperatureSensor::Gpu)).map(degrees),
+        memory_c: listener.value(memory).map(|value| degrees(u32::try_from(value).unwrap_or(0))),
+    }
+}
+
+fn degrees(value: u32) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
+}
+
+/// One field value. Values are matched by place: the answer may carry a translated id.
+fn field(device: &Device<'_>, id: u32) -> Result<u64, NvmlError> {
+    let mut answers = device.field_values_for(&[FieldId(id)])?.into_iter();
+    let answer = match answers.next().ok_or(NvmlError::NoData)??.value {
+        // A driver that does not know the field refuses its number.
+        Err(NvmlError::InvalidArg) => return Err(NvmlError::NotSupported),
+        answer => answer?,
+    };
+    match answer {
+        SampleValue::U32(value) => Ok(u64::from(value)),
+        SampleValue::U64(value) => Ok(value),
+        SampleValue::I64(value) => u64::try_from(value).map_err(|_| NvmlError::NoData),
+        SampleValue::F64(_) => Err(NvmlError::NoData),
+    }
+}
+
+/// What holds the clocks down now, each as one word.
+pub(super) fn throttle_reasons(device: &Device<'_>, listener: &mut Listener) -> Value<Vec<String>> {
+    listener.value(device.current_throttle_reasons()).map(|reasons| reason_words(reasons.bits()))
+}
+
+fn reason_words(bits: u64) -> Vec<String> {
+    const WORDS: [(u64, &str); 9] = [
+        (0x1, "gpu_idle"),
+        (0x2, "applications_clocks_setting"),
+        (0x4, "sw_power_cap"),
+        (0x8, "hw_slowdown"),
+        (0x10, "sync_boost"),
+        (0x20, "sw_thermal_slowdown"),
+        (0x40, "hw_thermal_slowdown"),
+        (0x80, "hw_power_brake_slowdown"),
+        (0x100, "display_clock_setting"),
+    ];
+    WORDS.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, word)| (*word).to_owned()).collect()
+}
+
+pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> PowerAndClocks {
+    let constraints = listener.value(device.power_management_limit_constraints());
+    let mut limit = |answer: Result<u32, NvmlError>| listener.value(answer).map(u64::from);
+    let power_limit_mw = limit(device.enforced_power_limit());
+    let power_limit_set_mw = limit(device.power_management_limit());
+    let power_limit_default_mw = limit(device.power_management_limit_default());
+    let threshold = |listener: &mut Listener, which: TemperatureThreshold| {
+        listener.value(device.temperature_threshold(which)).map(degrees)
+    };
+    PowerAndClocks {
+        power_limit_mw,
+        power_limit_set_mw,
+        power_limit_default_mw,
+        power_limit_min_mw: constraints.clone().map(|limits| u64::from(limits.min_limit)),
+        power_limit_max_mw: constraints.map(|limits| u64::from(limits.max_limit)),
+        energy_mj: listener.value(device.total_energy_consumption()),
+        performance_state: performance_state(device, listener),
+        clocks_mhz: clocks(listener, |clock| device.clock_info(clock)),
+        max_clocks_mhz: clocks(listener, |clock| device.max_clock_info(clock)),
+        slowdown_c: threshold(listener, TemperatureThreshold::Slowdown),
+        shutdown_c: threshold(listener, TemperatureThreshold::Shutdown),
+        memory_max_c: threshold(listener, TemperatureThreshold::MemoryMax),
+        gpu_max_c: threshold(listener, TemperatureThreshold::GpuMax),
+        held_down: held_down(device, listener),
+    }
+}
+
+fn performance_state(device: &Device<'_>, listener: &mut Listener) -> Value<u8> {
+    match listener.value(device.performance_state()).map(|state| state.as_c()) {
+        Value::Value(ffi::nvmlPStates_enum_NVML_PSTATE_UNKNOWN) => Value::Unsupported,
+        state => state.map(|state| u8::try_from(state).unwrap_or(u8::MAX)),
+    }
+}
+
+fn clocks(listener: &mut Listener, ask: impl Fn(Clock) -> Result<u32, NvmlError>) -> Clocks {
+    Clocks {
+        graphics: listener.value(ask(Clock::Graphics)),
+        sm: listener.value(ask(Clock::SM)),
+        memory: listener.value(ask(Clock::Memory)),
+        video: listener.value(ask(Clock::Video)),
+    }
+}
+
+fn held_down(device: &Device<'_>, listener: &mut Listener) -> HeldDown {
+    let mut by = |cause: PerformancePolicy| {
+        listener.value(device.violation_status(cause)).map(|held| held.violation_time)
+    };
+    HeldDown {
+        power_ns: by(PerformancePolicy::Power),
+        thermal_ns: by(PerformancePolicy::Thermal),
+        sync_boost_ns: by(PerformancePolicy::SyncBoost),
+        board_limit_ns: by(PerformancePolicy::BoardLimit),
+        low_utilization_ns: by(PerformancePolicy::LowUtilization),
+        reliability_ns: by(PerformancePolicy::Reliability),
+    }
+}

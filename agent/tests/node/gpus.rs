@@ -1,0 +1,234 @@
+//! GPUs that fail in every way that NVML knows: what is told of them, and that the others go on.
+
+use serde_json::{Value, json};
+use wharfage_shared::replica::ReportedPhase;
+
+use crate::common::node::{run_order, run_with};
+use crate::common::wait_for;
+use crate::journeys::{Fleet, fleet};
+
+const LOST: &str = "the GPU is lost: it fell off the bus";
+const SILENT: &str = "the driver does not answer";
+
+impl Fleet {
+    /// What the page says of the GPUs, once it holds.
+    fn until(&self, what: &str, holds: impl Fn(&Value, &Value) -> bool) -> Value {
+        wait_for(what, || {
+            let status = self.node.status()?;
+            let [a, b] = ["GPU-a", "GPU-b"].map(|uuid| gpu(&status, uuid));
+            holds(&a, &b).then_some(status)
+        })
+    }
+
+    fn until_both_are_read(&self) {
+        self.until("readings of both", |a, b| is_read(a) && is_read(b));
+    }
+}
+
+fn gpu(status: &Value, uuid: &str) -> Value {
+    let gpus = status["gpus"].as_array().cloned().unwrap_or_default();
+    gpus.into_iter().find(|gpu| gpu["uuid"] == uuid).unwrap_or_default()
+}
+
+fn is_read(gpu: &Value) -> bool {
+    let is_fresh = gpu["age_ms"].as_u64().is_some_and(|age| age < 2_000);
+    gpu["trouble"].is_null() && gpu["memory_used_mib"].is_u64() && is_fresh
+}
+
+fn with_fault(function: &str, code: u32) -> Value {
+    json!([{"uuid": "GPU-a", "faults": {function: code}}, {"uuid": "GPU-b"}])
+}
+
+#[test]
+fn every_error_code_is_a_sentence_about_one_gpu_and_the_other_goes_on() {
+    let mut fleet = fleet("codes");
+    fleet.node.start();
+    fleet.until_both_are_read();
+    let mut before = Value::Null;
+    for code in (1..=30).chain([999, 4242]) {
+        fleet.node.gpus(&with_fault("nvmlDeviceGetPowerUsage", code));
+        let is_unsupported = [3, 13, 25, 26].contains(&code);
+        let status = fleet.until(&format!("code {code}"), |a, b| {
+            let power = &a["readings"]["power_mw"];
+            let told = match is_unsupported {
+                true => power == "unsupported" && is_read(a),
+                false => power["error"].is_string() && *power != before,
+            };
+            told && is_read(b)
+        });
+        let a = gpu(&status, "GPU-a");
+        let power = &a["readings"]["power_mw"];
+        if !is_unsupported {
+            assert_eq!(a["trouble"], power["error"], "{code}");
+            assert!(a["memory_used_mib"].is_u64(), "{code}: one value hides no other one");
+        }
+        before = power.clone();
+    }
+}
+
+#[test]
+fn a_lost_gpu_and_a_driver_that_was_upgraded_are_named_and_come_back() {
+    let mut fleet = fleet("lost");
+    let everything = |code: u32| json!({"nvmlInit_v2": code, "*": code});
+    fleet.node.start();
+    fleet.until_both_are_read();
+    fleet.node.gpus(&json!([{"uuid": "GPU-a", "faults": {"*": 15}}, {"uuid": "GPU-b"}]));
+    fleet.until("a lost GPU", |a, b| a["trouble"] == LOST && is_read(b));
+
+    let gpus = json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]);
+    fleet.node.driver(&json!({"gpus": gpus, "faults": everything(18)}));
+    let upgraded = "the NVIDIA driver was upgraded without a reboot: library and kernel module \
+                    differ; reboot the host";
+    let status = fleet
+        .until("an upgraded driver", |a, b| a["trouble"] == upgraded && b["trouble"] == upgraded);
+    assert!(status["alarms"].to_string().contains("reboot the host"), "{}", status["alarms"]);
+
+    fleet.node.driver(&json!({"gpus": gpus, "faults": everything(9)}));
+    let unloaded = "no NVIDIA driver: its kernel module is not loaded";
+    fleet.until("no driver", |a, b| a["trouble"] == unloaded && b["trouble"] == unloaded);
+    fleet.node.gpus(&gpus);
+    fleet.until_both_are_read();
+}
+
+#[test]
+fn a_gpu_that_hangs_while_it_is_identified_holds_up_nobody() {
+    let mut fleet = fleet("identify");
+    fleet
+        .node
+        .gpus(&json!([{"uuid": "GPU-a", "blocks": ["nvmlDeviceGetUUID"]}, {"uuid": "GPU-b"}]));
+    fleet.node.start();
+    let status = fleet.until("the other one", |a, b| a.is_null() && is_read(b));
+    let alarms = status["alarms"].to_string();
+    assert!(alarms.contains("GPU 0 of NVML's list cannot be identified"), "{alarms}");
+    fleet.node.gpus(&json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]));
+    fleet.until_both_are_read();
+}
+
+#[test]
+fn at_most_three_helpers_live_beside_a_call_that_never_returns() {
+    let mut fleet = fleet("helpers");
+    fleet.node.start();
+    fleet.until_both_are_read();
+    let hung = json!([{"uuid": "GPU-a", "blocks": ["*"]}, {"uuid": "GPU-b"}]);
+    fleet.node.gpus(&hung);
+    wait_for("three helpers", || {
+        let status = fleet.node.status()?;
+        (status["gpu_helpers"] == 3).then_some(())
+    });
+    fleet.until("one marked, one read", |a, b| a["trouble"] == SILENT && is_read(b));
+    fleet.node.gpus(&json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]));
+    fleet.until_both_are_read();
+    wait_for("one helper", || {
+        let status = fleet.node.status()?;
+        (status["gpu_helpers"] == 1).then_some(())
+    });
+}
+
+#[test]
+fn a_library_that_does_not_initialise_marks_all_and_the_agent_goes_on() {
+    let mut fleet = fleet("init");
+    let gpus = json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]);
+    fleet.node.driver(&json!({"gpus": gpus, "blocks": ["nvmlInit_v2"]}));
+    fleet.node.start();
+    let inventory = wait_for("an inventory", || fleet.scheduler.inventory());
+    assert_eq!(
+        inventory.gpu_trouble.as_deref(),
+        Some("the driver does not answer: NVML does not initialise")
+    );
+    fleet.node.gpus(&gpus);
+    fleet.until_both_are_read();
+}
+
+#[test]
+fn a_gpu_that_vanishes_stays_known_and_is_missed() {
+    let mut fleet = fleet("vanish");
+    for place in ["0000:1b:00.0", "0000:43:00.0"] {
+        let folder = fleet.node.root().join("pci").join(place);
+        std::fs::create_dir_all(&folder).expect("folder");
+        std::fs::write(folder.join("vendor"), "0x10de\n").expect("written");
+        std::fs::write(folder.join("class"), "0x030200\n").expect("written");
+    }
+    let at = |uuid: &str, bus: &str| json!({"uuid": uuid, "pci": format!("0000:{bus}:00.0")});
+    let both = json!([at("GPU-a", "1b"), at("GPU-b", "43")]);
+    fleet.node.gpus(&both);
+    fleet.node.start();
+    fleet.until_both_are_read();
+    fleet.node.gpus(&json!([at("GPU-b", "43")]));
+    let status = fleet
+        .until("the news", |a, b| a["trouble"] == "NVML no longer lists this GPU" && is_read(b));
+    let missing = &status["gpus_missing"];
+    assert_eq!(
+        *missing,
+        json!([{"pci": "00000000:1B:00.0", "uuid": "GPU-a", "seen_by": ["pci"],
+                "not_seen_by": ["nvml"]}])
+    );
+    fleet.node.gpus(&both);
+    fleet.until_both_are_read();
+}
+
+#[test]
+fn mig_instances_are_the_slots_of_their_gpu() {
+    let mut fleet = fleet("mig");
+    fleet.node.start();
+    fleet.until_both_are_read();
+    fleet.node.gpus(&json!([
+        {"uuid": "GPU-a", "mig": [{"uuid": "MIG-1"}, {"uuid": "MIG-2", "profile": "3g.40gb",
+         "memory_mib": 40448}]},
+        {"uuid": "GPU-b"},
+    ]));
+    let inventory = wait_for("the new layout", || {
+        let inventory = fleet.scheduler.inventory()?;
+        (inventory.gpus.len() == 3).then_some(inventory)
+    });
+    let slots: Vec<(&str, u64)> =
+        inventory.gpus.iter().map(|gpu| (gpu.uuid.as_str(), gpu.memory_mib)).collect();
+    assert_eq!(slots, [("MIG-1", 9_856), ("MIG-2", 40_448), ("GPU-b", 81_559)]);
+    assert_eq!(inventory.gpus[1].name, "NVIDIA H100 80GB HBM3 MIG 3g.40gb");
+    let status = wait_for("readings of a part", || {
+        let status = fleet.node.status()?;
+        is_read(&gpu(&status, "MIG-2")).then_some(status)
+    });
+    let part = gpu(&status, "MIG-2");
+    assert_eq!(part["mig"]["parent"], "GPU-a");
+    assert_eq!(part["readings"]["utilization"]["gpu_percent"], "unsupported");
+    assert_eq!(part["readings"]["memory"]["total_bytes"], 40_448_u64 << 20);
+}
+
+#[test]
+fn an_xid_is_told_once_with_its_gpu() {
+    let mut fleet = fleet("xid");
+    fleet.node.start();
+    fleet.until_both_are_read();
+    // What stood there before somebody listened is history: each try adds one.
+    let mut xids = vec![13];
+    wait_for("the XID", || {
+        xids.push(79);
+        fleet.node.gpus(&json!([{"uuid": "GPU-a", "xids": xids}, {"uuid": "GPU-b"}]));
+        let status = fleet.node.status()?;
+        (gpu(&status, "GPU-a")["xids"]["last"] == 79).then_some(())
+    });
+    let status = fleet.node.status().expect("a status");
+    assert_eq!(gpu(&status, "GPU-b")["xids"]["last"], Value::Null);
+    let notes = status["notes"].to_string();
+    assert!(notes.contains("XID 79 on GPU-a: NVML reports XID 79"), "{notes}");
+}
+
+#[test]
+fn a_steady_heartbeat_of_eight_gpus_and_eight_replicas_is_at_most_8_kib() {
+    let mut fleet = fleet("bytes");
+    let uuid = |number: u32| format!("GPU-{number}4d2ab8f-7c6e-4b1d-9a51-2f60c1e0d3b7");
+    let gpus: Vec<Value> = (0..8).map(|number| json!({"uuid": uuid(number)})).collect();
+    fleet.node.gpus(&json!(gpus));
+    fleet.node.start();
+    let orders = (0..8).map(|number| run_with(run_order(number + 1, &uuid(number)), &[]));
+    fleet.scheduler.order(orders.collect());
+    let steady = wait_for("eight ready replicas", || {
+        let heartbeat = fleet.scheduler.last()?;
+        let ready = heartbeat.replicas.iter().filter(|r| r.phase == ReportedPhase::Ready);
+        let is_steady = ready.count() == 8 && heartbeat.inventory.is_none();
+        (is_steady && heartbeat.readings.len() == 8).then_some(heartbeat)
+    });
+    let bytes = serde_json::to_vec(&steady).expect("plain data").len();
+    println!("a steady heartbeat of 8 GPUs and 8 replicas has {bytes} bytes");
+    assert!(bytes <= 8 * 1024, "{bytes} bytes");
+}
