@@ -258,6 +258,6 @@ pub(super) fn labelled(labels: &[(&str, String)]) -> String {
     labels.iter().map(one).collect::<Vec<_>>().join(",")
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -123,6 +123,7 @@ fn shown(gpus: Vec<ShownGpu>) -> Shown {
     let config = wharfage_agent_core::Config::default();
     let (agent, _) = wharfage_agent_core::Agent::new(crate::testing::found(), config);
     Shown {
+        engine_loads: BTreeMap::new(),
         core: agent.status(),
         gpus,
         gpus_missing: Vec::new(),
