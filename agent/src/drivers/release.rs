@@ -22,6 +22,12 @@ const TOLERANCE_MIB: u64 = 300;
 /// A reading that began after the question comes within this long, or the GPU is in trouble.
 const FRESH_READING: Duration = Duration::from_secs(4);
 
+/// A guard that has written its replica's end down goes within this long, unless it is frozen.
+const GUARD_GOES: Duration = Duration::from_secs(1);
+
+/// Between two looks at such a guard.
+const GUARD_LOOK: Duration = Duration::from_millis(20);
+
 /// Looks once.
 pub async fn look(driver: &Driver, replica: ReplicaId) -> Release {
     let folder = driver.folder(replica);
@@ -31,6 +37,9 @@ pub async fn look(driver: &Driver, replica: ReplicaId) -> Release {
         return Release::Free { processes_gone_at: now, memory_back_at: now, memory: Vec::new() };
     };
     let same_boot = params.boot == driver.boot;
+    if same_boot {
+        guard_goes(&folder).await;
+    }
     if same_boot && let Some(because) = processes_left(driver, &folder, &params).await {
         return Release::Held { processes_left: true, because };
     }
@@ -47,6 +56,18 @@ pub async fn look(driver: &Driver, replica: ReplicaId) -> Release {
         }
     }
     Release::Free { processes_gone_at, memory_back_at: clock::boottime(), memory }
+}
+
+/// Waits for a guard that has said its last word: else the proof would be as late as the next look.
+async fn guard_goes(folder: &Folder) {
+    let Some(record) = folder.record().filter(|record| record.ended.is_some()) else { return };
+    let gone = async {
+        while process::is_alive(record.guard) {
+            tokio::time::sleep(GUARD_LOOK).await;
+        }
+    };
+    // One that stays is what the look then names.
+    drop(tokio::time::timeout(GUARD_GOES, gone).await);
 }
 
 /// One sentence about processes of the replica that still live.
