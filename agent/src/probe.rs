@@ -283,7 +283,7 @@ async fn exchange(asked: Asked<'_>, body: Option<Value>) -> Result<(StatusCode, 
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
@@ -315,11 +315,11 @@ mod tests {
 
     #[tokio::test]
     async fn engines_that_are_loading_in_their_own_ways_are_loading() {
-        let refused = {
-            let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            let port = closed.local_addr().expect("bound").port();
-            Target { port, ..engine(&[]).await }
-        };
+        // Bound and not listening: it refuses, and no other test can be given it.
+        let closed = TcpSocket::new_v4().expect("a socket");
+        closed.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        let port = closed.local_addr().expect("bound").port();
+        let refused = Target { port, ..engine(&[]).await };
         assert_eq!(look(&refused, true).await, Probe::Loading);
         for status in ["503 Service Unavailable", "400 Bad Request"] {
             let answers: &'static [(&str, &str)] = Box::leak(Box::new([(status, "")]));

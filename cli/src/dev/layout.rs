@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
+use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::net::TcpSocket;
 use wharfage_scheduler_core::words::catalogue;
 
 use super::fleet::DevNode;
@@ -32,6 +34,8 @@ pub struct Layout {
     pub dir: PathBuf,
     /// What is remembered.
     pub installation: Installation,
+    /// The ports of `installation` that nobody else is given while this lives.
+    kept: Vec<TcpSocket>,
 }
 
 /// An engine that an installation of `dev` offers.
@@ -108,7 +112,7 @@ impl Layout {
                 dir.display()
             )));
         }
-        let layout = Self { dir, installation };
+        let layout = Self { dir, installation, kept: Vec::new() };
         layout.remember()?;
         Ok(layout)
     }
@@ -149,26 +153,19 @@ impl Layout {
         self.dir.join("scheduler")
     }
 
-    /// A port by name: the one used before if it is free, else a free one.
+    /// A port by name: the one used before if nobody listens there, else a free one.
+    ///
+    /// It is bound here as long as the installation lives, so that nobody else is given it before
+    /// its daemon listens or while that is down, and does not listen, so that the daemon may.
     pub fn port(&mut self, name: &str) -> Result<u16, Failure> {
-        let known = self.installation.ports.get(name).copied();
-        if let Some(port) = known
-            && TcpListener::bind(("127.0.0.1", port)).is_ok()
-        {
-            return Ok(port);
-        }
-        let others: Vec<u16> = self.installation.ports.values().copied().collect();
-        for _ in 0..100 {
-            let port = TcpListener::bind("127.0.0.1:0")
-                .and_then(|listener| listener.local_addr())
-                .map_err(|error| Failure::unavailable(format!("no free port: {error}")))?
-                .port();
-            if !others.contains(&port) {
-                self.installation.ports.insert(name.to_owned(), port);
-                return Ok(port);
-            }
-        }
-        Err(Failure::unavailable("no free port on 127.0.0.1"))
+        let none_is_free =
+            |error| Failure::unavailable(format!("no free port on 127.0.0.1: {error}"));
+        let before = self.port_of(name);
+        let socket = bound(before).or_else(|_| bound(0)).map_err(none_is_free)?;
+        let port = socket.local_addr().map_err(none_is_free)?.port();
+        self.kept.push(socket);
+        self.installation.ports.insert(name.to_owned(), port);
+        Ok(port)
     }
 
     /// The port of this name; 0 before it was chosen.
@@ -319,6 +316,14 @@ fn engine(name: &str, versions: &[&str], node: &DevNode, programs: &Programs) ->
     )
 }
 
+/// A socket on this port of the loopback interface (0: any free one) that does not listen.
+fn bound(port: u16) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
+    Ok(socket)
+}
+
 /// A path as a TOML string.
 fn quoted(path: &Path) -> String {
     toml::Value::String(path.display().to_string()).to_string()
@@ -340,6 +345,6 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
         .map_err(|error| cannot("set the mode of", path, &error))
 }
 
-fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::unavailable(format!("cannot {what} {}: {error}", path.display()))
 }

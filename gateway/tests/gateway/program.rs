@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
+
 use crate::installation::{ACME, Installation, client, deployment, soon};
 
 struct Folder(PathBuf);
@@ -116,8 +118,11 @@ async fn the_program_joins_serves_and_ends_on_a_signal() {
     let engine = all.engine("node-1").await;
     all.publish(vec![deployment("chat", &[(1, &engine)])]).await;
     let folder = Folder::new("lives");
-    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr();
-    let port = port.expect("bound").port();
+    // Bound, so that nobody else is given it, and not listening, so that the gateway may.
+    let kept = TcpSocket::new_v4().expect("a socket");
+    kept.set_reuseaddr(true).expect("an option of sockets");
+    kept.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let port = kept.local_addr().expect("bound").port();
     let join = folder.0.join("join");
     std::fs::write(&join, format!("{}\n", all.scheduler.join())).expect("writable");
     let file = folder.0.join("gateway.toml");

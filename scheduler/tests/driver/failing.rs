@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::{Value, json};
 
-use crate::process::{PATIENCE, PROGRAM, Running, config, ended, free_port};
+use crate::process::{PATIENCE, PROGRAM, Port, Running, config, ended};
 use crate::support::Folder;
 
 /// How many writes are acknowledged before the disk fails.
@@ -22,15 +22,15 @@ const ACKNOWLEDGED: usize = 20;
 /// One scheduler's place and what its clients were told.
 struct Case {
     folder: Folder,
-    port: u16,
+    port: Port,
     config: PathBuf,
     acknowledged: BTreeSet<String>,
 }
 
 impl Case {
     fn new(name: &str) -> Self {
-        let (folder, port) = (Folder::new(name), free_port());
-        let config = config(&folder, "scheduler.toml", port, &folder.0.join("state"));
+        let (folder, port) = (Folder::new(name), Port::kept());
+        let config = config(&folder, "scheduler.toml", &port, &folder.0.join("state"));
         Self { folder, port, config, acknowledged: BTreeSet::new() }
     }
 
@@ -44,7 +44,7 @@ impl Case {
     }
 
     async fn start(&self) -> Running {
-        Running::start_as(Self::program(""), &self.config, self.port).await
+        Running::start_as(Self::program(""), &self.config, &self.port).await
     }
 
     fn log(&self) -> PathBuf {

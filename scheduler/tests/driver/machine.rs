@@ -28,7 +28,7 @@ use wharfage_shared::time::{Boottime, Millis, Timestamp};
 use wharfage_shared::version::{DesiredVersion, Epoch, PROTOCOL_VERSION};
 
 /// Longer than any answer takes; a test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A scheduler without its public listener.
 pub struct Scheduler {

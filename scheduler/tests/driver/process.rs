@@ -6,25 +6,40 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpSocket;
+
 use crate::support::Folder;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_wharfage-scheduler");
 
 /// Longer than any start or end takes.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A free port: nobody else is given it for a while.
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
+/// A port for a process to listen on: bound, so that nobody else is given it, and not listening,
+/// so that the process may.
+pub struct Port(TcpSocket);
+
+impl Port {
+    /// A free one.
+    pub fn kept() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option of sockets");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        Self(socket)
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.0.local_addr().expect("bound").port()
+    }
 }
 
-/// A configuration below the folder.
-pub fn config(folder: &Folder, name: &str, listen: u16, state: &Path) -> PathBuf {
+/// A configuration below the folder; machines get any port, nobody dials it here.
+pub fn config(folder: &Folder, name: &str, listen: &Port, state: &Path) -> PathBuf {
     let path = folder.0.join(name);
     let text = format!(
-        "listen = \"127.0.0.1:{listen}\"\nmachines_listen = \"127.0.0.1:{}\"\nstate_dir = {:?}\n",
-        free_port(),
+        "listen = \"127.0.0.1:{}\"\nmachines_listen = \"127.0.0.1:0\"\nstate_dir = {:?}\n",
+        listen.number(),
         state.display().to_string(),
     );
     std::fs::write(&path, text).expect("written");
@@ -50,17 +65,17 @@ pub struct Running {
 
 impl Running {
     /// Starts the program and waits until it answers.
-    pub async fn start(config: &Path, port: u16) -> Self {
+    pub async fn start(config: &Path, port: &Port) -> Self {
         Self::start_as(Command::new(PROGRAM), config, port).await
     }
 
     /// The same by another command that ends in the program.
-    pub async fn start_as(mut process: Command, config: &Path, port: u16) -> Self {
+    pub async fn start_as(mut process: Command, config: &Path, port: &Port) -> Self {
         wharfage_link::tls::install();
         process.arg("--config").arg(config).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut running = Self {
             child: process.spawn().expect("starts"),
-            url: format!("http://127.0.0.1:{port}"),
+            url: format!("http://127.0.0.1:{}", port.number()),
         };
         let end = Instant::now() + PATIENCE;
         while reqwest::get(format!("{}/readyz", running.url)).await.is_err() {
@@ -105,7 +120,7 @@ impl Drop for Running {
 #[test]
 fn usage_and_configuration_have_their_exit_codes() {
     let folder = Folder::new("codes");
-    let good = config(&folder, "good.toml", free_port(), &folder.0.join("state"));
+    let good = config(&folder, "good.toml", &Port::kept(), &folder.0.join("state"));
     let good = good.display().to_string();
     assert_eq!(run(&["--version"]).status.code(), Some(0));
     assert_eq!(run(&["--help"]).status.code(), Some(0));
@@ -127,9 +142,9 @@ fn usage_and_configuration_have_their_exit_codes() {
 #[tokio::test]
 async fn a_start_makes_a_token_and_the_next_start_knows_it() {
     let folder = Folder::new("process");
-    let (port, state) = (free_port(), folder.0.join("state"));
-    let config_path = config(&folder, "scheduler.toml", port, &state);
-    let mut first = Running::start(&config_path, port).await;
+    let (port, state) = (Port::kept(), folder.0.join("state"));
+    let config_path = config(&folder, "scheduler.toml", &port, &state);
+    let mut first = Running::start(&config_path, &port).await;
     let file = state.join("admin.token");
     let token = std::fs::read_to_string(&file).expect("a token").trim().to_owned();
     let mode = std::fs::metadata(&file).expect("a file").permissions().mode();
@@ -137,18 +152,18 @@ async fn a_start_makes_a_token_and_the_next_start_knows_it() {
     assert_eq!(first.nodes(&token).await, 200);
     assert_eq!(first.nodes("guessed").await, 401);
     // Another one on the same state is told who has it.
-    let other = config(&folder, "other.toml", free_port(), &state).display().to_string();
+    let other = config(&folder, "other.toml", &Port::kept(), &state).display().to_string();
     let (code, said) = ended(&run(&["--config", &other]));
     assert_eq!(code, Some(75), "{said}");
     assert!(said.contains(&format!("pid {}", first.child.id())), "{said}");
     // Another one on the same port is told which.
-    let same = config(&folder, "same.toml", port, &folder.0.join("elsewhere"));
+    let same = config(&folder, "same.toml", &port, &folder.0.join("elsewhere"));
     let (code, said) = ended(&run(&["--config", &same.display().to_string()]));
     assert_eq!(code, Some(69), "{said}");
-    assert!(said.contains(&format!("port {port}")), "{said}");
+    assert!(said.contains(&format!("port {}", port.number())), "{said}");
     first.child.kill().expect("killed");
     first.child.wait().expect("gone");
-    let again = Running::start(&config_path, port).await;
+    let again = Running::start(&config_path, &port).await;
     assert_eq!(again.nodes(&token).await, 200, "the token outlives a kill");
     assert_eq!(again.end().await, Some(0), "asked to end, it ends well");
     damaged(&state, &config_path);
