@@ -281,11 +281,11 @@ mod tests {
         let folder = Folder::new("hook-cut");
         let pid_file = folder.path().join("pid");
         let script = format!("sleep 300 & echo $! > {}; wait", pid_file.display());
-        let (ending, _) = ended(&hook(&folder, &script, 1)).await;
+        let (ending, _) = ended(&hook(&folder, &script, 3)).await;
         assert_eq!(ending.outcome, HookOutcome::CutOff);
         let pid = std::fs::read_to_string(&pid_file).expect("it started");
         let pid: u32 = pid.trim().parse().expect("a pid");
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
         while process::find(pid).is_some_and(|p| !p.is_zombie) {
             assert!(std::time::Instant::now() < deadline, "its child still lives");
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -140,13 +140,14 @@ fn an_engine_that_ignores_sigterm_is_ended_before_its_deadline() {
     fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
     fleet.until_ready();
     let ordered = now();
-    fleet.scheduler.order(vec![stop_order(1, 5)]);
+    fleet.scheduler.order(vec![stop_order(1, 7)]);
     let gone = fleet.until_gone();
     assert_eq!(gone.ended, Ended::Signaled { signal: 9 });
     let last = fleet.scheduler.last().expect("reports");
     let ended_at =
         last.wall.0 - i64::try_from(last.sent_at.since(gone.processes_gone_at).0).expect("small");
-    assert!(ended_at <= ordered.0 + 5_000, "{ended_at} is after the deadline");
+    let taken = ended_at - ordered.0;
+    assert!(taken <= 7_000, "its processes were gone {taken} ms after the order to stop in 7 s");
 }
 
 #[test]
@@ -212,7 +213,7 @@ fn under_a_notice_the_node_checkpoints_drains_and_leaves_alone() {
     fleet.until_ready();
     let engine = fleet.node.record(1).and_then(|record| record.engine).expect("a record");
     fleet.scheduler.answer(false);
-    fleet.node.notice(12);
+    fleet.node.notice(16);
     let status = wait_for("the end of the evacuation", || {
         let status = fleet.node.status()?;
         let is_over = status["replicas"].as_array().is_some_and(Vec::is_empty);
@@ -264,7 +265,7 @@ fn a_call_that_hangs_marks_one_gpu_and_the_other_is_still_read() {
     ]));
     wait_for("trouble of one", || {
         let gpus = fleet.scheduler.last()?.readings;
-        let (a, b) = (&gpus[0], &gpus[1]);
+        let [a, b] = &gpus[..] else { return None };
         let marked = a.trouble.as_deref() == Some("the driver does not answer");
         (marked && b.trouble.is_none() && b.age_ms < 2_000).then_some(())
     });
@@ -346,14 +347,19 @@ fn a_replica_of_which_two_must_never_run_ends_with_its_lease_though_its_agent_is
     fleet.scheduler.order(vec![run_with(order, &[])]);
     fleet.until_ready();
     let engine = fleet.node.record(1).and_then(|record| record.engine).expect("a record");
-    let sent_at = fleet.scheduler.last().expect("reports").sent_at;
+    let granted = fleet.scheduler.last().expect("reports");
+    // Each report follows the answer to the one before: by now the guard knows what that granted.
+    wait_for("later reports", || {
+        (fleet.scheduler.last()?.number >= granted.number + 5).then_some(())
+    });
     fleet.node.kill_agent();
     let record = wait_for("the end of the lease", || {
         fleet.node.record(1).filter(|record| record.ended.is_some())
     });
     assert!(!process::is_alive(engine));
     assert_eq!(record.because.as_deref(), Some("its serving lease ended"));
-    assert!(clock::boottime() >= sent_at + Millis::from_seconds(8), "not before its lease ended");
+    let until = granted.sent_at + Millis::from_seconds(8);
+    assert!(clock::boottime() >= until, "not before its lease ended");
 }
 
 #[test]
@@ -410,7 +416,7 @@ fn a_frozen_guard_does_not_keep_its_replica_alive() {
     fleet.until_ready();
     let record = fleet.node.record(1).expect("a record");
     process::signal(record.guard, rustix::process::Signal::STOP).expect("sent");
-    fleet.scheduler.order(vec![stop_order(1, 4)]);
+    fleet.scheduler.order(vec![stop_order(1, 6)]);
     fleet.until_gone();
     assert!(!process::is_alive(record.engine.expect("started")));
     assert!(!process::is_alive(record.guard));

@@ -21,7 +21,7 @@ use nvml_wrapper::{EventSet, Nvml};
 const MIB: u64 = 1024 * 1024;
 
 /// Long enough for a loaded machine; a story that works never waits that long.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 static TURN: Mutex<()> = Mutex::new(());
 static NAMED: Once = Once::new();

@@ -61,7 +61,7 @@ mod tests {
     async fn small_writes_leave_at_once_on_both_ends() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound").to_string();
-        let dialled = dial(&address, Duration::from_secs(5)).await.expect("it listens");
+        let dialled = dial(&address, Duration::from_secs(60)).await.expect("it listens");
         let (accepted, _) = listener.accept().await.expect("a connection waits");
         assert!(!accepted.nodelay().expect("open"), "the kernel's default would hide the rule");
         assert!(prepared(accepted).expect("open").nodelay().expect("open"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use rustix::process::Signal;
+use tokio::net::TcpSocket;
 use wharfage_agent::guard::record::{Folder, Record};
 use wharfage_agent_sys::process;
 use wharfage_shared::ids::ReplicaId;
@@ -25,7 +26,7 @@ static NODES: AtomicU32 = AtomicU32::new(0);
 pub struct Node {
     root: PathBuf,
     agent: Option<Child>,
-    status_port: u16,
+    status: Port,
     join: String,
 }
 
@@ -39,8 +40,7 @@ impl Node {
         for folder in ["state", "cache", "bucket", "engines.d", "hooks.d", "gpus", "notices"] {
             std::fs::create_dir_all(root.join(folder)).expect("folder");
         }
-        let status_port = free_port();
-        let node = Self { root, agent: None, status_port, join };
+        let node = Self { root, agent: None, status: Port::kept(), join };
         node.gpus(&serde_json::json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]));
         node.engine("stub", &[]);
         node
@@ -127,7 +127,7 @@ impl Node {
              driver = \"process\"\non_exit = \"stop\"\n{further}\n\
              [nvml]\nlibrary = \"{}\"\ndriver_gpus = \"{}\"\npci_devices = \"{}\"\n\
              [notices]\nlogind = false\n[notices.file]\npath = \"{}\"\n\
-             [status]\nlisten = \"127.0.0.1:{}\"\n[timing]\nstop_margin_seconds = 1\n\
+             [status]\nlisten = \"127.0.0.1:{}\"\n[timing]\nstop_margin_seconds = 3\n\
              checkpoint_seconds = 2\ndrain_seconds = 1\nstop_seconds = 1\n\
              [[bucket]]\nname = \"models\"\ndirectory = \"{}\"\ngenerate_missing = true\n\
              generate_mib = 1\n[env]\nWHARFAGE_FAKE_GPUS = \"{}\"\n",
@@ -140,7 +140,7 @@ impl Node {
             at("driver"),
             at("pci"),
             at("notices/notice.json"),
-            self.status_port,
+            self.status.number(),
             at("bucket"),
             at("gpus"),
         );
@@ -221,7 +221,7 @@ impl Node {
 
     /// A page of the agent's status listener.
     pub fn page(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.status_port)).ok()?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.status.number())).ok()?;
         let request =
             format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).ok()?;
@@ -322,9 +322,21 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_millis()).expect("small"))
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
+/// A port for a process to listen on: bound, so that nobody else is given it, and not listening,
+/// so that the process may.
+struct Port(TcpSocket);
+
+impl Port {
+    fn kept() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option of sockets");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        Self(socket)
+    }
+
+    fn number(&self) -> u16 {
+        self.0.local_addr().expect("bound").port()
+    }
 }
 
 /// Something that was built with the tests, in the folder of the build or in its `deps`.

@@ -30,7 +30,7 @@ async fn guard(identity: IdentityDir) -> String {
 /// What a machine hears from the guard at `address` when it means `node`.
 async fn hear(identity: IdentityDir, address: &str, node: &str) -> Option<String> {
     let connector = guard_connector(identity).expect("a complete folder");
-    let stream = socket::dial(address, Duration::from_secs(5)).await.expect("it listens");
+    let stream = socket::dial(address, Duration::from_secs(60)).await.expect("it listens");
     let mut stream = connector.connect(&NodeId::from(node), stream).await.ok()?;
     let mut heard = String::new();
     stream.read_to_string(&mut heard).await.ok()?;

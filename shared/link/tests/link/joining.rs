@@ -15,7 +15,7 @@ use wharfage_shared::enroll::EnrollRequest;
 use wharfage_shared::ids::{GatewayName, NodeId};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn request(identity: &IdentityDir, secret: &str) -> EnrollRequest {
     EnrollRequest {

@@ -12,6 +12,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharfage_link::{Limits, serve};
 
+/// Longer than anything takes; reached only by a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 struct Server {
     address: String,
     shutdown: CancellationToken,
@@ -46,7 +49,7 @@ async fn until_closed(server: &Server, bytes: &str) -> String {
     let mut stream = TcpStream::connect(&server.address).await.expect("it listens");
     stream.write_all(bytes.as_bytes()).await.expect("open");
     let mut heard = Vec::new();
-    let closed = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut heard));
+    let closed = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard));
     // A reset is an end as well.
     let _ = closed.await.expect("the server closes the connection by itself");
     String::from_utf8_lossy(&heard).into_owned()
@@ -110,10 +113,10 @@ async fn a_request_in_flight_at_shutdown_is_answered_and_nothing_new_is_taken() 
     server.shutdown.cancel();
     // The listener is closed before the wait for requests in flight begins.
     let refused = async { while TcpStream::connect(&server.address).await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(30), refused).await.expect("the port is given back");
+    tokio::time::timeout(PATIENCE, refused).await.expect("the port is given back");
     server.go_on.notify_one();
     let mut heard = String::new();
     stream.read_to_string(&mut heard).await.expect("a whole answer");
     assert!(heard.ends_with("done"), "{heard}");
-    tokio::time::timeout(Duration::from_secs(30), server.ended).await.expect("ends").expect("well");
+    tokio::time::timeout(PATIENCE, server.ended).await.expect("ends").expect("well");
 }
