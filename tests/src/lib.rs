@@ -4,7 +4,7 @@
 
 pub mod machine;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,38 @@ pub fn program(name: &str) -> PathBuf {
     let path = folder.join(name);
     assert!(path.is_file(), "{} is missing: run `cargo build --workspace`", path.display());
     path
+}
+
+/// An empty folder of a test's own, which goes with the test.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new one; `name` tells those of one process apart.
+    pub fn new(name: &str) -> Self {
+        let name = format!("wharfage-journey-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("a temporary folder");
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A file in it with this text.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("a temporary file");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What stays after a failed test is in nobody's way.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// A running `wharfage dev`.

@@ -16,7 +16,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::exit::Failure;
 
 /// How long processes are given to be gone after SIGKILL.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+
+/// So many looks in a row must find nothing: one may pass over a process that was just started.
+const ENOUGH: u32 = 2;
 
 /// `wharfage dev-keeper`: waits for the end of standard input, then cleans up.
 #[derive(Debug, clap::Args)]
@@ -82,9 +85,12 @@ impl Keeper {
 /// Ends every process of the installation; what is still alive after a while is returned.
 fn sweep(dir: &Path) -> BTreeSet<i32> {
     let deadline = Instant::now() + GONE_WITHIN;
+    let mut empty_looks = 0;
     loop {
-        let alive = processes_of(dir);
-        if alive.is_empty() || Instant::now() > deadline {
+        let Found { alive, starting } = processes_of(dir);
+        let is_empty = alive.is_empty() && !starting;
+        empty_looks = if is_empty { empty_looks + 1 } else { 0 };
+        if empty_looks == ENOUGH || Instant::now() > deadline {
             return alive;
         }
         for pid in &alive {
@@ -97,14 +103,23 @@ fn sweep(dir: &Path) -> BTreeSet<i32> {
     }
 }
 
+/// What one look at the process table found.
+#[derive(Default)]
+struct Found {
+    /// Processes of the installation.
+    alive: BTreeSet<i32>,
+    /// A program of ours is just being started: its arguments, and so whose it is, come later.
+    starting: bool,
+}
+
 /// Our own programs that were started on this folder, and the scripts in it.
-fn processes_of(dir: &Path) -> BTreeSet<i32> {
+fn processes_of(dir: &Path) -> Found {
+    let mut found = Found::default();
     let Some(programs) = std::env::current_exe().ok().and_then(|p| Some(p.parent()?.to_owned()))
     else {
-        return BTreeSet::new();
+        return found;
     };
     let scripts = dir.join("bin");
-    let mut found = BTreeSet::new();
     let Ok(entries) = std::fs::read_dir("/proc") else { return found };
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
@@ -123,9 +138,12 @@ fn processes_of(dir: &Path) -> BTreeSet<i32> {
                     .is_some_and(|name| name.to_string_lossy().starts_with("wharfage"))
         });
         let is_front = arguments.get(1).is_some_and(|verb| verb == "dev" || verb == "demo");
-        if (is_ours && !is_front && names(dir)) || names(&scripts) {
-            found.insert(pid);
+        // The GPUs' helpers say only by their environment whose they are.
+        let is_named = names(dir) || is_for(&entry.path(), dir);
+        if (is_ours && !is_front && is_named) || names(&scripts) {
+            found.alive.insert(pid);
         }
+        found.starting |= is_ours && arguments.is_empty();
     }
     found
 }
@@ -140,6 +158,16 @@ fn arguments(process: &Path) -> Vec<String> {
         .filter(|part| !part.is_empty())
         .map(|part| String::from_utf8_lossy(part).into_owned())
         .collect()
+}
+
+/// Whether the process reads the fake GPUs of this installation.
+fn is_for(process: &Path, dir: &Path) -> bool {
+    let raw = std::fs::read(process.join("environ")).unwrap_or_default();
+    let mut values = raw
+        .split(|byte| *byte == 0)
+        .filter_map(|part| part.strip_prefix(b"WHARFAGE_FAKE_GPUS="))
+        .map(|value| String::from_utf8_lossy(value).into_owned());
+    values.any(|value| Path::new(&value).starts_with(dir))
 }
 
 fn is_zombie(process: &Path) -> bool {

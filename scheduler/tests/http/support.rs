@@ -1,5 +1,6 @@
 //! A scheduler's public listener on a free port, with nodes that report what a test says.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use wharfage_shared::time::{Boottime, Millis, Timestamp};
 use wharfage_shared::version::{DesiredVersion, PROTOCOL_VERSION};
 
 /// Longer than anything takes; a test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The zone of every node.
 pub const ZONE: &str = "US-EAST-04A";
@@ -43,9 +44,18 @@ pub struct Scheduler {
     /// What machines said.
     pub telemetry: Telemetry,
     client: reqwest::Client,
-    folder: std::path::PathBuf,
     shutdown: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
+    _folder: Folder,
+}
+
+/// A folder of a test's own, which goes with it however it ends.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// An answer, read whole.
@@ -89,8 +99,9 @@ impl Scheduler {
         let folder = std::env::temp_dir().join(folder);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("a temporary folder");
-        let file = folder.join("scheduler.toml");
-        let text = format!("state_dir = {:?}\n{lines}", folder.display().to_string());
+        let folder = Folder(folder);
+        let file = folder.0.join("scheduler.toml");
+        let text = format!("state_dir = {:?}\n{lines}", folder.0.display().to_string());
         std::fs::write(&file, text).expect("written");
         let config = Config::read(&file).expect("a good configuration");
         let driver = driver::start(driver::Options::of(&config)).await.expect("starts");
@@ -110,7 +121,8 @@ impl Scheduler {
         let router = router(state).expect("a router");
         let serving =
             tokio::spawn(serve(listener, router, tls, Limits::default(), shutdown.clone()));
-        let scheduler = Self { url, driver, telemetry, client, folder, shutdown, serving };
+        let _folder = folder;
+        let scheduler = Self { url, driver, telemetry, client, shutdown, serving, _folder };
         scheduler.tenancy().await;
         scheduler
     }
@@ -271,7 +283,6 @@ impl Scheduler {
         self.shutdown.cancel();
         self.serving.await.expect("no panic");
         self.driver.stop().await;
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

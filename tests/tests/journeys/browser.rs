@@ -5,7 +5,7 @@ use std::process::Stdio;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use wharfage_tests::{Dev, SOON};
+use wharfage_tests::{Dev, Folder, SOON};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dashboard_shows_nodes_and_replicas_to_a_browser() {
@@ -28,20 +28,18 @@ async fn the_dashboard_shows_nodes_and_replicas_to_a_browser() {
 
 /// What a browser makes of the page.
 async fn page(url: &str) -> String {
-    let profile = std::env::temp_dir().join(format!("wharfage-browser-{}", std::process::id()));
+    let profile = Folder::new("browser");
     let browser = tokio::process::Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .args(["--timeout=10000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .args(["--timeout=50000", "--dump-dom"])
         .arg(format!("{url}/"))
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
     let page = tokio::time::timeout(SOON, browser).await.expect("the browser ends in time");
     let page = page.expect("chromium runs: tests/prerequisites.sh browser installs it");
-    // A missing profile is as good as a removed one.
-    let _ = std::fs::remove_dir_all(&profile);
     String::from_utf8_lossy(&page.stdout).into_owned()
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Output;
 
-use wharfage_tests::program;
+use wharfage_tests::{Folder, program};
 
 fn run(name: &str, arguments: &[&str]) -> Output {
     std::process::Command::new(program(name))
@@ -11,14 +11,6 @@ fn run(name: &str, arguments: &[&str]) -> Output {
         .env_remove("WHARFAGE_URL")
         .output()
         .expect("the program runs")
-}
-
-fn file(name: &str, text: &str) -> PathBuf {
-    let dir = std::env::temp_dir().join(format!("wharfage-files-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    let path = dir.join(name);
-    std::fs::write(&path, text).unwrap();
-    path
 }
 
 #[test]
@@ -35,8 +27,9 @@ fn every_program_knows_its_version_its_help_and_its_wrong_uses() {
 
 #[test]
 fn a_bad_configuration_ends_with_78_and_names_the_key() {
+    let folder = Folder::new("configurations");
     for name in ["scheduler", "agent", "gateway"] {
-        let path = file(&format!("{name}.toml"), "colour = \"red\"\n");
+        let path = folder.file(&format!("{name}.toml"), "colour = \"red\"\n");
         let output =
             run(&format!("wharfage-{name}"), &["--config", path.to_str().unwrap(), "check-config"]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -47,17 +40,18 @@ fn a_bad_configuration_ends_with_78_and_names_the_key() {
 
 #[test]
 fn bad_input_data_ends_with_65_and_names_file_line_and_field() {
-    let fleet = file("fleet.toml", "[[node]]\nsku = \"a\"\nzone = \"Z\"\ncount = 0\n");
+    let folder = Folder::new("inputs");
+    let fleet = folder.file("fleet.toml", "[[node]]\nsku = \"a\"\nzone = \"Z\"\ncount = 0\n");
     let output = run("wharfage", &["dev", "--nodes", fleet.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(65), "{said}");
     assert!(said.contains("fleet.toml:4: count"), "{said}");
 
-    let terms = file(
+    let terms = folder.file(
         "terms.toml",
         "currency = \"USD\"\n[[price]]\nsku = \"a\"\nregion = \"R\"\non_demand = \"1.00\"\n",
     );
-    let usage = file(
+    let usage = folder.file(
         "usage.csv",
         "organization,region,sku,compute_class,node,start,end\nacme,R,a,standard,n,2026-06-02T00:00:00Z,2026-06-01T00:00:00Z\n",
     );
@@ -84,7 +78,7 @@ fn bad_input_data_ends_with_65_and_names_file_line_and_field() {
     assert_eq!(output.status.code(), Some(65), "{said}");
     assert!(said.contains("usage.csv") && said.contains("line 2"), "{said}");
 
-    let unpriced = file(
+    let unpriced = folder.file(
         "unpriced.csv",
         "organization,region,sku,compute_class,node,start,end\nacme,R,b,standard,n,2026-06-01T00:00:00Z,2026-06-02T00:00:00Z\n",
     );
@@ -107,18 +101,19 @@ fn a_scheduler_that_is_not_there_ends_with_69() {
 
 #[test]
 fn a_sheet_that_cannot_be_read_ends_with_65_and_an_expectation_that_fails_with_1() {
+    let folder = Folder::new("sheets");
     let fleet = "fleet 1x gd-8xh100ib-i128 standard US-EAST-04A\n";
-    let bad = file("bad.sheet", &format!("{fleet}jump node-1\n"));
+    let bad = folder.file("bad.sheet", &format!("{fleet}jump node-1\n"));
     let output = run("wharfage", &["simulate", bad.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(65), "{said}");
     assert!(said.contains("bad.sheet:2"), "{said}");
-    let failing = file(
+    let failing = folder.file(
         "failing.sheet",
         &format!("{fleet}deploy chat gpus=8\nrun until ready or 5m\nexpect chat ready=2\n"),
     );
     assert_eq!(run("wharfage", &["simulate", failing.to_str().unwrap()]).status.code(), Some(1));
-    let good = file(
+    let good = folder.file(
         "good.sheet",
         &format!(
             "{fleet}deploy chat gpus=8\nrun until ready or 5m\nexpect chat ready=1\nexpect chat on node-1\n"

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 use serde_json::json;
-use wharfage_tests::{Dev, signal, start_time, until};
+use wharfage_tests::{Dev, Folder, signal, start_time, until};
 
 fn engines(dev: &Dev) -> Vec<(i32, Option<u64>)> {
     let mut found: Vec<(i32, Option<u64>)> = dev
@@ -20,7 +20,8 @@ fn engines(dev: &Dev) -> Vec<(i32, Option<u64>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_is_killed_finds_its_replica_running_and_adopts_it() {
-    let dev = Dev::start_with(&["--state-dir", &temporary("adopt")]).await;
+    let folder = Folder::new("adopt");
+    let dev = Dev::start_with(&["--state-dir", &folder.path().display().to_string()]).await;
     let id = dev.deploy("chat", 1, &["CAPACITY_CLASS_ON_DEMAND"], json!({})).await;
     let before = dev.ready(&id, 1).await.remove(0);
     let node = before["node"].as_str().unwrap().to_owned();
@@ -78,9 +79,4 @@ async fn what_a_replica_printed_can_be_read_after_it_has_crashed() {
     })
     .await;
     dev.stop().await;
-}
-
-fn temporary(name: &str) -> String {
-    let path = std::env::temp_dir().join(format!("wharfage-journey-{name}-{}", std::process::id()));
-    path.display().to_string()
 }
