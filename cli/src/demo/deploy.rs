@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Stage, requests, text};
+use super::{SEEN_WITHIN, Stage, requests, text};
 use crate::dev::ready;
 use crate::exit::Failure;
 
@@ -125,26 +125,25 @@ async fn reasons(stage: &Stage) -> Result<(), Failure> {
 
 /// The memory that the engines took in the GPUs, as the scheduler sees it.
 async fn memory(stage: &Stage) -> Result<(), Failure> {
-    let used =
-        ready::until("engines' memory in the GPU readings", Duration::from_secs(20), || async {
-            let mut lines = Vec::new();
-            for node in &stage.up().nodes {
-                let row = stage.node(&node.id).await?;
-                let none = Vec::new();
-                let gpus = row.get("gpus").and_then(Value::as_array).unwrap_or(&none);
-                let busy = gpus.iter().filter(|gpu| {
-                    gpu.get("memory_used_mib").and_then(Value::as_u64) > Some(10_000)
-                });
-                let mib: u64 =
-                    busy.clone().filter_map(|gpu| gpu.get("memory_used_mib")?.as_u64()).sum();
-                if mib > 0 {
-                    lines.push(format!("{}: {mib} MiB on {} GPUs", node.id, busy.count()));
-                }
+    let used = ready::until("engines' memory in the GPU readings", SEEN_WITHIN, || async {
+        let mut lines = Vec::new();
+        for node in &stage.up().nodes {
+            let row = stage.node(&node.id).await?;
+            let none = Vec::new();
+            let gpus = row.get("gpus").and_then(Value::as_array).unwrap_or(&none);
+            let busy = gpus
+                .iter()
+                .filter(|gpu| gpu.get("memory_used_mib").and_then(Value::as_u64) > Some(10_000));
+            let mib: u64 =
+                busy.clone().filter_map(|gpu| gpu.get("memory_used_mib")?.as_u64()).sum();
+            if mib > 0 {
+                lines.push(format!("{}: {mib} MiB on {} GPUs", node.id, busy.count()));
             }
-            let total: usize = lines.len();
-            Ok((total >= 2).then_some(lines))
-        })
-        .await?;
+        }
+        let total: usize = lines.len();
+        Ok((total >= 2).then_some(lines))
+    })
+    .await?;
     stage.say.seen(format!("GPU memory in use now: {}", used.join("; ")));
     Ok(())
 }

@@ -13,12 +13,18 @@ mod restart;
 mod settings;
 mod timeline;
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::client::Client;
 use crate::demo::narrator::Narrator;
 use crate::dev::{self, Described, Ending, Running};
 use crate::exit::Failure;
+
+/// How long one thing may take to be seen: long for a host with one busy core, and no wait at all
+/// where it is seen at once.
+const SEEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// `wharfage demo`.
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,7 @@ use wharfage_shared::time::Timestamp;
 
 use super::deploy::show_change;
 use super::requests::{Asker, Streamed};
-use super::{Stage, text, timeline};
+use super::{SEEN_WITHIN, Stage, text, timeline};
 use crate::dev::{DescribedNode, ready};
 use crate::exit::Failure;
 
@@ -32,16 +32,22 @@ pub async fn run(stage: &mut Stage) -> Result<(), Failure> {
             asker.stream("batch-model", "Tell me a long story", STREAM_TOKENS, opened).await
         })
     };
-    let begun = tokio::time::timeout(Duration::from_secs(15), is_open).await;
-    let begun = begun.ok().and_then(Result::ok).ok_or_else(|| {
-        Failure::check("the stream that shall be open at T0 did not begin within 15 s")
-    })?;
+    let begun = tokio::time::timeout(SEEN_WITHIN, is_open).await;
+    let begun = begun
+        .ok()
+        .and_then(Result::ok)
+        .ok_or_else(|| Failure::check("the stream that shall be open at T0 did not begin"))?;
     stage.say.seen(format!("a stream is open: \"{}...\"", begun.trim()));
     let t0 = Instant::now();
     write_notice(&node)?;
     stage.say.seen(format!("notice file written for {}: gone in {} s", node.id, WINDOW.as_secs()));
     noticed(stage, &node, t0).await?;
-    replaced(stage, &node, &old, t0).await?;
+    let new = replaced(stage, &node, &old, t0).await?;
+    let meanwhile = match streaming.is_finished() {
+        false => format!("while {old} finishes its stream"),
+        true => format!("and {old} has finished its stream"),
+    };
+    stage.say.seen(format!("new requests are answered by {new}, {meanwhile}"));
     let streamed = finished(streaming).await?;
     stage.say.seen(format!(
         "the stream that was open at T0 ended complete: {} pieces, [DONE], longest gap {} ms",
@@ -71,7 +77,7 @@ fn write_notice(node: &DescribedNode) -> Result<(), Failure> {
 
 /// The node is noticed and takes nothing new.
 async fn noticed(stage: &Stage, node: &DescribedNode, t0: Instant) -> Result<(), Failure> {
-    ready::until("the scheduler shows the node under a notice", Duration::from_secs(5), || async {
+    ready::until("the scheduler shows the node under a notice", SEEN_WITHIN, || async {
         let row = stage.node(&node.id).await?;
         Ok((text(&row, "departure") == "noticed").then_some(()))
     })
@@ -84,13 +90,13 @@ async fn noticed(stage: &Stage, node: &DescribedNode, t0: Instant) -> Result<(),
     Ok(())
 }
 
-/// The replacement stands elsewhere, becomes ready and takes the traffic.
+/// The replacement stands elsewhere, becomes ready and takes the traffic; its id.
 async fn replaced(
     stage: &Stage,
     node: &DescribedNode,
     old: &str,
     t0: Instant,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let mut shown = BTreeMap::new();
     let asker = Asker::of(stage)?;
     let deadline = Instant::now() + WINDOW;
@@ -116,13 +122,12 @@ async fn replaced(
         "the replacement {new} is ready {:.1} s after T0",
         t0.elapsed().as_secs_f64()
     ));
-    ready::until("traffic moves to the replacement", Duration::from_secs(10), || async {
+    ready::until("traffic moves to the replacement", SEEN_WITHIN, || async {
         let answer = asker.ask("batch-model", "who is there?", 4).await?;
         Ok(answer.contains(&format!("replica {new} ")).then_some(()))
     })
     .await?;
-    stage.say.seen(format!("new requests are answered by {new}, while {old} finishes its stream"));
-    Ok(())
+    Ok(new)
 }
 
 async fn finished(
@@ -149,7 +154,7 @@ async fn gone(stage: &Stage, node: &DescribedNode, old: &str, t0: Instant) -> Re
     if t0.elapsed() >= WINDOW {
         return Err(Failure::check("the evacuation ended after the deadline"));
     }
-    ready::until("the scheduler has the proof in its log", Duration::from_secs(10), || async {
+    ready::until("the scheduler has the proof in its log", SEEN_WITHIN, || async {
         let rows = stage.rows("/api/v1/replicas", "replicas").await?;
         let left = rows.iter().any(|row| text(row, "id") == old && text(row, "phase") != "stopped");
         Ok((!left).then_some(()))
@@ -177,7 +182,7 @@ async fn gone(stage: &Stage, node: &DescribedNode, old: &str, t0: Instant) -> Re
 pub async fn status_of(node: &DescribedNode) -> Result<Value, Failure> {
     let url = format!("{}/status", node.status_url);
     let unread = |error: reqwest::Error| Failure::check(format!("{url}: {error}"));
-    let answer = reqwest::Client::new().get(&url).timeout(Duration::from_secs(5)).send().await;
+    let answer = reqwest::Client::new().get(&url).timeout(SEEN_WITHIN).send().await;
     answer.map_err(unread)?.json().await.map_err(unread)
 }
 

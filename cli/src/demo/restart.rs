@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::requests::Asker;
-use super::{Stage, settings, text};
+use super::{SEEN_WITHIN, Stage, settings, text};
 use crate::dev::ready;
 use crate::exit::Failure;
 
@@ -31,13 +31,13 @@ pub async fn run(stage: &mut Stage) -> Result<(), Failure> {
     let pid = stage.running.daemons.end("scheduler", Signal::KILL).unwrap_or_default();
     stage.say.seen(format!("a write was acknowledged, and pid {pid} was killed right after it"));
     let dead_since = Instant::now();
-    ready::until("requests are served while the scheduler is dead", OUTAGE * 5, || async {
+    ready::until("requests are served while the scheduler is dead", SEEN_WITHIN, || async {
         Ok((dead_since.elapsed() >= OUTAGE && traffic.served() >= 10).then_some(()))
     })
     .await?;
     stage.running.restart_scheduler()?;
     let ids: Vec<String> = stage.up().nodes.iter().map(|node| node.id.clone()).collect();
-    ready::until("every node is connected again", Duration::from_secs(40), || async {
+    ready::until("every node is connected again", SEEN_WITHIN * 2, || async {
         let answer = stage.admin.get("/api/v1/nodes").await?;
         let none = Vec::new();
         let rows = answer.get("nodes").and_then(Value::as_array).unwrap_or(&none);

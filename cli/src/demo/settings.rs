@@ -1,12 +1,10 @@
 //! Step 3: Baseten's documented call, byte for byte as its cURL sends it.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Stage, text};
+use super::{SEEN_WITHIN, Stage, text};
 use crate::exit::Failure;
 
 /// The call's `--data`, with its line breaks.
@@ -56,9 +54,9 @@ pub async fn patch(stage: &Stage, model: &str, data: &str) -> Result<Value, Fail
         socket.read_to_string(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)
     };
-    let answer = tokio::time::timeout(Duration::from_secs(10), exchange)
+    let answer = tokio::time::timeout(SEEN_WITHIN, exchange)
         .await
-        .map_err(|_| Failure::check("the autoscaling call was not answered within 10 s"))?
+        .map_err(|_| Failure::check("the autoscaling call was not answered"))?
         .map_err(|error| Failure::check(format!("the autoscaling call: {error}")))?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     if !answer.starts_with("HTTP/1.1 200") {

@@ -12,7 +12,8 @@ pub fn draw(evacuation: &Value) -> String {
     let window = gone.saturating_sub(heard).max(1);
     let none = Vec::new();
     let moments = evacuation.get("timeline").and_then(Value::as_array).unwrap_or(&none);
-    let mut lines = vec![format!("T0 {:─^WIDTH$} deadline", format!(" {} s ", window / 1000))];
+    let mut lines =
+        vec![format!("T0 {:─^WIDTH$} deadline", format!(" {} s ", (window + 500) / 1000))];
     for moment in moments {
         let since = at(moment, "at").saturating_sub(heard);
         let column = (since * WIDTH as u64 / window).min(WIDTH as u64 - 1) as usize;
