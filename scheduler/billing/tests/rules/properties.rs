@@ -59,7 +59,8 @@ fn plain(world: &World) -> Vec<Interval> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    // 512, and more where more are asked for.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 2))]
 
     #[test]
     fn a_bill_is_what_counting_every_millisecond_gives(world in world()) {

@@ -424,7 +424,8 @@ fn live(standard: usize, spot: usize, ops: &[Op]) -> Result<(), TestCaseError> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 96,
+        // 96, and more where more are asked for.
+        cases: ProptestConfig::default().cases * 3 / 8,
         max_shrink_iters: 4000,
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -158,7 +158,12 @@ fn an_engine_or_version_that_no_node_offers_waits_and_says_so() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        // 64, and more where more are asked for.
+        cases: ProptestConfig::default().cases / 4,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Whatever arrives in whatever order: once room appears, nobody waits whom a lower priority
     /// of the same organization and the same shape has overtaken.
