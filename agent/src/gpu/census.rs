@@ -115,16 +115,16 @@ impl fmt::Display for Place {
 
 /// Reads the folders again and again in a thread of its own: a broken driver may hold it up.
 pub fn watch(roots: Roots) -> watch::Receiver<Sightings> {
-    let (sender, receiver) = watch::channel(look(&roots));
+    let (sender, receiver) = watch::channel(Sightings::default());
     std::thread::spawn(move || {
         while !sender.is_closed() {
-            std::thread::sleep(INTERVAL);
             let now = look(&roots);
             sender.send_if_modified(|last| {
                 let changed = *last != now;
                 *last = now;
                 changed
             });
+            std::thread::sleep(INTERVAL);
         }
     });
     receiver
