@@ -146,8 +146,13 @@ impl SegmentLog {
 
     /// Appends a closed segment; when this returns it is on disk.
     pub fn append(&mut self, segment: Segment) -> io::Result<()> {
+        let before = self.bytes;
         self.write(&Record::Closed(segment.clone()))?;
-        self.file.sync_data()?;
+        if let Err(error) = self.file.sync_data() {
+            // Whether it is on disk is not known: it is cut off and written again.
+            self.bytes = before;
+            return Err(error);
+        }
         self.last = self.last.max(segment.key.number);
         self.open = self.open.take().filter(|(_, open)| open.key.number > segment.key.number);
         self.unacknowledged.push(segment);
@@ -190,6 +195,10 @@ impl SegmentLog {
 
     fn write(&mut self, record: &Record) -> io::Result<()> {
         let frame = encoded(record)?;
+        // A full disk cuts a record off in the middle: left there, it would spoil all that follow.
+        if self.file.metadata()?.len() != self.bytes {
+            self.file.set_len(self.bytes)?;
+        }
         self.file.write_all(&frame)?;
         self.bytes += frame.len() as u64;
         Ok(())
@@ -309,6 +318,25 @@ mod tests {
             let kept = usize::from(cut >= first) + usize::from(cut == whole.len());
             assert_eq!(again.unacknowledged().len(), kept, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn what_a_full_disk_left_of_a_record_spoils_none_that_follow() {
+        use std::io::Write;
+
+        let folder = Folder::new("segments-full");
+        let mut log = open(&folder, "boot-1", "log-1").log;
+        log.append(segment(1)).expect("synced");
+        let half = encoded(&Record::Closed(segment(2))).expect("encoded");
+        let mut beside = OpenOptions::new().append(true).open(&log.path).expect("opened");
+        beside.write_all(&half[..half.len() / 2]).expect("as a full disk leaves it");
+        log.append(segment(2)).expect("there is room again");
+        log.note_open(Epoch(1), open_segment(3, "boot-1")).expect("noted");
+        let again = open(&folder, "boot-1", "log-2");
+        assert_eq!(again.troubles, Vec::<String>::new());
+        assert_eq!(again.log.id().as_str(), "log-1");
+        assert_eq!(again.log.unacknowledged(), [segment(1), segment(2)]);
+        assert_eq!(again.open, Some(open_segment(3, "boot-1")));
     }
 
     #[test]
