@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use wharfage_scheduler_core::Refusal;
+use wharfage_scheduler_core::words::refusal::Kind;
 use wharfage_shared::enroll::MachineProblem;
 
 use crate::driver::SubmitError;
@@ -42,7 +43,13 @@ impl From<MachineProblem> for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let detail = refusal.to_string();
+        let mut detail = refusal.to_string();
+        if let Refusal::NameTaken { kind: Kind::Node, name } = &refusal {
+            detail.push_str(&format!(
+                ": give this host another name, or, if it takes that node's place, ask an operator \
+                 to allow it (POST /api/v1/nodes/{name}/rejoin)"
+            ));
+        }
         let (status, code) = match &refusal {
             Refusal::NotFound { kind, .. } => (StatusCode::NOT_FOUND, format!("{kind}_unknown")),
             Refusal::NameTaken { .. } => (StatusCode::CONFLICT, "name_taken".to_owned()),

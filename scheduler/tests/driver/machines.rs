@@ -66,7 +66,7 @@ async fn a_join_that_does_not_admit_says_why_and_what_to_do() {
         ("node-2", &many, agent, Some("pool-b"), "join_wrong_pool", "pool-b"),
         ("node-2", &doors, agent, None, "join_wrong_pool", "gateways"),
         ("door-1", &many, "/gateway/v1/enroll", None, "join_wrong_pool", "gateways"),
-        ("node-1", &many, agent, None, "name_taken", "node-1"),
+        ("node-1", &many, agent, None, "name_taken", "/api/v1/nodes/node-1/rejoin"),
         ("Node 1", &many, agent, None, "malformed", "cannot be a machine's name"),
     ];
     let before = scheduler.handle().view().position();

@@ -180,6 +180,13 @@ pub(crate) fn parse<T: DeserializeOwned>(
 
 /// reqwest says "error sending request" and hides the reason in its sources.
 fn unreachable_because(address: &str, error: &reqwest::Error) -> ClientError {
-    let reason = with_causes(error);
+    let mut reason = with_causes(error);
+    // Rustls says it in its words only: whoever reads it must know that waiting does not help.
+    if reason.contains("invalid peer certificate") {
+        reason.push_str(
+            "; whoever answers there is not the scheduler that the join string or the identity \
+             names: compare the addresses, or ask an operator for a new join string",
+        );
+    }
     ClientError::Unreachable { address: address.to_owned(), reason }
 }
