@@ -60,7 +60,8 @@ pub fn wait_for<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn is_inside() -> bool {
+/// Whether the stories run inside a machine with systemd.
+pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 

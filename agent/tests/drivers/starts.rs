@@ -1,12 +1,14 @@
 //! A replica's start and its natural end.
 
+use std::process::Command;
+
 use wharfage_agent::config::Config;
 use wharfage_agent::drivers::Way;
-use wharfage_agent::guard::record::Command;
+use wharfage_agent::guard::record::Command as Order;
 use wharfage_agent_core::input::Release;
 use wharfage_shared::replica::Ended;
 
-use crate::bench::{Bench, wait_for};
+use crate::bench::{Bench, is_inside, wait_for};
 
 #[test]
 fn an_engine_runs_below_its_guard_is_heard_and_its_exit_code_is_told() {
@@ -19,6 +21,28 @@ fn an_engine_runs_below_its_guard_is_heard_and_its_exit_code_is_told() {
     assert_eq!(said("engine.log").expect("a log"), "to the reader\n");
     assert_eq!(said("engine.err.log").expect("a log"), "to the finder\n");
     agent.release(&bench);
+}
+
+/// In a container the session that an agent was started in is often one of the outside: its number
+/// there is 0.
+#[test]
+fn an_engine_runs_where_the_agents_session_is_outside_its_pid_namespace() {
+    if is_inside() {
+        // A unit's guard is no child of its agent.
+        return;
+    }
+    let mut unshared = Command::new("unshare");
+    unshared.args(["--pid", "--fork", "--mount-proc"]);
+    if !rustix::process::getuid().is_root() {
+        unshared.arg("--map-root-user");
+    }
+    let outcome = unshared
+        .arg(std::env::current_exe().expect("these stories"))
+        .args(["--exact", "starts::the_signal_that_ended_an_engine_is_told"])
+        .output()
+        .expect("`unshare` of util-linux runs");
+    let said = String::from_utf8_lossy(&outcome.stdout);
+    assert!(outcome.status.success() && said.contains("1 passed"), "{said}");
 }
 
 #[test]
@@ -72,7 +96,7 @@ fn the_guard_reads_the_engine_file_itself_and_trusts_no_command_that_it_is_told(
     agent.start_with(&bench, &before);
     agent.started().expect("it starts");
     wait_for("the second definition's engine", || marker.exists().then_some(()));
-    agent.command(&bench, Command::Kill);
+    agent.command(&bench, Order::Kill);
     assert_eq!(agent.exited(), Ended::Signaled { signal: 9 });
     agent.release(&bench);
 }
