@@ -9,6 +9,8 @@ use wharfage_agent_sys::trusted::Owner;
 use wharfage_shared::enroll::JoinString;
 use wharfage_shared::ids::{NodeId, PoolId};
 
+use crate::health::settings as health;
+
 /// The agent's settings as its owner wrote them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +58,9 @@ pub struct Config {
     /// Where notices come from.
     #[serde(default)]
     pub notices: Notices,
+    /// How the node judges its health.
+    #[serde(default)]
+    pub health: health::Settings,
     /// The status page.
     #[serde(default)]
     pub status: Status,
@@ -276,6 +281,7 @@ impl Config {
             ));
         }
         self.replicas.check(self.driver)?;
+        self.health.check()?;
         for bucket in &self.buckets {
             if bucket.name.is_empty()
                 || self.buckets.iter().filter(|b| b.name == bucket.name).count() > 1
@@ -468,6 +474,10 @@ mod tests {
                 "status.listen: 0.0.0.0:7090 is not loopback",
             ),
             ("[nvml]\nenabled = \"no\"\n", "line 5"),
+            ("[health.off]\nG16 = \"\"\n", "health.off: G16 is switched off without a reason"),
+            ("[health.off]\nG99 = \"x\"\n", "G1 to G22"),
+            ("[health.off]\nG22 = \"x\"\n", "health.off: G22 is the scheduler's"),
+            ("[health]\nleast_disk_percent = 100\n", "health.least_disk_percent: 100 is no share"),
         ] {
             let said = refusal(extra);
             assert!(said.contains(expected), "{extra}: {said}");

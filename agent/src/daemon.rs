@@ -24,8 +24,10 @@ use crate::exit::Failure;
 use crate::gpu::census::Roots;
 use crate::gpu::supervisor::{self, Watched};
 use crate::gpu::{Gpus, Settings};
+use crate::health;
 use crate::inventory::Definitions;
 use crate::journal::desired::DesiredFile;
+use crate::journal::health::HealthFile;
 use crate::journal::history::HistoryFile;
 use crate::journal::segments::{Opened, SegmentLog};
 use crate::notices::Alarm;
@@ -84,15 +86,19 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
         done_with,
         shutdown_delay,
     };
-    let (mut parts, first) = awake(&config, driver, &settled, wires).await?;
+    let (mut parts, first, after) = awake(&config, driver, &settled, wires).await?;
     parts.troubles.extend(why);
     let driver = Arc::clone(&parts.driver);
-    let alarms = watch_notices(&config, inputs, (done, delay), &stop);
+    let alarms = watch_notices(&config, inputs.clone(), (done, delay), &stop);
+    let told = health::Told { nonce: parts.nonce.clone(), gpus: gpus.clone(), inputs, after };
+    let kernel = health::start(&driver, told, &stop).map_err(|error| {
+        Failure::unavailable(format!("the agent's socket cannot be made: {error}"))
+    })?;
     tokio::spawn(reload_on_hangup(hangups, path, Arc::clone(&driver), asks.clone(), stop.clone()));
     let line = Line { address, identity, decoder, asks, report_now };
     tokio::spawn(uplink::send_output(output, last_words, line.client(), stop.clone()));
     let talking = tokio::spawn(uplink::run(line, stop.clone()));
-    let ears = Ears { inputs: heard, asks: asked, alarms, gpus, xids };
+    let ears = Ears { inputs: heard, asks: asked, alarms, gpus, xids, kernel };
     supervised::status("runs");
     tracing::info!(node.id = %config.node, status = %config.status.listen, "the agent runs");
     let runtime = Runtime::new(parts, settled);
@@ -165,13 +171,13 @@ struct Wires {
 }
 
 /// The agent as the disk and the processes of this host say that it was left, and what it does
-/// first.
+/// first; also up to where the kernel's log was heard before.
 async fn awake(
     config: &Config,
     driver: Arc<Driver>,
     gpus: &Gpus,
     wires: Wires,
-) -> Result<(Parts, Vec<Effect>), Failure> {
+) -> Result<(Parts, Vec<Effect>, u64), Failure> {
     let failed = |what: &'static str| {
         move |error: std::io::Error| Failure::unavailable(format!("cannot {what}: {error}"))
     };
@@ -182,8 +188,11 @@ async fn awake(
     let Opened { log, open, mut troubles } = opened.map_err(failed("open the segment log"))?;
     let desired_file = DesiredFile::of(&config.state_dir);
     let (desired, damage) = desired_file.load();
-    let (history, forgotten) = HistoryFile::open(&config.state_dir);
-    troubles.extend(damage.into_iter().chain(forgotten));
+    let (history, unread) = HistoryFile::open(&config.state_dir);
+    troubles.extend(damage.into_iter().chain(unread));
+    let health_file = HealthFile::of(&config.state_dir);
+    let (remembered, forgotten) = health_file.load();
+    troubles.extend(forgotten);
     troubles.extend(definitions.refused.iter().cloned());
     let replicas = driver.adopt().await.map_err(failed("read the replicas' records"))?;
     let orders: BTreeMap<_, _> =
@@ -200,8 +209,12 @@ async fn awake(
         open_segment: open,
         unacknowledged: log.unacknowledged().to_vec(),
         inventory: definitions.inventory(gpus, history.stored()),
+        health: remembered,
     };
-    let (mut agent, first) = Agent::new(found, core_config(config, &definitions));
+    let after = found.health.heard_in(&found.boot);
+    let policy = health::policy::load(config.health.xid_policy.as_deref());
+    let policy = policy.map_err(Failure::config)?;
+    let (mut agent, first) = Agent::new(found, core_config(config, &definitions, policy.clone()));
     agent.remember(history.stored().clone());
     let parts = Parts {
         node: config.node_id(),
@@ -211,6 +224,8 @@ async fn awake(
         definitions,
         desired_file,
         history,
+        policy,
+        health_file,
         stored,
         log,
         report_now: wires.report_now,
@@ -222,12 +237,13 @@ async fn awake(
         done_with: wires.done_with,
         shutdown_delay: wires.shutdown_delay,
     };
-    Ok((parts, first))
+    Ok((parts, first, after))
 }
 
 /// Checks everything that can be checked without running: settings, definitions, token.
 pub fn check(config: &Config) -> Result<(), Failure> {
     status::token(&config.status)?;
+    health::policy::load(config.health.xid_policy.as_deref()).map_err(Failure::config)?;
     // It is needed until the node has joined, and is best taken away afterwards.
     match config.join_file.as_deref().filter(|path| !path.exists()) {
         Some(path) => {

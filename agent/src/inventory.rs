@@ -59,9 +59,9 @@ impl Definitions {
     }
 }
 
-/// The name under which the scheduler knows an inventory.
-pub fn hash(inventory: &Inventory) -> String {
+/// The name under which the scheduler knows an inventory or a health report.
+pub fn hash(told: &impl serde::Serialize) -> String {
     // Plain structures of text and numbers: turning them into JSON cannot fail.
-    let text = serde_json::to_vec(inventory).unwrap_or_default();
+    let text = serde_json::to_vec(told).unwrap_or_default();
     hex::encode(Sha256::digest(text))
 }

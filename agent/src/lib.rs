@@ -8,6 +8,7 @@ pub mod engines;
 pub mod exit;
 pub mod gpu;
 pub mod guard;
+pub mod health;
 pub mod hooks;
 pub mod inventory;
 pub mod journal;

@@ -9,7 +9,9 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use wharfage_agent::config::Config;
 use wharfage_agent::exit::{self, Failure};
+use wharfage_agent::health::socket::{self, Answer, Request};
 use wharfage_agent::{daemon, gpu, guard};
+use wharfage_shared::health::Repair;
 
 /// Runs GPU inference replicas on this host as the scheduler orders, and proves what it did.
 #[derive(Parser)]
@@ -26,6 +28,20 @@ struct Arguments {
 enum Verb {
     /// Checks the configuration, the engines and the hooks, and ends.
     CheckConfig,
+    /// Drills: takes a fault for heard, where `health.allow_injection` is set.
+    Inject {
+        #[command(subcommand)]
+        what: Injection,
+    },
+    /// Says that a GPU (or the whole node) is well again: closes its incidents.
+    Repaired {
+        /// The GPU: its number in NVML's order, or its UUID (default: the whole node).
+        #[arg(long, value_name = "GPU")]
+        gpu: Option<String>,
+        /// What was done.
+        #[arg(long, value_enum, default_value = "operator")]
+        by: By,
+    },
     /// Guards one replica; started by the agent.
     #[command(hide = true)]
     Guard {
@@ -40,6 +56,27 @@ enum Verb {
         #[arg(long, value_name = "PATH")]
         library: Option<OsString>,
     },
+}
+
+#[derive(Subcommand)]
+enum Injection {
+    /// An XID of the driver.
+    Xid {
+        /// Its number.
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=9999))]
+        xid: u32,
+        /// The GPU: its number in NVML's order, or its UUID.
+        #[arg(long, value_name = "GPU")]
+        gpu: String,
+    },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum By {
+    /// The GPU was reset.
+    Reset,
+    /// Somebody saw to it.
+    Operator,
 }
 
 fn main() -> ExitCode {
@@ -73,6 +110,16 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             println!("the configuration is good");
             Ok(exit::FINE)
         }
+        Some(Verb::Inject { what: Injection::Xid { xid, gpu } }) => {
+            ask(&load(arguments.config)?, &Request::InjectXid { xid, gpu })
+        }
+        Some(Verb::Repaired { gpu, by }) => {
+            let by = match by {
+                By::Reset => Repair::Reset,
+                By::Operator => Repair::Operator,
+            };
+            ask(&load(arguments.config)?, &Request::Repaired { gpu, by })
+        }
         None => {
             let path = arguments.config.clone().unwrap_or_default();
             let config = load(arguments.config)?;
@@ -84,6 +131,21 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             runtime.shutdown_background();
             done.map(|()| exit::FINE)
         }
+    }
+}
+
+/// Asks the agent that runs with this configuration.
+fn ask(config: &Config, request: &Request) -> Result<u8, Failure> {
+    let answer = socket::ask(&config.state_dir, request).map_err(|error| {
+        let path = socket::path(&config.state_dir);
+        Failure::unavailable(format!("`{}`: {error}: does the agent run?", path.display()))
+    })?;
+    match answer {
+        Answer::Done(said) => {
+            println!("{said}");
+            Ok(exit::FINE)
+        }
+        Answer::Refused(message) => Err(Failure { code: exit::REFUSED, message }),
     }
 }
 

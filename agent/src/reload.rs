@@ -10,6 +10,7 @@ use crate::config::Config;
 /// The new settings, or one sentence why the old ones stay.
 pub fn read_again(path: &Path, now: &Config) -> Result<Config, String> {
     let new = Config::load(path).map_err(|error| with_causes(&error))?;
+    crate::health::policy::load(new.health.xid_policy.as_deref())?;
     let changed = changed_for_a_restart(now, &new);
     if changed.is_empty() {
         return Ok(new);
@@ -32,6 +33,7 @@ fn changed_for_a_restart(now: &Config, new: &Config) -> Vec<&'static str> {
             ("driver", format!("{:?}", config.driver)),
             ("nvml", format!("{:?}", config.nvml)),
             ("notices", format!("{:?}", config.notices)),
+            ("health.kmsg", format!("{} {:?}", config.health.read_kmsg, config.health.kmsg)),
             ("status", format!("{:?}", config.status)),
         ]
     };

@@ -77,5 +77,6 @@ pub fn found() -> wharfage_agent_core::Found {
         open_segment: None,
         unacknowledged: Vec::new(),
         inventory: wharfage_shared::telemetry::Inventory::default(),
+        health: wharfage_agent_core::health::Memory::default(),
     }
 }

@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wharfage_shared::gateway::{GATEWAY_LEASE, GatewayReport};
+use wharfage_shared::health::Health;
 use wharfage_shared::heartbeat::Heartbeat;
 use wharfage_shared::ids::{DeploymentId, GatewayName, NodeId, ReplicaId};
 use wharfage_shared::replica::ReplicaReport;
@@ -47,6 +48,8 @@ pub struct NodeTelemetry {
     pub readings: Vec<GpuReading>,
     /// Replica by replica.
     pub replicas: Vec<ReplicaReport>,
+    /// Its health report, which is sent only when it changed.
+    pub health: Option<Arc<Health>>,
 }
 
 /// The last report of a gateway process.
@@ -81,6 +84,7 @@ impl NodeTelemetry {
             sent_at: heartbeat.sent_at,
             readings: heartbeat.readings.clone(),
             replicas: heartbeat.replicas.clone(),
+            health: heartbeat.health.as_ref().map(|health| Arc::new(health.clone())),
         }
     }
 
@@ -107,8 +111,12 @@ impl Telemetry {
     }
 
     /// Keeps what a node said.
-    pub fn keep(&self, node: &NodeId, told: NodeTelemetry) {
-        locked(&self.inner.nodes[shard(node)]).insert(node.clone(), Arc::new(told));
+    pub fn keep(&self, node: &NodeId, mut told: NodeTelemetry) {
+        let mut nodes = locked(&self.inner.nodes[shard(node)]);
+        if told.health.is_none() {
+            told.health = nodes.get(node).and_then(|known| known.health.clone());
+        }
+        nodes.insert(node.clone(), Arc::new(told));
     }
 
     /// Keeps what a gateway says.

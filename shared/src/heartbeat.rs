@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::Health;
 use crate::ids::{BootId, NodeId};
 use crate::notice::Notice;
 use crate::order::Desired;
@@ -47,6 +48,12 @@ pub struct Heartbeat {
     /// The inventory, when its hash is not the one that the scheduler last acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inventory: Option<Inventory>,
+    /// Hash of the health report; empty from an agent that does not judge its health.
+    #[serde(default)]
+    pub health_hash: String,
+    /// The health report, when its hash is not the one that the scheduler last acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// GPU readings.
     #[serde(default)]
     pub readings: Vec<GpuReading>,
@@ -93,4 +100,7 @@ pub struct HeartbeatAnswer {
     /// The scheduler does not have the inventory of the hash that was sent.
     #[serde(default)]
     pub send_inventory: bool,
+    /// The scheduler does not have the health report of the hash that was sent.
+    #[serde(default)]
+    pub send_health: bool,
 }

@@ -9,6 +9,7 @@ pub mod capacity;
 pub mod causes;
 pub mod enroll;
 pub mod gateway;
+pub mod health;
 pub mod heartbeat;
 pub mod ids;
 pub mod logs;

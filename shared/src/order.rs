@@ -161,6 +161,10 @@ pub enum StopCause {
     StartDeadline,
     /// It served, and then its proof failed for too long.
     Degraded,
+    /// Its GPU is at fault and what ran there is not to be trusted.
+    HardwareFault,
+    /// Its GPU or its node is emptied for a repair.
+    HardwareRepair,
     /// Its engine ended by itself.
     Crashed,
     /// The log does not know it.
@@ -182,6 +186,8 @@ impl std::fmt::Display for StopCause {
             StopCause::NodeLost => "its node was lost",
             StopCause::StartDeadline => "it was not ready in time",
             StopCause::Degraded => "its proof of readiness failed for too long",
+            StopCause::HardwareFault => "its GPU is at fault",
+            StopCause::HardwareRepair => "its GPU or its node is emptied for a repair",
             StopCause::Crashed => "its engine ended",
             StopCause::Orphan => "the log does not know it",
             StopCause::Terminated => "an operator ended it",

@@ -285,6 +285,7 @@ impl Scheduler {
         let may_be_held = !at_once
             && answer.desired.is_none()
             && !answer.send_inventory
+            && !answer.send_health
             && epoch == Some(answer.epoch);
         if !may_be_held {
             return self.answer(stage, host, start, asked, answer);

@@ -98,6 +98,7 @@ pub(crate) enum AtHost {
     EngineEnds { life: u64, replica: ReplicaId, ended: Ended },
     LeaseEnds { life: u64, replica: ReplicaId },
     NoticeDue { id: NoticeId },
+    Look,
 }
 
 /// What a heartbeat asked, kept at its sender until the answer comes.
@@ -106,6 +107,8 @@ pub(crate) struct Asked {
     pub sent_at: Boottime,
     pub number: u64,
     pub had_epoch: bool,
+    /// The number of the health report that was named.
+    pub health: u64,
 }
 
 /// At a gateway process.

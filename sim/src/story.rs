@@ -1,7 +1,9 @@
 //! Facts as lines for people: what a timeline tells. Facts of bookkeeping have no line.
 
+use std::collections::BTreeMap;
+
 use wharfage_scheduler_core::words::event::{deployment, gateway, meter, money, node, replica};
-use wharfage_scheduler_core::words::node::{Health, Intent, Reach};
+use wharfage_scheduler_core::words::node::{Hardware, Health, Intent, Reach};
 use wharfage_scheduler_core::{Event, Fleet};
 use wharfage_shared::ids::{DeploymentId, NodeId, ReplicaId};
 use wharfage_shared::replica::{Ended, ReportedPhase};
@@ -48,6 +50,13 @@ fn of_node(event: &node::Event) -> Line {
             Health::Fit => "fit".to_owned(),
             Health::Unfit { because } => format!("unfit: {because}"),
         },
+        node::Event::HardwareJudged { hardware, .. } => of_hardware(hardware),
+        node::Event::BrakePulled { rule, nodes, of, .. } => {
+            format!("{rule} hit {nodes} of {of} nodes: nothing is emptied by itself any more")
+        }
+        node::Event::BrakeReleased { rule, because, .. } => {
+            format!("the brake of {rule} is released: {because}")
+        }
         node::Event::IntentChanged { intent, .. } => match intent {
             Intent::Open => "open".to_owned(),
             Intent::Cordoned { reason } => format!("cordoned: {reason}"),
@@ -73,6 +82,22 @@ fn of_node(event: &node::Event) -> Line {
         | node::Event::InventoryReported { .. } => return None,
     };
     Some((event.node().cloned(), text))
+}
+
+fn of_hardware(hardware: &Hardware) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut by: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (gpu, because) in &hardware.unfit {
+        by.entry(because.as_str()).or_default().push(gpu.to_string());
+    }
+    for (because, gpus) in by {
+        parts.push(format!("{} unfit: {because}", gpus.join(", ")));
+    }
+    for ask in &hardware.asks {
+        let of = ask.gpu.as_ref().map_or_else(String::new, |gpu| format!(" of {gpu}"));
+        parts.push(format!("asks for {}{of} because of {}", ask.what, ask.rule));
+    }
+    if parts.is_empty() { "every GPU is fit".to_owned() } else { parts.join("; ") }
 }
 
 fn of_replica(fleet: &Fleet, event: &replica::Event) -> Line {

@@ -205,7 +205,11 @@ impl World {
                 zone: planned.zone.clone(),
                 drift_ppm: planned.drift_ppm,
                 inventory: inventory(index, &planned.sku, &plan.hooks),
-                config: Config { hook_estimates, ..Config::default() },
+                config: Config {
+                    hook_estimates,
+                    health: crate::host::gates::settings(),
+                    ..Config::default()
+                },
             },
             self.stage.now,
         );

@@ -10,6 +10,7 @@ mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use wharfage_shared::health::GateId;
 use wharfage_shared::ids::{BootId, GpuUuid, NodeId, ReplicaId};
 use wharfage_shared::order::Desired;
 use wharfage_shared::replica::{Gone, HookKind};
@@ -22,6 +23,7 @@ use crate::config::Config;
 use crate::effect::Effect;
 use crate::estimates::Estimates;
 use crate::evacuation::Evacuation;
+use crate::health::{Evidence, Judge, Saw};
 use crate::history::{History, Start};
 use crate::input::{Found, Input};
 use crate::lease::Leases;
@@ -60,6 +62,7 @@ pub struct Agent {
     gpus: Vec<GpuUuid>,
     gpu_names: BTreeMap<GpuUuid, String>,
     gpu_trouble: BTreeMap<GpuUuid, String>,
+    judge: Judge,
     meter: Meter,
 }
 
@@ -89,7 +92,10 @@ impl Agent {
             };
             out.note(Some(*id), text);
         }
+        let gpu_names = names(&found.inventory);
+        let gpus: Vec<GpuUuid> = found.inventory.gpus.into_iter().map(|gpu| gpu.uuid).collect();
         let agent = Agent {
+            judge: Judge::new(&config.health, found.health, &found.boot, &gpus),
             config,
             node: found.node,
             boot: found.boot,
@@ -110,8 +116,8 @@ impl Agent {
             stop_deadlines: BTreeMap::new(),
             estimates: Estimates::default(),
             evacuation: None,
-            gpu_names: names(&found.inventory),
-            gpus: found.inventory.gpus.into_iter().map(|gpu| gpu.uuid).collect(),
+            gpu_names,
+            gpus,
             gpu_trouble: BTreeMap::new(),
             meter,
         };
@@ -121,6 +127,7 @@ impl Agent {
     /// From now on these lengths and limits count; what was planned is planned anew at the next
     /// step.
     pub fn reconfigure(&mut self, config: Config) {
+        self.judge.reconfigure(&config.health);
         self.config = config;
     }
 
@@ -141,6 +148,7 @@ impl Agent {
         if self.abdicated {
             return out.finish();
         }
+        self.judge.pass(&mut out);
         self.reconcile(&mut out);
         out.finish()
     }
@@ -152,7 +160,7 @@ impl Agent {
         }
         let unanswered = self.config.unanswered_after;
         let replicas = self.replicas.values().flat_map(|replica| replica.wakes(unanswered));
-        let others = [self.meter.wake(&self.config), self.notices.wake()];
+        let others = [self.meter.wake(&self.config), self.notices.wake(), self.judge.wake()];
         let lease = self.leases.control_until();
         let all = replicas.chain(others.into_iter().flatten()).chain(lease);
         // What was due up to now was decided in the last step.
@@ -172,8 +180,15 @@ impl Agent {
             Input::Inventory(inventory) => {
                 self.gpu_names = names(&inventory);
                 self.gpus = inventory.gpus.into_iter().map(|gpu| gpu.uuid).collect();
+                self.judge.set_gpus(&self.gpus, self.now);
             }
             Input::GpuTrouble { gpu, trouble } => self.hear_trouble(gpu, trouble, out),
+            Input::Evidence(evidence) => self.judge.hear(&evidence, out),
+            Input::Xid(seen) => {
+                let model = seen.gpu.as_ref().and_then(|gpu| self.model_on(gpu));
+                self.judge.hear_xid(&seen, model, out);
+            }
+            Input::Repaired { gpu, by } => self.judge.repaired(gpu.as_ref(), by, out),
             Input::NoticeHeard(notice) => self.hear_notice(notice, out),
             Input::NoticeWithdrawn(id) => {
                 if self.notices.withdraw(&id) {
@@ -295,6 +310,12 @@ impl Agent {
     }
 
     fn hear_trouble(&mut self, gpu: GpuUuid, trouble: Option<String>, out: &mut Out) {
+        let (saw, evidence) = match &trouble {
+            Some(trouble) => (Saw::Fail, trouble.clone()),
+            None => (Saw::Pass, "it answers".to_owned()),
+        };
+        let look = Evidence { gate: GateId::ANSWERS, gpu: Some(gpu.clone()), saw, evidence };
+        self.judge.hear(&[look], out);
         let before = self.gpu_trouble.get(&gpu);
         if before == trouble.as_ref() {
             return;
@@ -310,6 +331,12 @@ impl Agent {
                 self.gpu_trouble.remove(&gpu);
             }
         }
+    }
+
+    /// What runs on a GPU: an incident remembers it.
+    fn model_on(&self, gpu: &GpuUuid) -> Option<String> {
+        let mut on_it = self.replicas.values().filter(|replica| replica.order.gpus.contains(gpu));
+        on_it.next().map(|replica| replica.order.model_name.clone())
     }
 
     /// A replica is gone for good: its proof is kept until the scheduler knows.

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use wharfage_shared::ids::HookId;
 use wharfage_shared::time::Millis;
 
+use crate::health;
+
 /// Lengths and limits of the node's decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -33,6 +35,8 @@ pub struct Config {
     pub note_segment_every: Millis,
     /// A segment is cut after this long even if nothing changed.
     pub segment_longest: Millis,
+    /// Gates and XIDs.
+    pub health: health::Settings,
 }
 
 /// What the steps of a stop are expected to take, before anything was measured.
@@ -74,6 +78,7 @@ impl Default for Config {
             serving_lease: Millis::from_seconds(24 * 3600),
             note_segment_every: Millis::from_seconds(5),
             segment_longest: Millis::from_seconds(24 * 3600),
+            health: health::Settings::default(),
         }
     }
 }

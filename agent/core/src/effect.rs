@@ -7,6 +7,8 @@ use wharfage_shared::replica::HookKind;
 use wharfage_shared::segment::{OpenSegment, Segment};
 use wharfage_shared::time::Boottime;
 
+use crate::health::Memory;
+
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -81,6 +83,8 @@ pub enum Effect {
     AcknowledgeNotice(NoticeId),
     /// Send a heartbeat now instead of at the next interval.
     ReportNow,
+    /// Put what is known of the node's incidents on disk.
+    KeepHealth(Box<Memory>),
     /// A line for the journal: what was decided and why.
     Note(Note),
     /// A newer start of this node exists: end this process without touching replicas.

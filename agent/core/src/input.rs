@@ -1,6 +1,7 @@
 //! Everything the node's decisions are told. The hands translate the world into these; the
 //! simulator makes them up.
 
+use wharfage_shared::health::Repair;
 use wharfage_shared::heartbeat::HeartbeatAnswer;
 use wharfage_shared::ids::{GpuUuid, NodeId, NoticeId, ReplicaId, SegmentLogId};
 use wharfage_shared::notice::Notice;
@@ -9,6 +10,8 @@ use wharfage_shared::replica::{Ended, HookKind, HookOutcome, MemoryProof};
 use wharfage_shared::segment::{OpenSegment, Segment};
 use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::{Boottime, Millis};
+
+use crate::health::{Evidence, Memory, XidSeen};
 
 /// What an agent finds on its host when it starts.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub struct Found {
     pub unacknowledged: Vec<Segment>,
     /// GPUs, engines, hooks.
     pub inventory: Inventory,
+    /// What an earlier agent knew of the node's incidents.
+    pub health: Memory,
 }
 
 /// A replica that an earlier agent left on the host.
@@ -170,6 +175,17 @@ pub enum Input {
         gpu: GpuUuid,
         /// What is wrong; absent when it answers again.
         trouble: Option<String>,
+    },
+    /// Looks at the node's gates.
+    Evidence(Vec<Evidence>),
+    /// The driver reported a fault of a GPU.
+    Xid(XidSeen),
+    /// An operator says that a GPU, or the whole node, is well again.
+    Repaired {
+        /// Which; absent = the whole node.
+        gpu: Option<GpuUuid>,
+        /// What was done.
+        by: Repair,
     },
     /// An operator asks for a drill on the node itself: a notice of this length, as if heard.
     Drill {

@@ -10,6 +10,7 @@ pub mod config;
 pub mod effect;
 mod estimates;
 mod evacuation;
+pub mod health;
 pub mod history;
 pub mod input;
 mod lease;

@@ -1,6 +1,9 @@
 //! What a heartbeat carries of the node's decisions. The hands add what only they know: clocks,
 //! readings, the inventory and the report's number.
 
+use std::sync::Arc;
+
+use wharfage_shared::health::Health;
 use wharfage_shared::notice::Notice;
 use wharfage_shared::replica::{Gone, ReplicaReport};
 use wharfage_shared::segment::OpenSegment;
@@ -26,4 +29,6 @@ pub struct Report {
     /// Notices that the node's own sources have heard and that are in force. A reclaim is not
     /// among them: the scheduler said it and need not be told.
     pub notices: Vec<Notice>,
+    /// What may be used on the node, and what it asks for.
+    pub health: Arc<Health>,
 }

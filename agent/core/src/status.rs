@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use wharfage_shared::health::Health;
 use wharfage_shared::ids::{BootId, GpuUuid, NodeId, NoticeId, ReplicaId};
 use wharfage_shared::notice::Notice;
 use wharfage_shared::order::HeldFor;
@@ -52,6 +53,8 @@ pub struct Status {
     pub gpu_trouble: BTreeMap<GpuUuid, String>,
     /// Versions of engines that were not ready here when they said so.
     pub false_ready: Vec<FalseReady>,
+    /// Gates, incidents and what the node asks for.
+    pub health: Health,
 }
 
 /// The lease under which new things may start.

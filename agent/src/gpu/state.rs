@@ -110,7 +110,7 @@ pub struct Xids {
 
 impl Seen {
     /// A slot of which nothing was read yet.
-    fn never(slot: &GpuUuid, at: Boottime) -> Self {
+    pub(crate) fn never(slot: &GpuUuid, at: Boottime) -> Self {
         let reading = unread(slot, None);
         Self { at, reading, fast: None, processes: Vec::new(), trouble: None, reach: None }
     }

@@ -11,13 +11,14 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use wharfage_agent_core::health::{XidSeen, XidSource};
 use wharfage_agent_sys::clock;
 use wharfage_shared::time::{Boottime, Millis};
 
 use super::census::{self, Roots, Sightings};
 pub use super::state::DOES_NOT_ANSWER;
 use super::state::Gpus;
-use super::words::{Line, XidSeen, XidSource};
+use super::words::Line;
 
 /// NVML must initialise within this long, or no GPU is trusted.
 const INIT_DEADLINE: Millis = Millis::from_seconds(8);
@@ -293,7 +294,15 @@ impl Supervisor {
                 let text = format!("NVML reports XID {xid}");
                 let source = XidSource::Nvml;
                 // Full when nobody listens: the count above still tells of it.
-                drop(self.heard.try_send(XidSeen { at, gpu: Some(gpu), pci, xid, text, source }));
+                drop(self.heard.try_send(XidSeen {
+                    at,
+                    gpu: Some(gpu),
+                    pci,
+                    xid,
+                    text,
+                    source,
+                    sequence: None,
+                }));
             }
         }
         self.publish();

@@ -1,7 +1,5 @@
 //! What the helper says to the agent: one JSON object a line on its standard output.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use wharfage_agent_sys::nvml::{Board, Section, SlotReading, Trouble, Versions};
 use wharfage_shared::ids::GpuUuid;
@@ -65,40 +63,4 @@ pub struct Absent {
     pub index: u32,
     /// One sentence.
     pub because: String,
-}
-
-/// An XID: the driver's number for something that went wrong on a GPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct XidSeen {
-    /// When it was heard.
-    pub at: Boottime,
-    /// On which GPU, where that is known by UUID.
-    pub gpu: Option<GpuUuid>,
-    /// On which GPU, where that is known by PCI address.
-    pub pci: Option<String>,
-    /// Its number.
-    pub xid: u32,
-    /// What the source said.
-    pub text: String,
-    /// Who said it.
-    pub source: XidSource,
-}
-
-/// Who told an XID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum XidSource {
-    /// NVML's events.
-    Nvml,
-    /// The kernel's log.
-    Kmsg,
-    /// A drill.
-    Injected,
-}
-
-impl fmt::Display for XidSeen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gpu = self.gpu.as_ref().map(GpuUuid::as_str).or(self.pci.as_deref());
-        write!(f, "XID {} on {}: {}", self.xid, gpu.unwrap_or("an unknown GPU"), self.text)
-    }
 }

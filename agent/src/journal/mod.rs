@@ -1,8 +1,9 @@
-//! What the agent must still know after it was ended at any instant: the desired state and the
-//! segment log.
+//! What the agent must still know after it was ended at any instant: the desired state, the
+//! segment log and incidents.
 
 pub mod desired;
 pub mod frames;
+pub mod health;
 pub mod history;
 pub mod segments;
 

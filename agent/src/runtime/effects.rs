@@ -87,6 +87,11 @@ impl Runtime {
             Effect::AcknowledgeNotice(id) => {
                 self.done_with(id);
             }
+            Effect::KeepHealth(memory) => {
+                let file = &self.parts.health_file;
+                let stored = tokio::task::block_in_place(|| file.store(&memory));
+                self.disk("store what is known of incidents", stored);
+            }
             Effect::ReportNow => self.parts.report_now.notify_one(),
             Effect::Note(note) => self.note(note.replica, note.text),
             Effect::Abdicate => {

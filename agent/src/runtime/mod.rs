@@ -4,6 +4,7 @@
 mod effects;
 mod engines;
 mod exit;
+mod health;
 mod hooks;
 mod reload;
 mod reports;
@@ -15,9 +16,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::Agent;
+use wharfage_agent_core::health::XidSeen;
+use wharfage_agent_core::health::policy::XidPolicy;
 use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::clock;
 use wharfage_link::Decoder;
+use wharfage_shared::health::Health;
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
 use wharfage_shared::ids::{GpuUuid, NodeId, NoticeId, ReplicaId, SegmentLogId};
 use wharfage_shared::notice::NoticeSource;
@@ -32,9 +36,11 @@ pub use self::reload::core_config;
 use crate::config::Config;
 use crate::drivers::Driver;
 use crate::gpu::Gpus;
-use crate::gpu::words::XidSeen;
+use crate::health::kmsg::Said;
+use crate::health::policy::load as health_policy;
 use crate::inventory::{self, Definitions};
 use crate::journal::desired::DesiredFile;
+use crate::journal::health::HealthFile;
 use crate::journal::history::HistoryFile;
 use crate::journal::segments::SegmentLog;
 use crate::notices::Alarm;
@@ -47,6 +53,9 @@ const RELOAD_DEFINITIONS: Duration = Duration::from_secs(30);
 
 /// Engines' metrics are read this often: as often as a heartbeat tells them.
 const MEASURE_ENGINES: Duration = Duration::from_secs(5);
+
+/// Gates that readings show are looked at this often.
+const LOOK_AT_GPUS: Duration = Duration::from_secs(10);
 
 /// The boot-time clock runs on through suspend and tokio's does not: no sleep is longer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -128,6 +137,10 @@ pub struct Parts {
     pub desired_file: DesiredFile,
     /// What was learned of engines and models, on disk.
     pub history: HistoryFile,
+    /// What becomes of each XID.
+    pub policy: XidPolicy,
+    /// What is known of incidents, on disk.
+    pub health_file: HealthFile,
     /// The version that is on disk.
     pub stored: DesiredVersion,
     /// The segment log.
@@ -162,6 +175,8 @@ pub struct Ears {
     pub gpus: watch::Receiver<Arc<Gpus>>,
     /// XIDs, from wherever they are told.
     pub xids: mpsc::Receiver<XidSeen>,
+    /// The kernel's log.
+    pub kernel: mpsc::Receiver<Said>,
 }
 
 /// The runtime.
@@ -172,6 +187,10 @@ pub struct Runtime {
     inventory_hash: String,
     /// The inventory that the scheduler is known to have.
     known_inventory: Option<String>,
+    health_hash: String,
+    health: Arc<Health>,
+    /// The health report that the scheduler is known to have.
+    known_health: Option<String>,
     gpus: Arc<Gpus>,
     gpu_troubles: BTreeMap<GpuUuid, String>,
     /// What could not be written yet (a full disk) and is tried again.
@@ -186,6 +205,8 @@ pub struct Runtime {
     notice_alarms: BTreeMap<NoticeSource, String>,
     config_alarm: Option<String>,
     leaving: Option<Leaving>,
+    kernel_alarm: Option<String>,
+    policy_alarm: Option<String>,
     end: Option<End>,
 }
 
@@ -198,6 +219,9 @@ impl Runtime {
             inventory_hash: inventory::hash(&inventory),
             inventory: Arc::new(inventory),
             known_inventory: None,
+            health_hash: inventory::hash(&Health::default()),
+            health: Arc::default(),
+            known_health: None,
             gpus,
             gpu_troubles: BTreeMap::new(),
             unsaved_desired: None,
@@ -211,6 +235,8 @@ impl Runtime {
             notice_alarms: BTreeMap::new(),
             config_alarm: None,
             leaving: None,
+            kernel_alarm: None,
+            policy_alarm: None,
             end: None,
             parts,
         }
@@ -232,6 +258,7 @@ impl Runtime {
         let mut reload = tokio::time::interval(RELOAD_DEFINITIONS);
         reload.reset();
         let mut measure = tokio::time::interval(MEASURE_ENGINES);
+        let mut look = tokio::time::interval(LOOK_AT_GPUS);
         loop {
             self.parts.pulse.beat();
             if stop.is_cancelled() && self.may_end() {
@@ -252,7 +279,9 @@ impl Runtime {
                     self.hear_gpus(gpus);
                 }
                 _ = measure.tick() => self.measure_engines(),
-                Some(seen) = ears.xids.recv() => self.note(None, seen.to_string()),
+                Some(seen) = ears.xids.recv() => self.step(Input::Xid(seen)),
+                Some(said) = ears.kernel.recv() => self.hear_kernel(said),
+                _ = look.tick() => self.look_at_gpus(),
                 _ = reload.tick() => self.reload_definitions(),
                 () = tokio::time::sleep(self.until_wake()) => self.step(Input::Wake),
             }
@@ -284,6 +313,9 @@ impl Runtime {
         for gpu in before.keys().filter(|gpu| !troubles.contains_key(*gpu)) {
             self.step(Input::GpuTrouble { gpu: gpu.clone(), trouble: None });
         }
+        if before != troubles {
+            self.look_at_gpus();
+        }
         self.compare_inventory();
     }
 
@@ -296,7 +328,19 @@ impl Runtime {
             }
         }
         self.parts.definitions = definitions;
-        let config = core_config(&self.parts.driver.config(), &self.parts.definitions);
+        let config = self.parts.driver.config();
+        let before = self.policy_alarm.take();
+        match health_policy(config.health.xid_policy.as_deref()) {
+            Ok(policy) => self.parts.policy = policy,
+            Err(why) => self.policy_alarm = Some(format!("{why}; the policy before it counts")),
+        }
+        if let Some(alarm) =
+            self.policy_alarm.clone().filter(|alarm| before.as_ref() != Some(alarm))
+        {
+            self.note(None, alarm);
+        }
+        let policy = self.parts.policy.clone();
+        let config = core_config(&config, &self.parts.definitions, policy);
         self.parts.agent.reconfigure(config);
         self.compare_inventory();
     }
@@ -309,6 +353,7 @@ impl Runtime {
         self.inventory_hash = inventory::hash(&inventory);
         self.inventory = Arc::new(inventory.clone());
         self.step(Input::Inventory(inventory));
+        self.look_at_gpus();
         self.parts.report_now.notify_one();
     }
 

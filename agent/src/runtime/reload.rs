@@ -2,6 +2,8 @@
 
 use wharfage_agent_core::Config as CoreConfig;
 use wharfage_agent_core::config::Budget;
+use wharfage_agent_core::health::Settings;
+use wharfage_agent_core::health::policy::XidPolicy;
 use wharfage_shared::time::Millis;
 
 use super::Runtime;
@@ -32,7 +34,7 @@ impl Runtime {
 }
 
 /// The node's decisions as the settings and the owner's definitions tune them.
-pub fn core_config(config: &Config, definitions: &Definitions) -> CoreConfig {
+pub fn core_config(config: &Config, definitions: &Definitions, policy: XidPolicy) -> CoreConfig {
     let seconds = |count: u32| Millis::from_seconds(u64::from(count));
     let timing = &config.timing;
     let usual = Budget::default();
@@ -45,6 +47,7 @@ pub fn core_config(config: &Config, definitions: &Definitions) -> CoreConfig {
             quiet: usual.quiet,
         },
         hook_estimates: definitions.hook_estimates.clone(),
+        health: Settings { policy, off: config.health.off.clone() },
         ..CoreConfig::default()
     }
 }

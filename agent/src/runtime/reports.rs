@@ -1,5 +1,7 @@
 //! What leaves the node: heartbeats, segments, the status page; and the answers that come back.
 
+use std::sync::Arc;
+
 use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::clock;
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
@@ -8,6 +10,7 @@ use wharfage_shared::time::Millis;
 use wharfage_shared::version::PROTOCOL_VERSION;
 
 use super::{Ask, Runtime};
+use crate::inventory;
 use crate::status::{self, Shown};
 
 /// Segments that were taken but not acknowledged are sent again after this long.
@@ -39,6 +42,12 @@ impl Runtime {
         let mut report = self.parts.agent.report(now);
         self.add_loads(&mut report.replicas, now);
         let is_known = self.known_inventory.as_ref() == Some(&self.inventory_hash);
+        // The core makes another one only when something changed.
+        if !Arc::ptr_eq(&self.health, &report.health) {
+            self.health_hash = inventory::hash(&report.health);
+            self.health = report.health;
+        }
+        let has_health = self.known_health.as_ref() == Some(&self.health_hash);
         Heartbeat {
             protocol: PROTOCOL_VERSION,
             node: self.parts.node.clone(),
@@ -53,6 +62,8 @@ impl Runtime {
             wall: clock::wall(),
             inventory_hash: self.inventory_hash.clone(),
             inventory: (!is_known).then(|| (*self.inventory).clone()),
+            health_hash: self.health_hash.clone(),
+            health: (!has_health).then(|| (*self.health).clone()),
             readings: self.gpus.readings(now),
             replicas: report.replicas,
             gone: report.gone,
@@ -69,6 +80,11 @@ impl Runtime {
             self.known_inventory = None;
         } else if sent.epoch.is_some() && sent.inventory.is_some() {
             self.known_inventory = Some(sent.inventory_hash.clone());
+        }
+        if answer.send_health {
+            self.known_health = None;
+        } else if sent.epoch.is_some() && sent.health.is_some() {
+            self.known_health = Some(sent.health_hash.clone());
         }
         let is_unnamed = sent.epoch.is_none();
         let acknowledged = answer.segments.clone();
@@ -103,8 +119,9 @@ impl Runtime {
 
     fn shown(&self) -> Shown {
         let now = clock::boottime();
-        let alarms = [&self.disk_alarm, &self.config_alarm];
-        let alarms = alarms.into_iter().flatten().chain(self.notice_alarms.values());
+        let own = [&self.disk_alarm, &self.config_alarm, &self.kernel_alarm, &self.policy_alarm];
+        let alarms = own.into_iter().chain([&self.gpus.trouble]);
+        let alarms = alarms.flatten().chain(self.notice_alarms.values());
         Shown {
             core: self.parts.agent.status(),
             engine_loads: self.shown_loads(now),

@@ -209,8 +209,17 @@ fn an_xid_is_told_once_with_its_gpu() {
     });
     let status = fleet.node.status().expect("a status");
     assert_eq!(gpu(&status, "GPU-b")["xids"]["last"], Value::Null);
-    let notes = status["notes"].to_string();
-    assert!(notes.contains("XID 79 on GPU-a: NVML reports XID 79"), "{notes}");
+    let told = wait_for("its incident", || {
+        let health = fleet.node.status()?["health"].clone();
+        health["incidents"]
+            .as_array()?
+            .iter()
+            .find(|one| one["xids"].to_string().contains("79"))
+            .cloned()
+    });
+    assert_eq!((&told["gpu"], &told["injected"]), (&json!("GPU-a"), &json!(false)), "{told}");
+    let notes = fleet.node.status().expect("a status")["notes"].to_string();
+    assert_eq!(notes.matches("GPU-a: cordoned by XID 79").count(), 1, "{notes}");
 }
 
 #[test]

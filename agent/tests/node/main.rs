@@ -4,6 +4,7 @@
 mod common;
 mod engines;
 mod gpus;
+mod health;
 mod journeys;
 mod refusals;
 mod settings;

@@ -247,6 +247,9 @@ impl Layout {
              require_root_owned = false\ndriver = \"process\"\n\
              [nvml]\nlibrary = {nvml}\ndriver_gpus = {driver_gpus}\n\
              pci_devices = {pci_devices}\n\
+             [health]\nallow_injection = true\nread_kmsg = false\n\
+             [health.off]\nG16 = \"development: the disk is whatever it is\"\n\
+             G18 = \"development: a shutdown waits for nothing\"\n\
              [notices]\nlogind = false\n[notices.file]\npath = {notice}\n\
              [status]\nlisten = \"127.0.0.1:{port}\"\n\
              [timing]\ncheckpoint_seconds = 5\ndrain_seconds = 2\nstop_seconds = 5\n\

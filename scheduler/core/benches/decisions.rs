@@ -274,6 +274,8 @@ impl BenchFleet {
             sent_at: Boottime(1000),
             wall: NOW,
             inventory_hash: "hash".to_owned(),
+            health_hash: String::new(),
+            health: None,
             readings: inventory.gpus.iter().map(reading).collect(),
             inventory: row.inventory_hash.is_empty().then_some(inventory),
             replicas: held.into_iter().map(|(id, gpus)| ready(id, gpus)).collect(),

@@ -5,7 +5,7 @@ use wharfage_billing::timestamp::to_rfc3339;
 use wharfage_scheduler_core::words::principal::Caller;
 use wharfage_scheduler_core::words::replica::PhaseWord;
 
-use super::{facts, gpus};
+use super::{facts, gpus, health};
 use crate::http::Shared;
 use crate::http::rows::{Shown, deployment, node, replica};
 
@@ -32,6 +32,7 @@ pub async fn render(shared: &Shared, caller: &Caller) -> Markup {
             }
             (totals(&nodes, &deployments, &replicas))
             (notices(&nodes))
+            (health::brakes(&shown.brakes()))
             (node_cards(&nodes))
             (deployment_table(shown, &deployments))
             (replica_table(&replicas))
@@ -139,6 +140,7 @@ fn node_card(node: &node::Row) -> Markup {
             @if let Some(because) = &node.health_because { p.because { (because) } }
             @if let Some(reason) = &node.intent_reason { p.said { (reason) } }
             @if let Some(trouble) = &node.gpu_trouble { p.because { (trouble) } }
+            (health::of_node(node))
             @if let Some(held) = &node.held_for { p.held { "serves " (held) } }
         }
     }
@@ -269,7 +271,7 @@ fn progress(row: &replica::Row) -> Markup {
 }
 
 /// The word of an enum as rows show it.
-fn word(value: &impl serde::Serialize) -> String {
+pub(super) fn word(value: &impl serde::Serialize) -> String {
     let value = serde_json::to_value(value).unwrap_or_default();
     value.as_str().unwrap_or_default().to_owned()
 }

@@ -31,7 +31,7 @@ fn bar(x: u32, gpu: &Gpu) -> Markup {
     let used = u32::from(gpu.utilization.unwrap_or(0).min(100));
     let (filled, busy) = (height(memory.unwrap_or(0)), height(used));
     let stale = gpu.age_ms.is_some_and(|age| age > STALE_MS);
-    let look = match (gpu.trouble.is_some(), gpu.in_use) {
+    let look = match (gpu.trouble.is_some() || gpu.unfit.is_some(), gpu.in_use) {
         (true, _) => "gpu trouble",
         (false, true) => "gpu held",
         (false, false) => "gpu free",
@@ -73,8 +73,8 @@ fn told(gpu: &Gpu) -> String {
         (None, true) => text.push_str("\nin use"),
         (None, false) => text.push_str("\nfree"),
     }
-    if let Some(trouble) = &gpu.trouble {
-        text.push_str(&format!("\n{trouble}"));
+    if let Some(because) = gpu.unfit.as_ref().or(gpu.trouble.as_ref()) {
+        text.push_str(&format!("\n{because}"));
     }
     text
 }

@@ -8,6 +8,7 @@ pub mod session;
 mod facts;
 mod fragment;
 mod gpus;
+mod health;
 mod page;
 
 use std::convert::Infallible;

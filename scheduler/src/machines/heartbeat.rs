@@ -103,6 +103,7 @@ impl Asked {
         !self.at_once
             && answer.desired.is_none()
             && !answer.send_inventory
+            && !answer.send_health
             && self.epoch == Some(answer.epoch)
     }
 
@@ -134,6 +135,7 @@ impl Asked {
             segments: None,
             desired: None,
             send_inventory: false,
+            send_health: false,
         })
     }
 }

@@ -69,6 +69,8 @@ POST   /api/v1/nodes/{id}/drain                              provider operator
 POST   /api/v1/nodes/{id}/reclaim                            provider operator
 POST   /api/v1/nodes/{id}/retire                             provider admin
 POST   /api/v1/nodes/{id}/rejoin                             provider admin
+GET    /api/v1/brakes                                        read
+POST   /api/v1/brakes/{rule}/release                         provider operator
 GET    /api/v1/nodepools                                     read
 POST   /api/v1/nodepools                                     provider admin
 GET    /api/v1/capacity                                      read

@@ -409,6 +409,8 @@ fn heartbeat(node: &NodeId) -> Heartbeat {
         wall: Timestamp(0),
         inventory_hash: "inventory-1".to_owned(),
         inventory: None,
+        health_hash: String::new(),
+        health: None,
         readings: Vec::new(),
         replicas: Vec::new(),
         gone: Vec::new(),

@@ -12,6 +12,7 @@ use wharfage_scheduler_core::words::node::{Intent, Reach};
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Event, Fleet, invariants};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Region, Sku};
+use wharfage_shared::health::{Ask, Asked};
 use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::{Millis, Timestamp};
@@ -227,7 +228,17 @@ impl Facts {
         let has_ended = matches!(seen, Some(ReportedPhase::Stopping | ReportedPhase::Quarantined));
         let stands = matches!(replica.phase, Phase::Placed { .. }) && !has_ended;
         let node = replica.node().and_then(|node| self.fleet.node(node));
+        // What a node's agent asks to be moved for a repair stands in nobody's way either.
+        let seat = replica.phase.seat();
+        let moves = node.zip(seat).is_some_and(|(node, seat)| {
+            let drains = node.asks.iter().map(|fact| &fact.ask).filter(|a| a.what == Asked::Drain);
+            let here = |ask: &Ask| ask.gpu.as_ref().is_none_or(|gpu| seat.gpus.contains(gpu));
+            let braked = self.fleet.brakes().count() > 0;
+            let meant = |ask: &&Ask| here(ask) && (seat.gpus.len() > 1 || !ask.only_multi_gpu);
+            !braked && drains.filter(meant).count() > 0
+        });
         stands
+            && !moves
             && node.is_some_and(|node| {
                 node.reach != Reach::Lost
                     && node.notices.is_empty()

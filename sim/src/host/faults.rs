@@ -15,6 +15,9 @@ use crate::stage::{AtHost, Stage};
 /// exception, 31 page fault, 43 stopped processing, 45 preemptive cleanup).
 const OF_PROGRAMS: [u32; 4] = [13, 31, 43, 45];
 
+/// The XID of a GPU that has fallen off the bus: nothing of it can be read any more.
+const LOST: u32 = 79;
+
 /// How long a machine is away when it boots anew.
 const REBOOT: Millis = Millis::from_seconds(90);
 
@@ -68,6 +71,7 @@ impl Host {
             self.unwatched.push((stage.now, None));
         }
         self.life += 1;
+        self.kernel_records = 0;
         let drift = self.clock.drift_ppm();
         self.clock = HostClock::booted(stage.now + REBOOT, Millis(20_000), drift);
         for process in self.processes.values_mut() {
@@ -134,21 +138,25 @@ impl Host {
             for replica in hit {
                 self.end_engine(stage, replica, Ended::Signaled { signal: 6 });
             }
-            return;
+            return self.kernel_says(stage, xid, gpu);
         }
-        let why = format!("XID {xid}: the GPU is lost");
-        for replica in hit {
+        let breaks = self.breaks_engines(xid);
+        for replica in hit.into_iter().filter(|_| breaks) {
             if let Some(process) = self.processes.get_mut(&replica) {
-                process.broken = Some(why.clone());
+                process.broken = Some(format!("XID {xid} broke its GPU"));
             }
         }
-        self.trouble(stage, gpu, why);
+        self.kernel_says(stage, xid, gpu);
+        if xid == LOST {
+            self.trouble(stage, gpu, "the GPU is lost".to_owned());
+        }
     }
 
     fn trouble(&mut self, stage: &mut Stage, gpu: &GpuUuid, why: String) {
         stage.trace.line(stage.now, Some(self.node.clone()), format!("{gpu}: {why}"));
         self.gpu_trouble.insert(gpu.clone(), why.clone());
         self.step(stage, Input::GpuTrouble { gpu: gpu.clone(), trouble: Some(why) });
+        self.look_at_gates(stage);
         self.report_now(stage);
     }
 
@@ -162,6 +170,7 @@ impl Host {
         for (gpu, _) in std::mem::take(&mut self.gpu_trouble) {
             self.step(stage, Input::GpuTrouble { gpu, trouble: None });
         }
+        self.is_repaired(stage);
     }
 
     /// The wall clock steps.

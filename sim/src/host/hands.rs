@@ -68,6 +68,7 @@ impl Host {
                 let text = format!("done with notice {id}");
                 stage.trace.detail(stage.now, self.node.clone(), text);
             }
+            Effect::KeepHealth(memory) => self.disk.health = *memory,
             Effect::ReportNow => self.report_now(stage),
             Effect::Note(note) => {
                 if stage.trace.keeps_lines() {

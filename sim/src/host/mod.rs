@@ -3,15 +3,19 @@
 
 pub(crate) mod clock;
 mod faults;
+pub(crate) mod gates;
 mod hands;
 pub(crate) mod process;
 mod uplink;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use wharfage_agent_core::health::Memory;
 use wharfage_agent_core::input::FoundReplica;
 use wharfage_agent_core::{Agent, Config, Found, Input};
 use wharfage_shared::capacity::{Sku, Zone};
+use wharfage_shared::health::Health;
 use wharfage_shared::ids::{BootId, GpuUuid, NodeId, NoticeId, ReplicaId, SegmentLogId};
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::order::Desired;
@@ -60,6 +64,10 @@ pub(crate) struct Host {
     notices_so_far: u64,
     pub gpu_trouble: BTreeMap<GpuUuid, String>,
     pub silent_gpus: Vec<GpuUuid>,
+    /// Records of the kernel's log so far, in this boot.
+    kernel_records: u64,
+    /// Somebody saw to the GPUs while no agent was there to be told.
+    repair_waits: bool,
     wall_step: i64,
     /// When an order first named a replica here.
     pub ordered: BTreeMap<ReplicaId, Millis>,
@@ -77,6 +85,7 @@ pub(crate) struct Disk {
     pub last_segment: u64,
     pub segments: Vec<Segment>,
     pub open: Option<OpenSegment>,
+    pub health: Memory,
 }
 
 /// A notice that the host's source tells.
@@ -101,7 +110,16 @@ pub(crate) struct Running {
     beat_at: Millis,
     at_once: bool,
     send_inventory: bool,
+    health: Told,
     sent_segment: u64,
+}
+
+/// The health report and how far the scheduler is known to have it: reports are numbered.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    report: Arc<Health>,
+    number: u64,
+    known: u64,
 }
 
 /// How a host is made.
@@ -138,6 +156,7 @@ impl Host {
                 last_segment: 0,
                 segments: Vec::new(),
                 open: None,
+                health: Memory::default(),
             },
             agent: None,
             starts: 0,
@@ -146,6 +165,8 @@ impl Host {
             notices_so_far: 0,
             gpu_trouble: BTreeMap::new(),
             silent_gpus: Vec::new(),
+            kernel_records: 0,
+            repair_waits: false,
             wall_step: 0,
             ordered: BTreeMap::new(),
             engine_time: Vec::new(),
@@ -194,6 +215,7 @@ impl Host {
                 self.lease_ends(stage, replica);
             }
             AtHost::EngineEnds { .. } | AtHost::LeaseEnds { .. } => {}
+            AtHost::Look => self.look_at_gates(stage),
             AtHost::NoticeDue { id } => self.notice_due(stage, &id),
         }
     }
@@ -227,6 +249,7 @@ impl Host {
             open_segment: open,
             unacknowledged: self.disk.segments.clone(),
             inventory: self.inventory.clone(),
+            health: self.disk.health.clone(),
         };
         let (core, effects) = Agent::new(found, self.config.clone());
         self.agent = Some(Running {
@@ -241,11 +264,17 @@ impl Host {
             beat_at: stage.now,
             at_once: true,
             send_inventory: true,
+            health: Told::default(),
             sent_segment: 0,
         });
         self.carry_out(stage, effects);
         self.step(stage, Input::Wake);
         self.hear_again(stage);
+        if std::mem::take(&mut self.repair_waits) {
+            self.is_repaired(stage);
+        } else {
+            self.look_at_gates_for_a_while(stage);
+        }
         self.plan_beat(stage, Millis(1));
     }
 

@@ -1,6 +1,8 @@
 //! The agent's talk with the scheduler: a heartbeat that is held open, the next one as soon as it is
 //! answered, an early one on a change; closed segments until they are acknowledged.
 
+use std::sync::Arc;
+
 use wharfage_agent_core::Input;
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
 use wharfage_shared::segment::{SEGMENTS_PER_BATCH, SegmentBatch};
@@ -74,7 +76,13 @@ impl Host {
         agent.number += 1;
         let report = agent.core.report(sent_at);
         agent.epoch = report.epoch;
-        let asked = Asked { sent_at, number: agent.number, had_epoch: report.epoch.is_some() };
+        if agent.health.number == 0 || !Arc::ptr_eq(&agent.health.report, &report.health) {
+            agent.health.report = report.health;
+            agent.health.number += 1;
+        }
+        let health = agent.health.number;
+        let had_epoch = report.epoch.is_some();
+        let asked = Asked { sent_at, number: agent.number, had_epoch, health };
         let wall = stage.wall();
         let wall = wharfage_shared::time::Timestamp(wall.0.saturating_add(self.wall_step));
         let heartbeat = Heartbeat {
@@ -90,6 +98,8 @@ impl Host {
             wall,
             inventory_hash: self.inventory_hash.clone(),
             inventory: agent.send_inventory.then(|| self.inventory.clone()),
+            health_hash: format!("{}-{health}", agent.nonce),
+            health: (agent.health.known != health).then(|| (*agent.health.report).clone()),
             readings,
             replicas: report.replicas,
             gone: report.gone,
@@ -131,7 +141,10 @@ impl Host {
             self.disk.segments.retain(|segment| segment.key.number > acknowledged.up_to);
         }
         let Some(agent) = &mut self.agent else { return };
-        let again = !asked.had_epoch || answer.send_inventory;
+        let again = !asked.had_epoch || answer.send_inventory || answer.send_health;
+        if asked.had_epoch {
+            agent.health.known = if answer.send_health { 0 } else { asked.health };
+        }
         if asked.had_epoch {
             agent.send_inventory = answer.send_inventory;
         }

@@ -3,13 +3,15 @@
 //!
 //! One node with eight fake GPUs under `wharfage dev`. Costs are read from `/proc`, moments come
 //! from the kernel (a program was opened to be executed): nothing here is the product's own claim.
-//! A part runs alone by its name: `-- resting`, `notices`, `creates`, `gateway`, `rate`.
+//! A part runs alone by its name: `-- resting`, `notices`, `creates`, `gateway`, `health`,
+//! `rate`.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench stops at the first thing unseen")]
 
 mod cost;
 mod creates;
 mod gateway;
+mod health;
 mod notices;
 mod opened;
 mod proxy;
@@ -52,6 +54,10 @@ fn main() {
         }
         if is_asked("gateway") {
             gateway::measure(&dev).await;
+        }
+        // The last: its GPUs stay closed for a while.
+        if is_asked("health") {
+            health::measure(&dev).await;
         }
         let scheduler = cost::Memory::of(&[dev.daemon("scheduler")]);
         println!("scheduler after all this, 1 node: {scheduler}");

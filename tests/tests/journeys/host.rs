@@ -51,6 +51,7 @@ sed -e 's/gpu-host-1.internal/127.0.0.1/' -e 's/^guard_listen_ip.*/guard_listen_
     -e 's|^# library.*|library = "/opt/wharfage/build/libwharfage_fake_nvml.so"|' \
     -e 's/^exit_drain_seconds.*/exit_drain_seconds = 12/' -e 's/^# memory_max_mib.*/memory_max_mib = 4096/' \
     -e 's|^directory.*|directory = "/var/cache/wharfage-agent/bucket"\ngenerate_missing = true\ngenerate_mib = 1|' \
+    -e 's/^.health.off.$/&\nG16 = "this disk is the test host'"'"'s"\nG17 = "this memory is the test host'"'"'s"/' \
     $at/systemd/agent.toml > /etc/wharfage/agent.toml
 printf '[env]\nWHARFAGE_FAKE_GPUS = "/var/lib/fake-gpus"\n' >> /etc/wharfage/agent.toml
 systemctl start wharfage-scheduler

@@ -25,6 +25,7 @@ impl Agent {
             open_segment: self.meter.open_segment(),
             last_segment: self.meter.last(),
             notices: self.notices.own(),
+            health: self.judge.verdict(),
         }
     }
 
@@ -50,6 +51,7 @@ impl Agent {
             segments_waiting: self.meter.closed().len(),
             gpu_trouble: self.gpu_trouble.clone(),
             false_ready: self.estimates.history.false_ready().to_vec(),
+            health: (*self.judge.verdict()).clone(),
         }
     }
 }

@@ -332,7 +332,10 @@ impl Wish {
 /// the place, since the work goes on elsewhere.
 fn keeps_state(because: StopCause) -> bool {
     match because {
-        StopCause::Preempted | StopCause::NodeDrained | StopCause::NodeNoticed => true,
+        StopCause::Preempted
+        | StopCause::NodeDrained
+        | StopCause::NodeNoticed
+        | StopCause::HardwareRepair => true,
         StopCause::ScaledDown
         | StopCause::Deleted
         | StopCause::Replaced
@@ -340,6 +343,8 @@ fn keeps_state(because: StopCause) -> bool {
         | StopCause::NodeLost
         | StopCause::StartDeadline
         | StopCause::Degraded
+        // A checkpoint of a GPU that is not to be trusted would carry its fault on.
+        | StopCause::HardwareFault
         | StopCause::Crashed
         | StopCause::Orphan
         | StopCause::Terminated => false,

@@ -161,6 +161,7 @@ impl Host {
             open_segment: None,
             unacknowledged: Vec::new(),
             inventory: Inventory::default(),
+            health: wharfage_agent_core::health::Memory::default(),
         }
     }
 
@@ -363,6 +364,7 @@ impl Host {
             segments: None,
             desired: newer.then(|| self.desired.clone()),
             send_inventory: false,
+            send_health: false,
         }
     }
 
@@ -423,6 +425,7 @@ impl Host {
             Effect::ServeUntil { .. }
             | Effect::AcknowledgeNotice(_)
             | Effect::Note(_)
+            | Effect::KeepHealth(_)
             | Effect::Abdicate => {}
         }
     }

@@ -235,6 +235,7 @@ fn a_newer_start_of_the_node_makes_this_one_end_without_touching_anything() {
         segments: None,
         desired: None,
         send_inventory: false,
+        send_health: false,
     };
     host.stop(1, StopCause::Deleted, 0, true);
     answer.desired = Some(host.desired.clone());

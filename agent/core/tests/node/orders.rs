@@ -22,6 +22,7 @@ fn answer(host: &Host, desired: Desired) -> Input {
             segments: None,
             desired: Some(desired),
             send_inventory: false,
+            send_health: false,
         }),
     }
 }
@@ -130,6 +131,7 @@ fn no_step_of_the_schedulers_clock_moves_a_deadline_that_was_heard() {
             segments: None,
             desired: None,
             send_inventory: false,
+            send_health: false,
         }),
     });
     assert_eq!(host.agent.status().replicas[0].timetable, Some(planned));

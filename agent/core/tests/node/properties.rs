@@ -314,5 +314,6 @@ fn says(version: DesiredVersion) -> HeartbeatAnswer {
         segments: None,
         desired: Some(Desired { version, ..Desired::default() }),
         send_inventory: false,
+        send_health: false,
     }
 }

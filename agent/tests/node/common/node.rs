@@ -28,6 +28,8 @@ pub struct Node {
     agent: Option<Child>,
     status: Port,
     join: String,
+    /// Further tables of `agent.toml`.
+    pub settings: String,
 }
 
 impl Node {
@@ -40,7 +42,11 @@ impl Node {
         for folder in ["state", "cache", "bucket", "engines.d", "hooks.d", "gpus", "notices"] {
             std::fs::create_dir_all(root.join(folder)).expect("folder");
         }
-        let node = Self { root, agent: None, status: Port::kept(), join };
+        // Disk, memory and kernel of the test's own host are not what stories are about.
+        let settings = "[health]\nread_kmsg = false\n[health.off]\nG16 = \"a test\"\n\
+                        G17 = \"a test\"\n"
+            .to_owned();
+        let node = Self { root, agent: None, status: Port::kept(), join, settings };
         node.gpus(&serde_json::json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]));
         node.engine("stub", &[]);
         node
@@ -156,7 +162,7 @@ impl Node {
 
     /// Starts the agent, inside a control group if one is given.
     pub fn start_in(&mut self, group: Option<&Path>) {
-        let config = self.config("");
+        let config = self.config(&self.settings);
         let log = self.root.join("agent.log");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
         let program = env!("CARGO_BIN_EXE_wharfage-agent");

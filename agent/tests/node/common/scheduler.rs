@@ -242,6 +242,7 @@ async fn heartbeat(
         segments,
         desired: (newer && report.epoch.is_some()).then(|| known.desired.clone()),
         send_inventory: known.inventory.is_none(),
+        send_health: false,
     };
     let mut text = serde_json::to_string(&answer).expect("JSON");
     if known.is_newer {

@@ -40,6 +40,11 @@ pub fn fit(
     offered(ask, node)?;
     let free = node.free();
     if free < ask.gpus {
+        let idle = node.slots.iter().filter(|slot| slot.is_free()).count();
+        if let Some((gpu, because)) = node.unfit_gpu().filter(|_| idle >= usize::from(ask.gpus)) {
+            let (needed, gpu, because) = (ask.gpus, gpu.clone(), because.to_owned());
+            return Err(Rejection::GpusUnfit { needed, free, gpu, because });
+        }
         return Err(Rejection::NotEnoughGpus { needed: ask.gpus, free });
     }
     let opens_node = serves.is_none();

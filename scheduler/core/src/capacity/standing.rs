@@ -4,10 +4,12 @@
 use crate::capacity::ask::{classes, stands_on};
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::node::NodeRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::node::{Intent, Reach};
 use crate::words::policy::Policy;
-use crate::words::replica::Phase;
+use crate::words::replica::{Phase, Seat};
+use wharfage_shared::health::Asked;
 use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::{Millis, Timestamp};
 
@@ -46,7 +48,7 @@ pub fn standing(fleet: &Fleet, deployment: &DeploymentRow, replica: &ReplicaRow)
         Intent::Draining { .. } | Intent::Retired => true,
         Intent::Open | Intent::Cordoned { .. } => false,
     };
-    if emptied || node.notice().is_some() {
+    if emptied || node.notice().is_some() || is_emptied_for_repair(fleet, node, seat) {
         return Standing::Evacuating;
     }
     let phase = replica.phase.seen().map(|seen| seen.phase);
@@ -56,6 +58,19 @@ pub fn standing(fleet: &Fleet, deployment: &DeploymentRow, replica: &ReplicaRow)
     let allowed = classes(&deployment.spec);
     let forbidden = !allowed.iter().any(|class| stands_on(*class, node.compute_class));
     if !current || forbidden { Standing::Outdated } else { Standing::Wanted }
+}
+
+/// Whether the node's agent asks for the seat to be emptied, because of its hardware. While a brake
+/// is on nothing is emptied by itself.
+pub fn is_emptied_for_repair(fleet: &Fleet, node: &NodeRow, seat: &Seat) -> bool {
+    if fleet.brakes().next().is_some() {
+        return false;
+    }
+    node.asks.iter().map(|fact| &fact.ask).any(|ask| {
+        let here = ask.gpu.as_ref().is_none_or(|gpu| seat.gpus.contains(gpu));
+        let meant = !ask.only_multi_gpu || seat.gpus.len() > 1;
+        ask.what == Asked::Drain && here && meant
+    })
 }
 
 /// Whether a single-copy replica may still run somewhere, so that another one must wait: until its

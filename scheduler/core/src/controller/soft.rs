@@ -2,7 +2,9 @@
 //! proven, what gateways use. Gone with the process; a start waits until it is known again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use wharfage_shared::health::Health;
 use wharfage_shared::ids::{GatewayName, NodeId};
 use wharfage_shared::segment::SegmentKey;
 use wharfage_shared::time::{Boottime, ClockOffset, Millis, Timestamp};
@@ -38,6 +40,8 @@ pub(super) struct NodeHeard {
     pub proven: Option<(SegmentKey, Boottime)>,
     /// Clock samples in a row that were far above the fact, and the least of them.
     pub drift: Option<Drift>,
+    /// Its health report, with the report's hash.
+    pub health: Option<(String, Arc<Health>)>,
 }
 
 /// A clock that seems to have stepped ahead.

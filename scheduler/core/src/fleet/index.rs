@@ -13,7 +13,7 @@ use crate::fleet::Fleet;
 use crate::fleet::rows::node::NodeRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::fleet::table::Table;
-use crate::words::node::Reach;
+use crate::words::node::{Intent, Reach};
 use crate::words::replica::Phase;
 
 /// Everything derived.
@@ -28,6 +28,10 @@ pub(crate) struct Index {
     pub zones: Table<(Sku, Zone), ZoneCounts>,
     /// Instances by region and type.
     pub capacity: Table<(Region, Sku), Arc<Capacity>>,
+    /// Nodes on which a health rule stops something.
+    pub ruled: Table<NodeId, ()>,
+    /// Nodes that have joined and are to stay.
+    pub standing: u32,
     /// Replicas that are nowhere yet.
     pub pending: Table<(Sku, DeploymentId, ReplicaId), ()>,
     /// Replicas that leave and are not quiet yet.
@@ -119,6 +123,8 @@ struct NodeEntries {
     takes: bool,
     usable: bool,
     serves: Option<OrganizationId>,
+    ruled: bool,
+    stands: bool,
 }
 
 impl NodeEntries {
@@ -137,6 +143,8 @@ impl NodeEntries {
             takes,
             usable: is_usable(node),
             serves: serves(node).cloned(),
+            ruled: !node.rules.is_empty(),
+            stands: node.reach != Reach::Joining && node.intent != Intent::Retired,
         }
     }
 }
@@ -148,6 +156,9 @@ impl Index {
         if before.as_ref() == Some(&after) {
             return;
         }
+        put(&mut self.ruled, node.id.clone(), after.ruled);
+        self.standing -= u32::from(before.as_ref().is_some_and(|before| before.stands));
+        self.standing += u32::from(after.stands);
         let seats = |entries: &NodeEntries| entries.seat.clone();
         let old = before.as_ref().and_then(seats);
         if old != after.seat {

@@ -14,6 +14,7 @@ mod apply;
 mod desired;
 pub(crate) mod index;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ use crate::words::contract::{Contract, Price};
 use crate::words::deployment::Spec;
 use crate::words::event::money::Invoice;
 use crate::words::event::request::{self, RequestKey};
-use crate::words::node::{Pool, Reach};
+use crate::words::node::{Brake, Pool, Pulled, Reach};
 use crate::words::replica::{Phase, PhaseWord};
 
 /// Everything that the log says.
@@ -60,6 +61,9 @@ pub struct Fleet {
     pub(crate) meter: Meter,
     pub(crate) requests: Table<RequestKey, Arc<request::Event>>,
     pub(crate) routes_number: u64,
+    /// By health rule.
+    #[serde(default)]
+    pub(crate) brakes: BTreeMap<String, Brake>,
     #[serde(skip)]
     pub(crate) index: Index,
 }
@@ -155,6 +159,12 @@ impl Fleet {
             Phase::Placed { .. } | Phase::Leaving { .. } if lost() => PhaseWord::Unreachable,
             phase => phase.word(),
         }
+    }
+
+    /// Health rules whose brake is on, in their order.
+    pub fn brakes(&self) -> impl Iterator<Item = (&str, &Pulled)> {
+        let brakes = self.brakes.iter();
+        brakes.filter_map(|(rule, brake)| Some((rule.as_str(), brake.pulled.as_ref()?)))
     }
 
     /// Deployments in the order of their ids, those that are being deleted included.

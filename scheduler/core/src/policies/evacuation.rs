@@ -8,7 +8,7 @@ use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::StopCause;
 use wharfage_shared::time::Timestamp;
 
-use crate::capacity::standing::grace;
+use crate::capacity::standing::{grace, is_emptied_for_repair};
 use crate::fleet::Fleet;
 use crate::fleet::rows::replica::ReplicaRow;
 
@@ -44,9 +44,12 @@ pub fn decide(
 /// Why and until when a replica of a node that must be emptied leaves: a notice gives its whole
 /// window, an operator's drain gives the grace.
 pub fn leaver(fleet: &Fleet, replica: &ReplicaRow, now: Timestamp) -> Leaver {
-    let notice = replica.node().and_then(|node| fleet.node(node)).and_then(|node| node.notice());
-    let (because, deadline) = match notice {
+    let node = replica.node().and_then(|node| fleet.node(node));
+    let repair = node.zip(replica.phase.seat());
+    let repair = repair.is_some_and(|(node, seat)| is_emptied_for_repair(fleet, node, seat));
+    let (because, deadline) = match node.and_then(|node| node.notice()) {
         Some(notice) => (StopCause::NodeNoticed, notice.gone_at.max(now)),
+        None if repair => (StopCause::HardwareRepair, now + grace(fleet, replica)),
         None => (StopCause::NodeDrained, now + grace(fleet, replica)),
     };
     Leaver { replica: replica.id, because, deadline }

@@ -1,12 +1,14 @@
 //! Decisions: each reads the fleet and returns owned answers with their reasons. None changes
 //! anything and none knows another.
 
+pub mod brake;
 pub mod evacuation;
 pub mod health;
 pub mod partition;
 pub mod placement;
 pub mod queue;
 pub mod relief;
+pub mod repair;
 pub mod rollout;
 pub mod scaling;
 pub mod surplus;

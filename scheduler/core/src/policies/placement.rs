@@ -60,7 +60,7 @@ pub fn decide(fleet: &Fleet, deployment: &DeploymentRow, ask: &Ask) -> Result<De
 }
 
 fn decision(ask: &Ask, class: CapacityClass, node: &NodeRow, score: Score) -> Decision {
-    let free = node.slots.iter().filter(|slot| slot.is_free());
+    let free = node.slots.iter().filter(|slot| slot.is_usable());
     let gpus = free.take(ask.gpus.into()).map(|slot| slot.gpu.clone()).collect();
     let sentence = sentence(node, &score);
     Decision {

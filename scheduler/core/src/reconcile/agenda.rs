@@ -47,6 +47,8 @@ pub struct Due {
     pub deployments: BTreeSet<DeploymentId>,
     /// Types of which room was freed: what is blocked is tried again.
     pub freed: BTreeSet<Sku>,
+    /// The share of nodes that a health rule hits may have changed.
+    pub brakes: bool,
     /// Contracts whose period may have begun or ended.
     pub contracts: BTreeSet<ContractId>,
 }
@@ -58,6 +60,7 @@ impl Due {
             && self.deployments.is_empty()
             && self.freed.is_empty()
             && self.contracts.is_empty()
+            && !self.brakes
     }
 }
 
@@ -70,6 +73,7 @@ impl Agenda {
     /// Everything, and every alarm anew: after a start, or to see that nothing was missed.
     pub fn everything(fleet: &Fleet, policy: &Policy) -> Self {
         let mut agenda = Self::default();
+        agenda.due.brakes = true;
         for node in fleet.nodes() {
             agenda.due.nodes.insert(node.id.clone());
             agenda.due.freed.insert(node.sku.clone());
@@ -138,7 +142,17 @@ impl Agenda {
     }
 
     fn note_node(&mut self, fleet: &Fleet, policy: &Policy, event: &node::Event) {
+        if let node::Event::BrakePulled { .. } | node::Event::BrakeReleased { .. } = event {
+            // What was to be emptied is not any more, or is again.
+            for node in fleet.nodes().filter(|node| !node.asks.is_empty()) {
+                self.due.nodes.insert(node.id.clone());
+                let on_it = fleet.replicas_on(&node.id);
+                self.due.deployments.extend(on_it.map(|replica| replica.deployment.clone()));
+            }
+            return;
+        }
         let Some(node) = event.node().and_then(|id| fleet.node(id)) else { return };
+        self.due.brakes |= changes_shares(event);
         if let node::Event::Held { held_for: Some(_), .. } = event {
             // Placement takes it into use: what is placed there follows in the same step.
             return;
@@ -150,6 +164,7 @@ impl Agenda {
         match event {
             node::Event::ReachChanged { .. }
             | node::Event::IntentChanged { .. }
+            | node::Event::HardwareJudged { .. }
             | node::Event::Noticed { .. }
             | node::Event::NoticeEnded { .. }
             | node::Event::Departed { .. } => {
@@ -159,6 +174,8 @@ impl Agenda {
                 }
             }
             node::Event::PoolCreated { .. }
+            | node::Event::BrakePulled { .. }
+            | node::Event::BrakeReleased { .. }
             | node::Event::Enrolled { .. }
             | node::Event::RejoinAllowed { .. }
             | node::Event::EpochIssued { .. }
@@ -270,4 +287,15 @@ impl Agenda {
             self.arm(at, Alarm::Contract(id.clone()));
         }
     }
+}
+
+/// Whether a fact may change how large a share of the nodes a health rule hits.
+fn changes_shares(event: &node::Event) -> bool {
+    matches!(
+        event,
+        node::Event::HardwareJudged { .. }
+            | node::Event::IntentChanged { .. }
+            | node::Event::Enrolled { .. }
+            | node::Event::ReachChanged { .. }
+    )
 }

@@ -8,8 +8,10 @@ use wharfage_shared::time::Timestamp;
 
 use super::plan::Plan;
 use crate::capacity::standing::{Standing, grace, standing};
+use crate::fleet::rows::node::Slot;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::policies::evacuation::leaver;
+use crate::policies::repair;
 use crate::words::event::deployment::Event as DeploymentEvent;
 use crate::words::event::node::Event as NodeEvent;
 use crate::words::event::replica::Event;
@@ -21,7 +23,9 @@ use crate::words::replica::Phase;
 pub(super) fn node(plan: &mut Plan<'_>, id: &NodeId) {
     let Some(row) = plan.fleet.node(id) else { return };
     if row.may_place().is_err() {
-        withdraw_promises(plan, id);
+        withdraw_promises(plan, id, |_| true);
+    } else {
+        withdraw_promises(plan, id, |slot| slot.unfit.is_some());
     }
     let Some(row) = plan.fleet.node(id) else { return };
     if row.intent == Intent::Retired && row.reach == Reach::Lost {
@@ -44,9 +48,12 @@ pub(super) fn node(plan: &mut Plan<'_>, id: &NodeId) {
     }
 }
 
-fn withdraw_promises(plan: &mut Plan<'_>, id: &NodeId) {
+fn withdraw_promises(plan: &mut Plan<'_>, id: &NodeId, of: impl Fn(&Slot) -> bool) {
     let Some(row) = plan.fleet.node(id) else { return };
-    let mut promised: Vec<ReplicaId> = row.slots.iter().filter_map(|slot| slot.promised).collect();
+    let mut promised: Vec<ReplicaId> = {
+        let slots = row.slots.iter().filter(|slot| of(slot));
+        slots.filter_map(|slot| slot.promised).collect()
+    };
     promised.dedup();
     for replica in promised {
         let at = plan.now;
@@ -126,6 +133,10 @@ pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
     for replica in &rows {
         if let Some(because) = whole {
             end(plan, replica, because);
+            continue;
+        }
+        if repair::is_distrusted(plan.fleet, replica) {
+            end(plan, replica, StopCause::HardwareFault);
             continue;
         }
         let Some(row) = plan.fleet.deployment(id) else { return };

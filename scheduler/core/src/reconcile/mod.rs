@@ -6,6 +6,7 @@
 pub mod agenda;
 pub mod plan;
 
+mod brake;
 mod leaving;
 mod level;
 mod place;
@@ -31,6 +32,9 @@ pub fn reconcile(plan: &mut Plan<'_>) {
         }
         for contract in &due.contracts {
             terms::contract(plan, contract);
+        }
+        if due.brakes {
+            brake::fleet(plan);
         }
         for node in &due.nodes {
             leaving::node(plan, node);

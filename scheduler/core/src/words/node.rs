@@ -1,8 +1,11 @@
 //! A node's state on its four axes, and the pool it belongs to.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use wharfage_shared::capacity::{ComputeClass, Sku, Tenancy, Zone};
-use wharfage_shared::ids::{NoticeId, OrganizationId, PoolId};
+use wharfage_shared::health::Ask;
+use wharfage_shared::ids::{GpuUuid, NoticeId, OrganizationId, PoolId};
 use wharfage_shared::notice::{Leaves, NoticeKind, NoticeSource};
 use wharfage_shared::time::Timestamp;
 
@@ -33,6 +36,46 @@ pub enum Health {
         /// Which and why, one sentence.
         because: String,
     },
+}
+
+/// What an agent says of its node's hardware, as far as anything is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hardware {
+    /// GPUs that nothing new may use, with the reasons.
+    pub unfit: BTreeMap<GpuUuid, String>,
+    /// The rules that stop something here: `XID 79`, `G8`.
+    pub rules: BTreeSet<String>,
+    /// What the node asks for.
+    pub asks: Vec<Ask>,
+}
+
+/// Something that a node asks for, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskFact {
+    /// What.
+    pub ask: Ask,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// A brake: a rule that hits many nodes at once is more likely wrong than right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brake {
+    /// Since when it is on, if it is.
+    pub pulled: Option<Pulled>,
+    /// When it was released last: only what was hit later can pull it again.
+    pub released_at: Option<Timestamp>,
+}
+
+/// A brake that is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    /// Since when.
+    pub at: Timestamp,
+    /// The nodes that the rule hit.
+    pub nodes: u32,
+    /// Of so many.
+    pub of: u32,
 }
 
 /// What an operator wants of it.

@@ -33,6 +33,12 @@ pub struct Policy {
     pub partition_window_seconds: u32,
     /// For at most this long evictions wait.
     pub partition_hold_seconds: u32,
+    /// A health rule that hits more than this share of all nodes stops automatic drains and resets.
+    pub brake_percent: u8,
+    /// And at least so many nodes.
+    pub brake_nodes: u32,
+    /// Within this time.
+    pub brake_window_seconds: u32,
     /// The first wait after a failed start.
     pub backoff_first_seconds: u32,
     /// The longest wait after failed starts.
@@ -76,6 +82,9 @@ impl Default for Policy {
             partition_nodes: 3,
             partition_window_seconds: 60,
             partition_hold_seconds: 1800,
+            brake_percent: 20,
+            brake_nodes: 3,
+            brake_window_seconds: 600,
             backoff_first_seconds: 1,
             backoff_most_seconds: 300,
             start_deadline_seconds: 600,
@@ -126,6 +135,11 @@ impl Policy {
             let accepted = "0 to 100".to_owned();
             let got = self.partition_percent.into();
             return Err(BadPolicy { key: "partition_percent", got, accepted });
+        }
+        if self.brake_percent > 100 {
+            let accepted = "0 to 100".to_owned();
+            let got = self.brake_percent.into();
+            return Err(BadPolicy { key: "brake_percent", got, accepted });
         }
         Ok(self)
     }

@@ -26,6 +26,8 @@ pub enum Kind {
     Contract,
     /// An invoice.
     Invoice,
+    /// The brake of a health rule.
+    Brake,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             Kind::Join => "join",
             Kind::Contract => "contract",
             Kind::Invoice => "invoice",
+            Kind::Brake => "brake",
         }
     }
 }

@@ -9,7 +9,7 @@ use wharfage_scheduler_core::words::event::meter::Event as Meter;
 use wharfage_scheduler_core::words::event::money::{Event as Money, Invoice};
 use wharfage_scheduler_core::words::event::node::Event as Nodes;
 use wharfage_scheduler_core::words::event::replica::Event as Replicas;
-use wharfage_scheduler_core::words::node::{Intent, NoticeFact, Pool};
+use wharfage_scheduler_core::words::node::{Hardware, Intent, NoticeFact, Pool};
 use wharfage_scheduler_core::words::replica::{Phase, Seat};
 use wharfage_scheduler_core::{Event, Fleet, invariants};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Region, Sku, Tenancy, Zone};
@@ -249,6 +249,22 @@ fn s6_a_placement_on_each_kind_of_closed_node() {
         });
         finds(&found, "S6", &format!("was placed on node-2, which is {word}"));
     }
+}
+
+#[test]
+fn s6_a_placement_on_a_gpu_that_may_not_be_used() {
+    let found = after(|fleet, at| {
+        let node = NodeId::from("node-2");
+        let taken = seat("node-2", 0, 4);
+        let unfit = [(taken.gpus[0].clone(), "cordoned by XID 48".to_owned())].into();
+        let hardware = Hardware { unfit, ..Hardware::default() };
+        vec![
+            Event::Node(Nodes::HardwareJudged { node, hardware, at }),
+            held("node-2", "acme", at),
+            placed(of(fleet, "wait").id, taken, ON_DEMAND, at),
+        ]
+    });
+    finds(&found, "S6", "which is unfit: cordoned by XID 48");
 }
 
 fn notice(at: Timestamp) -> Event {

@@ -25,27 +25,89 @@ const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 #[derive(Clone, Debug)]
 enum Op {
     Run(u64),
-    Deploy { name: usize, shape: Shape },
-    Replace { name: usize, shape: Shape },
-    Delete { name: usize },
-    Min { name: usize, min: u32, max: u32 },
-    Terminate { at: usize },
-    Verb { verb: usize, node: usize },
-    Retire { node: usize },
-    Reclaim { node: usize, drain: u64, gone: u64, whole: bool },
-    Notice { node: usize, seconds: u64, whole: bool },
-    Withdraw { node: usize },
-    Link { node: usize, cut: bool },
-    RestartAgent { node: usize },
-    Reboot { node: usize },
-    Trouble { node: usize, is_bad: bool },
-    Hang { node: usize, hangs: bool },
-    Crash { node: usize },
-    Stray { node: usize, gpus: usize },
+    Deploy {
+        name: usize,
+        shape: Shape,
+    },
+    Replace {
+        name: usize,
+        shape: Shape,
+    },
+    Delete {
+        name: usize,
+    },
+    Min {
+        name: usize,
+        min: u32,
+        max: u32,
+    },
+    Terminate {
+        at: usize,
+    },
+    Verb {
+        verb: usize,
+        node: usize,
+    },
+    Retire {
+        node: usize,
+    },
+    Reclaim {
+        node: usize,
+        drain: u64,
+        gone: u64,
+        whole: bool,
+    },
+    Notice {
+        node: usize,
+        seconds: u64,
+        whole: bool,
+    },
+    Withdraw {
+        node: usize,
+    },
+    Link {
+        node: usize,
+        cut: bool,
+    },
+    RestartAgent {
+        node: usize,
+    },
+    Reboot {
+        node: usize,
+    },
+    Trouble {
+        node: usize,
+        is_bad: bool,
+    },
+    /// A health report: what is unfit and what is asked for.
+    Health {
+        node: usize,
+        gpu: usize,
+        kind: u8,
+    },
+    Hang {
+        node: usize,
+        hangs: bool,
+    },
+    Crash {
+        node: usize,
+    },
+    Stray {
+        node: usize,
+        gpus: usize,
+    },
     RestartScheduler,
-    Sign { organization: bool, instances: u32 },
-    Gateway { stuck: bool, up: bool },
-    Join { spot: bool },
+    Sign {
+        organization: bool,
+        instances: u32,
+    },
+    Gateway {
+        stuck: bool,
+        up: bool,
+    },
+    Join {
+        spot: bool,
+    },
 }
 
 /// What a random deployment asks for.
@@ -110,6 +172,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => node().prop_map(|node| Op::RestartAgent { node }),
         1 => node().prop_map(|node| Op::Reboot { node }),
         1 => (node(), any::<bool>()).prop_map(|(node, is_bad)| Op::Trouble { node, is_bad }),
+        2 => (node(), 0usize..8, 0u8..6)
+            .prop_map(|(node, gpu, kind)| Op::Health { node, gpu, kind }),
         1 => (node(), any::<bool>()).prop_map(|(node, hangs)| Op::Hang { node, hangs }),
         2 => node().prop_map(|node| Op::Crash { node }),
         1 => (node(), 1usize..4).prop_map(|(node, gpus)| Op::Stray { node, gpus }),
@@ -215,6 +279,7 @@ fn carry_out(world: &mut World, op: &Op) {
         | Op::RestartAgent { .. }
         | Op::Reboot { .. }
         | Op::Trouble { .. }
+        | Op::Health { .. }
         | Op::Hang { .. }
         | Op::Crash { .. }
         | Op::Stray { .. } => on_host(world, op, now),
@@ -257,6 +322,13 @@ fn on_host(world: &mut World, op: &Op, now: wharfage_shared::time::Timestamp) {
         Op::Reboot { node } => {
             let mut agent = host(*node);
             agent.reboot(now);
+            agent
+        }
+        Op::Health { node, gpu, kind } => {
+            let mut agent = host(*node);
+            agent.health = Some(agent.report_of(*gpu, *kind));
+            // The same report under the same hash: its text names everything that differs.
+            agent.health_hash = format!("{:?}", agent.health);
             agent
         }
         Op::Trouble { node, is_bad } => {
@@ -302,6 +374,7 @@ fn heal(world: &mut World) {
         }
         agent.link = Link::Up;
         (agent.trouble, agent.loads_hang) = (None, false);
+        (agent.health, agent.health_hash) = (None, String::new());
         agent.notices.clear();
         let strays = agent.replicas.keys().filter(|id| id.0 > 90_000).copied();
         let strays: Vec<ReplicaId> = strays.collect();

@@ -99,12 +99,15 @@ fn sees_node_fact(fleet: &Fleet, caller: &Caller, event: &node::Event) -> bool {
         }
         node::Event::EpochIssued { .. }
         | node::Event::RejoinAllowed { .. }
+        | node::Event::BrakePulled { .. }
+        | node::Event::BrakeReleased { .. }
         | node::Event::OrphanFound { .. }
         | node::Event::OrphanGone { .. } => false,
         node::Event::Enrolled { node, .. }
         | node::Event::ReachChanged { node, .. }
         | node::Event::InventoryReported { node, .. }
         | node::Event::HealthChanged { node, .. }
+        | node::Event::HardwareJudged { node, .. }
         | node::Event::IntentChanged { node, .. }
         | node::Event::Noticed { node, .. }
         | node::Event::NoticeEnded { node, .. }

@@ -43,6 +43,11 @@ pub fn routes() -> Vec<Route> {
         Route::post("/api/v1/nodes/{id}/rejoin", "Let its name enrol anew.", rejoin)
             .access(admin)
             .takes("Verb"),
+        Route::get("/api/v1/brakes", "Health rules that hit too many nodes at once.", brakes)
+            .access(Access::Read),
+        Route::post("/api/v1/brakes/{rule}/release", "Drain and reset again by itself.", release)
+            .access(operator)
+            .takes("Verb"),
         Route::get("/api/v1/nodepools", "Pools of nodes.", pools).access(Access::Read),
         Route::post("/api/v1/nodepools", "Make a pool.", create_pool)
             .access(admin)
@@ -53,7 +58,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 async fn list(State(shared): State<Shared>, Who(caller): Who) -> Json<Value> {
-    Json(json!({"nodes": shared.show(&caller, |shown| shown.nodes())}))
+    Json(shared.show(&caller, |shown| json!({"nodes": shown.nodes(), "brakes": shown.brakes()})))
 }
 
 async fn get(
@@ -150,6 +155,25 @@ async fn answer(
         (StatusCode::OK, json!(row))
     };
     write.carry_out(shared, Action::Node(action), render).await
+}
+
+async fn brakes(State(shared): State<Shared>, Who(caller): Who) -> Json<Value> {
+    Json(json!({"brakes": shared.show(&caller, |shown| shown.brakes())}))
+}
+
+async fn release(
+    State(shared): State<Shared>,
+    Parted(rule): Parted<String>,
+    write: Write,
+) -> Result<Response, Fault> {
+    let verb = bodies::read(&write.body, |fields| bodies::verb(fields, false))?;
+    let (of, caller) = (shared.clone(), write.caller.clone());
+    let render = move |fleet: &Fleet, _: &_| {
+        let brakes = of.show_fleet(fleet, &caller, |shown| shown.brakes());
+        (StatusCode::OK, json!({"brakes": brakes}))
+    };
+    let action = nodes::Action::ReleaseBrake { rule, reason: verb.reason };
+    write.carry_out(&shared, Action::Node(action), render).await
 }
 
 async fn pools(State(shared): State<Shared>, Who(caller): Who) -> Json<Value> {

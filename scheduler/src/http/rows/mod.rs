@@ -4,6 +4,7 @@
 //! use, and nothing else.
 
 pub mod deployment;
+pub mod health;
 pub mod node;
 pub mod replica;
 

@@ -8,6 +8,7 @@ use wharfage_shared::ids::{GpuUuid, NodeId, OrganizationId, PoolId, ReplicaId};
 use wharfage_shared::notice::{Leaves, NoticeKind, NoticeSource};
 use wharfage_shared::telemetry::EngineOffer;
 
+use super::health::Report;
 use super::{Shown, instant};
 use crate::telemetry::NodeTelemetry;
 
@@ -38,6 +39,8 @@ pub struct Row {
     pub health: &'static str,
     /// Why it is unfit.
     pub health_because: Option<String>,
+    /// Gates, incidents and what it asks for; for the provider.
+    pub health_report: Report,
     /// open, cordoned, draining, retired.
     pub intent: &'static str,
     /// The operator's words; for the provider.
@@ -116,6 +119,8 @@ pub struct Gpu {
     pub age_ms: Option<u64>,
     /// Why it cannot be read.
     pub trouble: Option<String>,
+    /// Why nothing new may use it.
+    pub unfit: Option<String>,
 }
 
 impl Shown<'_> {
@@ -160,6 +165,7 @@ impl Shown<'_> {
             reach_since: instant(node.reach_since),
             health,
             health_because,
+            health_report: self.health(node, told.as_deref()),
             intent,
             intent_reason: reason.filter(|_| provider),
             departure: if notice.is_some() { "noticed" } else { "none" },
@@ -218,6 +224,7 @@ impl Shown<'_> {
             power_mw: reading.and_then(|reading| reading.power_mw),
             age_ms: age,
             trouble: reading.and_then(|reading| reading.trouble.clone()),
+            unfit: slot.unfit.clone(),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! A heartbeat: old news is answered and not applied; everything else becomes facts where it
 //! changes something.
 
+use std::sync::Arc;
+
 use wharfage_shared::enroll::MachineProblem;
+use wharfage_shared::health::Health;
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
 use wharfage_shared::ids::{NodeId, NoticeId};
 use wharfage_shared::notice::{Notice, NoticeSource};
@@ -18,7 +21,7 @@ use crate::reconcile::plan::Plan;
 use crate::reconcile::reconcile;
 use crate::words::event::meter::Event as MeterEvent;
 use crate::words::event::node::Event;
-use crate::words::node::{NoticeFact, Reach};
+use crate::words::node::{Hardware, NoticeFact, Reach};
 
 /// A host's clock that differs by more than this from the fact has stepped.
 const CLOCK_STEP_MS: i64 = 2000;
@@ -105,7 +108,11 @@ impl Controller {
         }
         let (offset, drift) = self.clock(heartbeat, before.drift);
         let proven = heartbeat.open_segment.as_ref().map(|s| (s.key.clone(), s.proven_until));
-        let heard = NodeHeard { at: now, number: heartbeat.number, proven, drift };
+        let told = heartbeat.health.as_ref().map(|health| Arc::new(health.clone()));
+        let told = told.map(|health| (heartbeat.health_hash.clone(), health));
+        let health = told.or(before.health);
+        let report = health.clone();
+        let heard = NodeHeard { at: now, number: heartbeat.number, proven, drift, health };
         self.soft.nodes.insert(node.clone(), heard);
         let reach = self.fleet.node(node).map(|row| row.reach);
         self.watch(node, reach);
@@ -117,7 +124,7 @@ impl Controller {
         if let Some(event) = offset {
             plan.record(event);
         }
-        hardware(&mut plan, heartbeat);
+        hardware(&mut plan, heartbeat, report);
         notices(&mut plan, heartbeat);
         replicas::reported(&mut plan, heartbeat);
         replicas::gone(&mut plan, heartbeat);
@@ -209,7 +216,15 @@ impl Controller {
             segments: current.then(|| self.acknowledged(heartbeat)).flatten(),
             desired: row.filter(is_newer).and_then(|row| self.desired(&row.id)),
             send_inventory: current && row.is_some_and(unknown),
+            send_health: current && !self.has_health(heartbeat),
         }
+    }
+
+    /// Whether the health report that the heartbeat names is here.
+    fn has_health(&self, heartbeat: &Heartbeat) -> bool {
+        let heard = self.soft.nodes.get(&heartbeat.node).and_then(|heard| heard.health.as_ref());
+        let hash = &heartbeat.health_hash;
+        hash.is_empty() || heard.is_some_and(|(known, _)| known == hash)
     }
 
     /// How far the log of the agent's open segment is durable here.
@@ -239,7 +254,7 @@ enum Start {
 }
 
 /// Inventory and health.
-fn hardware(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
+fn hardware(plan: &mut Plan<'_>, heartbeat: &Heartbeat, report: Option<(String, Arc<Health>)>) {
     let node = heartbeat.node.clone();
     if let Some(inventory) = &heartbeat.inventory {
         let known = plan.fleet.node(&node).map(|row| row.inventory_hash.clone());
@@ -253,11 +268,28 @@ fn hardware(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
     if row.inventory_hash != heartbeat.inventory_hash {
         return;
     }
-    let health = health::decide(row, &row.inventory, &heartbeat.readings);
-    if health != row.health {
-        let at = plan.now;
-        plan.record(Event::HealthChanged { node, health, at });
+    let report = report.filter(|(hash, _)| *hash == heartbeat.health_hash);
+    // A report that is on its way: until it is here nothing can be said either.
+    if report.is_none() && !heartbeat.health_hash.is_empty() {
+        return;
     }
+    let report = report.map(|(_, report)| report);
+    let judged = health::decide(row, &row.inventory, &heartbeat.readings, report.as_deref());
+    let is_news = judged.health != row.health;
+    let at = plan.now;
+    let hardware = judged.hardware.filter(|hardware| !is_known(row, hardware));
+    if let Some(hardware) = hardware {
+        plan.record(Event::HardwareJudged { node: node.clone(), hardware, at });
+    }
+    if is_news {
+        plan.record(Event::HealthChanged { node, health: judged.health, at });
+    }
+}
+
+fn is_known(row: &NodeRow, hardware: &Hardware) -> bool {
+    row.slots.iter().all(|slot| slot.unfit.as_ref() == hardware.unfit.get(&slot.gpu))
+        && row.rules.keys().eq(hardware.rules.iter())
+        && row.asks.iter().map(|fact| &fact.ask).eq(hardware.asks.iter())
 }
 
 /// Notices that the node's own sources hear: what appears is in force, what disappears was taken

@@ -38,6 +38,13 @@ pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, 
         Action::Reclaim { node, reason: _, leaves, drain_after, gone_after } => {
             reclaim(plan, node, *leaves, *drain_after, *gone_after)?;
         }
+        Action::ReleaseBrake { rule, reason } => {
+            if !plan.fleet.brakes().any(|(on, _)| on == rule) {
+                return Err(not_found(Kind::Brake, rule));
+            }
+            let (rule, because, at) = (rule.clone(), reason.clone(), plan.now);
+            plan.record(Event::BrakeReleased { rule, because, at });
+        }
         Action::Retire { node, reason: _ } => intend(plan, node, Intent::Retired)?,
     }
     Ok(Answer::Done)

@@ -468,6 +468,8 @@ impl Agent {
             sent_at,
             wall: Timestamp(now),
             inventory_hash: "hash-1".to_owned(),
+            health_hash: String::new(),
+            health: None,
             readings: inventory.gpus.iter().map(reading).collect(),
             inventory: Some(inventory),
             replicas: self

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use wharfage_shared::health::Ask;
 use wharfage_shared::ids::{GpuUuid, NodeId, PoolId, ReplicaId};
 use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
@@ -11,7 +12,7 @@ use wharfage_shared::version::{Epoch, Generation};
 use crate::fleet::Fleet;
 use crate::fleet::rows::node::{AgentStart, NodeRow, Slot};
 use crate::words::event::node::Event;
-use crate::words::node::{Health, Intent, Reach};
+use crate::words::node::{AskFact, Brake, Hardware, Health, Intent, Pulled, Reach};
 
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
     match event {
@@ -42,6 +43,19 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         }),
         Event::HealthChanged { node, health, .. } => {
             fleet.change_node(node, |row| row.health = health.clone());
+        }
+        Event::HardwareJudged { node, hardware, at } => {
+            fleet.change_node(node, |row| judge(row, hardware, *at));
+        }
+        Event::BrakePulled { rule, nodes, of, at } => {
+            let pulled = Some(Pulled { at: *at, nodes: *nodes, of: *of });
+            let known = fleet.brakes.get(rule);
+            let released_at = known.and_then(|brake| brake.released_at);
+            fleet.brakes.insert(rule.clone(), Brake { pulled, released_at });
+        }
+        Event::BrakeReleased { rule, at, because: _ } => {
+            let released = Brake { pulled: None, released_at: Some(*at) };
+            fleet.brakes.insert(rule.clone(), released);
         }
         Event::IntentChanged { node, intent, .. } => fleet.change_node(node, |row| {
             row.intent = intent.clone();
@@ -103,6 +117,8 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
         reach: Reach::Joining,
         reach_since: at,
         health: Health::Qualifying,
+        asks: Vec::new(),
+        rules: BTreeMap::new(),
         intent: Intent::Open,
         notices: BTreeMap::new(),
         past_notices: BTreeMap::new(),
@@ -144,11 +160,35 @@ fn slots(mut old: Vec<Slot>, inventory: &Inventory) -> Vec<Slot> {
         let known = old.iter().position(|slot| slot.gpu == gpu.uuid);
         slots.push(match known {
             Some(at) => old.remove(at),
-            None => Slot { gpu: gpu.uuid.clone(), holder: None, promised: None, orphan: None },
+            None => Slot {
+                gpu: gpu.uuid.clone(),
+                holder: None,
+                promised: None,
+                orphan: None,
+                unfit: None,
+            },
         });
     }
     slots.extend(old.into_iter().filter(|slot| !slot.is_free()));
     slots
+}
+
+/// What stood before keeps its instant.
+fn judge(row: &mut NodeRow, hardware: &Hardware, at: Timestamp) {
+    for slot in &mut row.slots {
+        slot.unfit = hardware.unfit.get(&slot.gpu).cloned();
+    }
+    let since = |rule: &String| row.rules.get(rule).copied().unwrap_or(at);
+    row.rules = hardware.rules.iter().map(|rule| (rule.clone(), since(rule))).collect();
+    let known = std::mem::take(&mut row.asks);
+    let is_same = |known: &AskFact, ask: &Ask| {
+        known.ask.incident == ask.incident && known.ask.what == ask.what && known.ask.gpu == ask.gpu
+    };
+    let fact = |ask: &Ask| AskFact {
+        at: known.iter().find(|known| is_same(known, ask)).map_or(at, |known| known.at),
+        ask: ask.clone(),
+    };
+    row.asks = hardware.asks.iter().map(fact).collect();
 }
 
 fn mark_orphan(row: &mut NodeRow, replica: ReplicaId, gpus: &[GpuUuid]) {

@@ -8,7 +8,8 @@ use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
 use crate::words::node::{Intent, Reach};
-use crate::words::replica::Phase;
+use crate::words::replica::{Phase, Seat};
+use wharfage_shared::health::Asked;
 use wharfage_shared::ids::DeploymentId;
 
 /// What the rows alone tell: of what stands on the settings of today there is no surplus, since it
@@ -19,7 +20,7 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
         let Phase::Placed { seat, .. } = &row.phase else { continue };
         let Some(of) = fleet.deployment(&row.deployment) else { continue };
         let Some(node) = fleet.node(&seat.node) else { continue };
-        if stays(node) && row.revision == of.revision && !moved(of, Some(node)) {
+        if stays(fleet, node, seat) && row.revision == of.revision && !moved(of, Some(node)) {
             *counted.entry(&row.deployment).or_default() += 1;
         }
     }
@@ -57,7 +58,7 @@ fn within_max(fleet: &Fleet, deployment: &DeploymentRow, found: &mut Findings) {
     let (mut counted, mut older) = (0, false);
     for row in fleet.replicas().filter(|row| row.deployment == deployment.id) {
         let Phase::Placed { seat, .. } = &row.phase else { continue };
-        if fleet.node(&seat.node).is_some_and(stays) {
+        if fleet.node(&seat.node).is_some_and(|node| stays(fleet, node, seat)) {
             counted += 1;
             older |=
                 row.revision != deployment.revision || moved(deployment, fleet.node(&seat.node));
@@ -79,8 +80,18 @@ fn moved(deployment: &DeploymentRow, node: Option<&NodeRow>) -> bool {
     node.is_some_and(|node| !super::classes::allowed(deployment, node.compute_class))
 }
 
-fn stays(node: &NodeRow) -> bool {
+fn stays(fleet: &Fleet, node: &NodeRow, seat: &Seat) -> bool {
     let emptied = matches!(node.intent, Intent::Draining { .. } | Intent::Retired);
+    let braked = fleet.brakes.values().any(|brake| brake.pulled.is_some());
+    for fact in node.asks.iter().filter(|_| !braked) {
+        let about = fact.ask.gpu.as_ref().is_none_or(|gpu| seat.gpus.contains(gpu));
+        if fact.ask.what == Asked::Drain
+            && about
+            && (seat.gpus.len() > 1 || !fact.ask.only_multi_gpu)
+        {
+            return false;
+        }
+    }
     node.reach != Reach::Lost && node.notices.is_empty() && !emptied && node.departed_at.is_none()
 }
 

@@ -3,8 +3,9 @@
 use super::{Findings, Step, closed, name};
 use crate::fleet::Fleet;
 use crate::words::node::{NoticeFact, Reach};
-use crate::words::replica::Phase;
+use crate::words::replica::{Phase, Seat};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass};
+use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::notice::NoticeSource;
 
 /// What instants on the rows tell: a placement later than the change that closed the node.
@@ -40,12 +41,29 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
             let sold = node.compute_class;
             found.add("S3", format!("{who} says another ground than {sold}, as its node is sold"));
         }
+        let promised = matches!(row.phase, Phase::Promised { .. });
+        if let Some((gpu, why)) = unfit(fleet, seat).filter(|_| promised) {
+            found.add("S6", format!("{who} is still promised {gpu}, which is unfit: {why}"));
+        }
         let closed = closed(fleet, &seat.node).filter(|why| *why != "silent");
         if let (Phase::Promised { .. }, Some(why)) = (&row.phase, closed) {
             let node = &seat.node;
             found.add("S6", format!("{who} is still promised {node}, which is {why}"));
         }
     }
+}
+
+/// A GPU of the seat that may not be used, and why: read straight from the node's row.
+fn unfit<'a>(fleet: &'a Fleet, seat: &Seat) -> Option<(&'a GpuUuid, &'a str)> {
+    let slots = fleet.node(&seat.node).map(|node| node.slots.as_slice()).unwrap_or_default();
+    for slot in slots {
+        if let Some(why) = &slot.unfit
+            && seat.gpus.contains(&slot.gpu)
+        {
+            return Some((&slot.gpu, why));
+        }
+    }
+    None
 }
 
 /// What the step itself tells: the node as it is once the step is over.
@@ -56,6 +74,10 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
         if let Some(why) = closed(step.after, &seat.node) {
             let who = name(step.after, row);
             found.add("S6", format!("{who} was {word} on {}, which is {why}", seat.node));
+        }
+        if let Some((gpu, why)) = unfit(step.after, seat) {
+            let who = name(step.after, row);
+            found.add("S6", format!("{who} was {word} on {gpu}, which is unfit: {why}"));
         }
         let node = step.after.node(&seat.node);
         if node.is_some_and(|node| node.owner.is_some()) {

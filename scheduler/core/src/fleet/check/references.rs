@@ -164,10 +164,10 @@ fn seats(fleet: &Fleet, found: &mut Findings) {
         found.add(RULE, "placement is offered a node twice".to_owned());
     }
     for node in fleet.nodes() {
-        let free = node
-            .slots
-            .iter()
-            .any(|slot| slot.holder.is_none() && slot.promised.is_none() && slot.orphan.is_none());
+        let free = node.slots.iter().any(|slot| {
+            let taken = slot.holder.is_some() || slot.promised.is_some() || slot.orphan.is_some();
+            !taken && slot.unfit.is_none()
+        });
         let open = closed(fleet, &node.id).is_none() && node.owner.is_none();
         let is_offered = unique.contains(&node.id);
         if is_offered && !open {
@@ -196,6 +196,7 @@ fn rebuilt(fleet: &Fleet, found: &mut Findings) {
     let same = [
         ("seats", kept.seats == anew.seats),
         ("zones", kept.zones == anew.zones),
+        ("ruled", kept.ruled == anew.ruled && kept.standing == anew.standing),
         ("pending", kept.pending == anew.pending),
         ("leaving", kept.leaving == anew.leaving),
         ("stopped", kept.stopped == anew.stopped),

@@ -109,7 +109,8 @@ fn index_agrees(
             .iter()
             .filter(|slot| {
                 let key = (&node.id, &slot.gpu);
-                !holders.contains_key(&key) && !promises.contains_key(&key) && !orphaned(&slot.gpu)
+                let taken = holders.contains_key(&key) || promises.contains_key(&key);
+                !taken && !orphaned(&slot.gpu) && slot.unfit.is_none()
             })
             .count();
         for offered in listed.get(&node.id).into_iter().flatten() {

@@ -12,7 +12,7 @@ use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::{Epoch, Generation};
 
 use crate::words::because::placement::Rejection;
-use crate::words::node::{Departure, Health, Intent, NoticeFact, Reach};
+use crate::words::node::{AskFact, Departure, Health, Intent, NoticeFact, Reach};
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,12 @@ pub struct NodeRow {
     pub reach_since: Timestamp,
     /// Whether its hardware may be used.
     pub health: Health,
+    /// What its agent asks for because of its hardware.
+    #[serde(default)]
+    pub asks: Vec<AskFact>,
+    /// The rules that stop something here, and since when.
+    #[serde(default)]
+    pub rules: BTreeMap<String, Timestamp>,
     /// What an operator wants of it.
     pub intent: Intent,
     /// Notices in force, by id.
@@ -91,12 +97,20 @@ pub struct Slot {
     pub promised: Option<ReplicaId>,
     /// A replica that the log does not know and that the host reports here.
     pub orphan: Option<ReplicaId>,
+    /// Why nothing new may use it.
+    #[serde(default)]
+    pub unfit: Option<String>,
 }
 
 impl Slot {
     /// Neither held nor kept for somebody.
     pub fn is_free(&self) -> bool {
         self.holder.is_none() && self.promised.is_none() && self.orphan.is_none()
+    }
+
+    /// Free, and fit to be used.
+    pub fn is_usable(&self) -> bool {
+        self.is_free() && self.unfit.is_none()
     }
 }
 
@@ -106,9 +120,15 @@ impl NodeRow {
         self.zone.region()
     }
 
-    /// GPUs that nobody holds.
+    /// GPUs that nobody holds and that may be used.
     pub fn free(&self) -> u8 {
-        u8::try_from(self.slots.iter().filter(|slot| slot.is_free()).count()).unwrap_or(u8::MAX)
+        u8::try_from(self.slots.iter().filter(|slot| slot.is_usable()).count()).unwrap_or(u8::MAX)
+    }
+
+    /// A GPU that would be free if it were fit, and why it is not.
+    pub fn unfit_gpu(&self) -> Option<(&GpuUuid, &str)> {
+        let mut unfit = self.slots.iter().filter(|slot| slot.is_free() && slot.unfit.is_some());
+        unfit.find_map(|slot| slot.unfit.as_deref().map(|because| (&slot.gpu, because)))
     }
 
     /// The notice in force that ends first.

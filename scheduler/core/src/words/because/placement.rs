@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Sku, Zone};
-use wharfage_shared::ids::NodeId;
+use wharfage_shared::ids::{GpuUuid, NodeId};
 use wharfage_shared::time::Timestamp;
 
 /// Why a node is not an option: the first rule that fails. Shown to people by `explain`.
@@ -106,6 +106,18 @@ pub enum Rejection {
         needed: u8,
         /// What is free.
         free: u8,
+    },
+    /// There would be room, but some of it is unfit.
+    #[error("needs {needed} GPUs, {free} are free and fit; {gpu}: {because}")]
+    GpusUnfit {
+        /// What one replica takes.
+        needed: u8,
+        /// What is free and fit.
+        free: u8,
+        /// A GPU that is free and unfit.
+        gpu: GpuUuid,
+        /// Why.
+        because: String,
     },
     /// Idle, but guaranteed to others by contract.
     #[error(

@@ -64,6 +64,13 @@ pub enum Action {
         /// From now to the end; absent = the configured 420 s.
         gone_after: Option<Millis>,
     },
+    /// The brake of a health rule is released by an operator's word.
+    ReleaseBrake {
+        /// The rule.
+        rule: String,
+        /// Why.
+        reason: String,
+    },
     /// It will not come back.
     Retire {
         /// Which.

@@ -7,7 +7,7 @@ use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::Epoch;
 
-use crate::words::node::{Health, Intent, NoticeFact, Pool, Reach};
+use crate::words::node::{Hardware, Health, Intent, NoticeFact, Pool, Reach};
 
 /// The version of these words.
 pub const EVENT_VERSION: u16 = 1;
@@ -81,6 +81,35 @@ pub enum Event {
         /// Since when.
         at: Timestamp,
     },
+    /// Which of its GPUs may be used and what it asks for.
+    HardwareJudged {
+        /// Which.
+        node: NodeId,
+        /// What its agent says.
+        hardware: Hardware,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// A rule hits so many nodes that nothing is drained or reset because of it by itself any more.
+    BrakePulled {
+        /// The rule: `XID 79`, `G8`.
+        rule: String,
+        /// The nodes that it hit lately.
+        nodes: u32,
+        /// Of so many.
+        of: u32,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// The brake of a rule is released.
+    BrakeReleased {
+        /// The rule.
+        rule: String,
+        /// Why, one sentence.
+        because: String,
+        /// When.
+        at: Timestamp,
+    },
     /// An operator's word.
     IntentChanged {
         /// Which.
@@ -147,16 +176,19 @@ pub enum Event {
 }
 
 impl Event {
-    /// The node, unless the fact is about a pool.
+    /// The node, unless the fact is about a pool or about a rule.
     pub fn node(&self) -> Option<&NodeId> {
         match self {
-            Event::PoolCreated { .. } => None,
+            Event::PoolCreated { .. } | Event::BrakePulled { .. } | Event::BrakeReleased { .. } => {
+                None
+            }
             Event::Enrolled { node, .. }
             | Event::RejoinAllowed { node, .. }
             | Event::EpochIssued { node, .. }
             | Event::ReachChanged { node, .. }
             | Event::InventoryReported { node, .. }
             | Event::HealthChanged { node, .. }
+            | Event::HardwareJudged { node, .. }
             | Event::IntentChanged { node, .. }
             | Event::Noticed { node, .. }
             | Event::NoticeEnded { node, .. }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use wharfage_scheduler_core::{Heard, Reply};
+use wharfage_shared::health::{Ask, Asked, GpuHealth, Health, NodeHealth, Unfit};
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
 use wharfage_shared::ids::{BootId, GpuUuid, NodeId, NoticeId, ReplicaId};
 use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource};
@@ -53,6 +54,9 @@ pub struct Agent {
     pub link: Link,
     /// A GPU's trouble.
     pub trouble: Option<String>,
+    /// Its health report, with its hash; an agent of the version before makes none.
+    pub health_hash: String,
+    pub health: Option<Health>,
     /// Replicas that run here.
     pub replicas: BTreeMap<ReplicaId, Local>,
     /// Notices of the host's own sources.
@@ -110,6 +114,8 @@ impl Agent {
             node: node.clone(),
             link: Link::Up,
             trouble: None,
+            health_hash: String::new(),
+            health: None,
             replicas: BTreeMap::new(),
             notices: Vec::new(),
             is_eager: true,
@@ -364,6 +370,8 @@ impl Agent {
             wall: now,
             inventory_hash: "inventory".to_owned(),
             inventory: self.send_inventory.then(|| self.inventory.clone()),
+            health_hash: self.health_hash.clone(),
+            health: self.health.clone(),
             readings: self.inventory.gpus.iter().map(reading).collect(),
             replicas: self.replicas.iter().map(report).collect(),
             gone: self.gone.values().cloned().collect(),
@@ -371,6 +379,34 @@ impl Agent {
             last_segment: self.meter.last(),
             notices: self.notices.clone(),
             answer_at_once: true,
+        }
+    }
+
+    /// A health report of one of six kinds about one GPU.
+    pub fn report_of(&self, gpu: usize, kind: u8) -> Health {
+        let gpu = self.inventory.gpus.get(gpu).map(|gpu| gpu.uuid.clone());
+        let why = || Unfit { rule: format!("XID {kind}"), because: format!("XID {kind}: chance") };
+        let ask = |what, gpu: Option<GpuUuid>| {
+            let Unfit { rule, because } = why();
+            let (incident, injected) = (u64::from(kind), false);
+            Ask { incident, what, gpu, only_multi_gpu: kind == 4, rule, because, injected }
+        };
+        let unfit = gpu.clone().map(|gpu| GpuHealth { gpu, unfit: Some(why()) });
+        let well = Health { node: NodeHealth::Fit, ..Health::default() };
+        match kind {
+            0 => well,
+            1 => Health { gpus: unfit.into_iter().collect(), ..well },
+            2 => {
+                let asks = vec![ask(Asked::Drain, gpu)];
+                Health { gpus: unfit.into_iter().collect(), asks, ..well }
+            }
+            3 => Health { asks: vec![ask(Asked::RestartReplica, gpu)], ..well },
+            4 => Health {
+                node: NodeHealth::Unfit(why()),
+                asks: vec![ask(Asked::Drain, None), ask(Asked::Reboot, None)],
+                ..well
+            },
+            _ => Health::default(),
         }
     }
 

@@ -1,0 +1,117 @@
+//! Looks at the gates of the host, each group apart and with a limit: what hangs is unknown, and
+//! holds nothing else up.
+
+mod disk;
+mod files;
+pub mod gpu;
+mod inhibitor;
+mod processes;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wharfage_agent_core::health::{Evidence, Saw};
+use wharfage_agent_core::input::Input;
+use wharfage_agent_sys::process::ProcessId;
+use wharfage_shared::health::GateId;
+use wharfage_shared::ids::GpuUuid;
+use wharfage_shared::time::Boottime;
+
+use crate::config::Config;
+use crate::drivers::Driver;
+
+/// The host is looked at so often.
+const PAUSE: Duration = Duration::from_secs(15);
+
+/// A group of looks that takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What looks need, and what they remember from one time to the next.
+pub(crate) struct Context {
+    pub config: Config,
+    /// Since when processes of the agent are stuck in the kernel.
+    pub stuck: Arc<Mutex<BTreeMap<ProcessId, Boottime>>>,
+}
+
+/// Looks that are done one after the other.
+struct Group {
+    gates: &'static [u8],
+    look: fn(&Context) -> Vec<Evidence>,
+    /// A look that has not come back.
+    hangs: Option<JoinHandle<Vec<Evidence>>>,
+}
+
+/// Looks until `stop` and tells what was seen.
+pub async fn watch(driver: Arc<Driver>, inputs: mpsc::Sender<Input>, stop: CancellationToken) {
+    let stuck = Arc::default();
+    let group = |gates, look| Group { gates, look, hangs: None };
+    let mut groups = [
+        group(&[16], disk::look as fn(&Context) -> Vec<Evidence>),
+        group(&[14, 17], processes::look),
+        group(&[18], inhibitor::look),
+        group(&[19, 20, 21], files::look),
+    ];
+    let mut due = tokio::time::interval(PAUSE);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = due.tick() => {}
+        }
+        let config = Config::clone(&driver.config());
+        let context = Arc::new(Context { config, stuck: Arc::clone(&stuck) });
+        for group in &mut groups {
+            let seen = group.look_once(&context).await;
+            if inputs.send(Input::Evidence(seen)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Group {
+    async fn look_once(&mut self, context: &Arc<Context>) -> Vec<Evidence> {
+        let mut running = match self.hangs.take() {
+            Some(hangs) => hangs,
+            None => {
+                let (look, context) = (self.look, Arc::clone(context));
+                tokio::task::spawn_blocking(move || look(&context))
+            }
+        };
+        match tokio::time::timeout(LIMIT, &mut running).await {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(error)) => self.unknown(&format!("the look failed: {error}")),
+            Err(_) => {
+                self.hangs = Some(running);
+                self.unknown(&format!("the look takes longer than {} s", LIMIT.as_secs()))
+            }
+        }
+    }
+
+    fn unknown(&self, why: &str) -> Vec<Evidence> {
+        self.gates.iter().filter_map(|gate| seen(*gate, None, Saw::Unknown, why)).collect()
+    }
+}
+
+impl Context {
+    fn stuck(&self) -> std::sync::MutexGuard<'_, BTreeMap<ProcessId, Boottime>> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One look; absent for a number that is no gate.
+fn seen(
+    gate: u8,
+    gpu: Option<&GpuUuid>,
+    saw: Saw,
+    evidence: impl Into<String>,
+) -> Option<Evidence> {
+    let (gpu, evidence) = (gpu.cloned(), evidence.into());
+    GateId::new(gate).map(|gate| Evidence { gate, gpu, saw, evidence })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! What collectors say of hosts that are well, that are not, and that cannot tell.
+
+use wharfage_agent_sys::nvml::GpuProcess;
+use wharfage_shared::telemetry::GpuReading;
+
+use super::*;
+use crate::gpu::Gpus;
+use crate::gpu::state::Seen;
+use crate::health::settings::Settings;
+use crate::testing::Folder;
+
+fn context(folder: &Folder) -> Context {
+    let text = format!(
+        "node = \"node-1\"\nstate_dir = \"{0}\"\ncache_dir = \"{0}/cache\"\nhooks_dir = \
+         \"{0}/hooks.d\"\nrequire_root_owned = false\n[health]\nleast_disk_percent = 0\nproc = \
+         \"{0}/proc\"\nsystemd_runs = \"{0}/systemd\"\nlogind_conf = \"{0}/logind.conf\"\n",
+        folder.path().display()
+    );
+    let config = toml::from_str(&text).expect("a configuration");
+    Context { config, stuck: Arc::default() }
+}
+
+fn saw(looks: &[Evidence], gate: &str) -> Saw {
+    let look = looks.iter().find(|look| look.gate.to_string() == gate);
+    look.unwrap_or_else(|| panic!("{gate} was not looked at: {looks:?}")).saw
+}
+
+#[test]
+fn a_full_disk_fails_and_a_folder_that_is_not_there_is_unknown() {
+    let folder = Folder::new("gate-disk");
+    let mut context = context(&folder);
+    std::fs::create_dir(folder.path().join("cache")).expect("made");
+    assert_eq!(saw(&disk::look(&context), "G16"), Saw::Pass);
+    context.config.health.least_disk_percent = 101;
+    assert_eq!(saw(&disk::look(&context), "G16"), Saw::Fail);
+    context.config.state_dir = folder.path().join("nowhere");
+    context.config.cache_dir = folder.path().join("nowhere");
+    assert_eq!(saw(&disk::look(&context), "G16"), Saw::Unknown);
+}
+
+#[test]
+fn a_cache_on_another_filesystem_than_declared_fails() {
+    let folder = Folder::new("gate-cache");
+    let mut context = context(&folder);
+    assert_eq!(saw(&files::look(&context), "G20"), Saw::Pass, "it is made where it is not there");
+    std::fs::create_dir_all(folder.path().join("proc/self")).expect("made");
+    let place = std::fs::canonicalize(folder.path()).expect("a path");
+    let mounts = format!(
+        "1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / {} rw shared:1 - xfs b rw\n",
+        place.display()
+    );
+    std::fs::write(folder.path().join("proc/self/mountinfo"), mounts).expect("written");
+    for (declared, expected) in [("xfs", Saw::Pass), ("ext4", Saw::Fail)] {
+        context.config.health.cache_filesystem = Some(declared.to_owned());
+        assert_eq!(saw(&files::look(&context), "G20"), expected, "{declared}");
+    }
+}
+
+#[test]
+fn a_hook_file_that_is_refused_fails_and_a_host_without_hooks_has_nothing_to_look_at() {
+    let folder = Folder::new("gate-hooks");
+    let context = context(&folder);
+    let hooks = folder.path().join("hooks.d");
+    std::fs::create_dir(&hooks).expect("made");
+    assert_eq!(saw(&files::look(&context), "G19"), Saw::NotApplicable);
+    std::fs::write(hooks.join("save.toml"), "colour = 1\n").expect("written");
+    assert_eq!(saw(&files::look(&context), "G19"), Saw::Fail);
+}
+
+#[test]
+fn a_host_whose_memory_is_used_up_fails_and_one_that_does_not_say_is_unknown() {
+    let folder = Folder::new("gate-memory");
+    let context = context(&folder);
+    assert_eq!(saw(&processes::look(&context), "G17"), Saw::Unknown);
+    std::fs::create_dir_all(folder.path().join("proc/driver/nvidia-nvswitch/devices/a"))
+        .expect("made");
+    for (left, expected) in [("100", Saw::Fail), ("50000", Saw::Pass)] {
+        let text = format!("MemTotal: 100000 kB\nMemAvailable: {left} kB\n");
+        std::fs::write(folder.path().join("proc/meminfo"), text).expect("written");
+        assert_eq!(saw(&processes::look(&context), "G17"), expected, "{left}");
+    }
+    assert_eq!(saw(&processes::look(&context), "G14"), Saw::Fail, "switches without a manager");
+}
+
+#[test]
+fn a_shutdown_that_waits_less_than_the_hooks_fails_and_without_systemd_there_is_none_to_wait() {
+    let folder = Folder::new("gate-inhibitor");
+    let context = context(&folder);
+    assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::NotApplicable);
+    std::fs::create_dir(folder.path().join("systemd")).expect("made");
+    assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::Fail, "five seconds are usual");
+    let conf = folder.path().join("logind.conf");
+    std::fs::write(conf, "[Login]\nInhibitDelayMaxSec=60\n").expect("written");
+    assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::Pass);
+}
+
+fn gpus(change: impl FnOnce(&mut Seen)) -> Gpus {
+    let uuid = GpuUuid::from("GPU-0");
+    let identity = wharfage_shared::telemetry::GpuIdentity {
+        uuid: uuid.clone(),
+        name: "H100".to_owned(),
+        memory_mib: 81_559,
+        pci: None,
+        serial: None,
+    };
+    let reading = GpuReading {
+        uuid: uuid.clone(),
+        memory_used_mib: Some(4),
+        memory_reserved_mib: None,
+        utilization: None,
+        temperature_c: Some(40),
+        power_mw: None,
+        age_ms: 0,
+        trouble: None,
+    };
+    let mut seen = Seen::never(&uuid, Boottime(9_000));
+    seen.reading = reading;
+    change(&mut seen);
+    let mut gpus = Gpus::default();
+    gpus.is_settled = true;
+    gpus.identities = vec![identity];
+    gpus.seen.insert(uuid, seen);
+    gpus
+}
+
+fn look_at(gpus: &Gpus, is_held: bool) -> Vec<Evidence> {
+    let holder = (GpuUuid::from("GPU-0"), wharfage_shared::ids::ReplicaId(7));
+    let held = is_held.then_some(holder).into_iter().collect();
+    gpu::look(gpus, &held, &Settings::default(), Boottime(10_000))
+}
+
+#[test]
+fn a_gpu_is_closed_by_what_its_reading_shows_and_by_what_it_does_not_show() {
+    let well = look_at(&gpus(|_| {}), false);
+    for gate in ["G2", "G3", "G4", "G5", "G6", "G11"] {
+        assert_eq!(saw(&well, gate), Saw::Pass, "{gate}");
+    }
+    for (gate, change) in [
+        ("G4", (|seen| seen.trouble = Some("it hangs".to_owned())) as fn(&mut Seen)),
+        ("G5", |seen| seen.processes = vec![GpuProcess { pid: 7, bytes: Some(1) }]),
+        ("G6", |seen| seen.reading.memory_used_mib = Some(2_000)),
+        ("G11", |seen| seen.reading.temperature_c = Some(84)),
+    ] {
+        assert_eq!(saw(&look_at(&gpus(change), false), gate), Saw::Fail, "{gate}");
+    }
+    let silent = "the driver does not answer".to_owned();
+    let silent = look_at(&gpus(|seen| seen.trouble = Some(silent)), false);
+    assert_eq!(saw(&silent, "G2"), Saw::Fail, "a hung driver is the node's");
+    let lost = "the GPU is lost: it fell off the bus".to_owned();
+    let lost = look_at(&gpus(|seen| seen.trouble = Some(lost)), false);
+    assert_eq!(saw(&lost, "G3"), Saw::Fail, "as XID 79");
+    let hangs = look_at(&gpus(|seen| seen.trouble = Some("it hangs".to_owned())), false);
+    let old = look_at(&gpus(|seen| seen.at = Boottime(0)), false);
+    for gate in ["G5", "G6", "G11"] {
+        assert_eq!(saw(&hangs, gate), Saw::Unknown, "{gate}: unknown is no pass");
+    }
+    assert_eq!(saw(&old, "G4"), Saw::Pass, "ten seconds are not too old");
+}
+
+#[test]
+fn what_a_replica_holds_is_not_judged_by_the_gates_of_idle_gpus() {
+    let busy = look_at(&gpus(|seen| seen.reading.memory_used_mib = Some(60_000)), true);
+    assert_eq!(saw(&busy, "G6"), Saw::NotApplicable);
+    assert_eq!(saw(&busy, "G5"), Saw::NotApplicable);
+}
+
+#[test]
+fn a_host_without_gpus_fails_and_readings_that_have_not_begun_say_nothing() {
+    let none = Gpus::unreadable("no driver".to_owned());
+    assert_eq!(saw(&look_at(&none, false), "G2"), Saw::Fail);
+    assert_eq!(saw(&look_at(&none, false), "G3"), Saw::Fail);
+    assert_eq!(look_at(&Gpus::default(), false), []);
+}

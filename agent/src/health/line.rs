@@ -1,0 +1,164 @@
+//! One line of the driver about an XID: `NVRM: Xid (PCI:0000:3b:00): 79, pid=1, name=a, ...`.
+//!
+//! Total: any text is either such a line or none. Everything behind the number may hold words of
+//! programs, so only what stands before it is believed.
+
+use std::fmt;
+
+/// A PCI address without its function, as the driver and NVML write it in different ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pci {
+    domain: u32,
+    bus: u8,
+    device: u8,
+}
+
+impl Pci {
+    /// Reads `0000:3b:00`, `00000000:3B:00.0` and the like.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.trim().split(':');
+        let (domain, bus, device) = (parts.next()?, parts.next()?, parts.next()?);
+        if parts.next().is_some() {
+            return None;
+        }
+        let device = device.split('.').next()?;
+        let hex = |text: &str, most: usize| {
+            let good = (1..=most).contains(&text.len());
+            let good = good && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            good.then(|| u32::from_str_radix(text, 16).ok()).flatten()
+        };
+        Some(Self {
+            domain: hex(domain, 8)?,
+            bus: hex(bus, 2)?.try_into().ok()?,
+            device: hex(device, 2)?.try_into().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Pci {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:02x}:{:02x}", self.domain, self.bus, self.device)
+    }
+}
+
+/// An XID line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XidLine {
+    /// The GPU's address.
+    pub pci: Option<Pci>,
+    /// The number.
+    pub xid: u32,
+    /// Everything from the number on, bounded.
+    pub text: String,
+}
+
+/// The longest text that is kept of a line, in characters.
+const TEXT_KEPT: usize = 200;
+
+/// The XID of a message, if it is about one.
+pub fn parse(message: &str) -> Option<XidLine> {
+    let rest = message.strip_prefix("NVRM: Xid (")?;
+    let (place, rest) = rest.split_once(')')?;
+    let rest = rest.strip_prefix(':')?.trim_start();
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    // Numbers of the catalogue have at most four digits; a longer one is no XID.
+    if digits == 0 || digits > 5 {
+        return None;
+    }
+    let (number, after) = rest.split_at(digits);
+    if !after.is_empty() && !after.starts_with([',', ' ', ':', '(']) {
+        return None;
+    }
+    // `PCI:0000:3b:00`, `0000:3b:00`, `PCI:0000:3b:00 GPU-I:05`.
+    let place = place.strip_prefix("PCI:").unwrap_or(place);
+    let address = place.split_whitespace().next().unwrap_or("");
+    let text: String = rest.chars().filter(|c| !c.is_control()).take(TEXT_KEPT).collect();
+    Some(XidLine { pci: Pci::parse(address), xid: number.parse().ok()?, text })
+}
+
+/// What marks a line that an operator injected, with the nonce of this very start of the agent.
+const MARK: &str = "wharfage-injected=";
+
+/// The line of an injected XID.
+pub fn injected(pci: Option<Pci>, xid: u32, nonce: &str) -> String {
+    let place = pci.map_or_else(|| "unknown".to_owned(), |pci| format!("PCI:{pci}"));
+    format!("NVRM: Xid ({place}): {xid}, {MARK}{nonce}")
+}
+
+/// The XID of a line that was injected under this nonce.
+pub fn parse_injected(message: &str, nonce: &str) -> Option<XidLine> {
+    let line = parse(message)?;
+    let shown = message.rsplit_once(MARK).map(|(_, shown)| shown);
+    let text = format!("{}, injected", line.xid);
+    (!nonce.is_empty() && shown == Some(nonce)).then_some(XidLine { text, ..line })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_shape_of_line_is_understood() {
+        for (message, pci, xid) in [
+            (
+                "NVRM: Xid (PCI:0000:3b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen \
+                 off the bus.",
+                Some("0000:3b:00"),
+                79,
+            ),
+            (
+                "NVRM: Xid (PCI:0000:03:00): 31, pid=2239, name=python3, Ch 00000008",
+                Some("0000:03:00"),
+                31,
+            ),
+            ("NVRM: Xid (0000:03:00): 13, 0003 00000000 00009097", Some("0000:03:00"), 13),
+            (
+                "NVRM: Xid (PCI:0008:01:00): 119, Timeout after 6s of waiting for RPC",
+                Some("0008:01:00"),
+                119,
+            ),
+            (
+                "NVRM: Xid (PCI:0000:3b:00 GPU-I:05): 13, pid=1, name=a, Graphics SM Warp",
+                Some("0000:3b:00"),
+                13,
+            ),
+            ("NVRM: Xid (PCI:00000000:C1:00.0): 154, GPU recovery action", Some("0000:c1:00"), 154),
+            ("NVRM: Xid (PCI:0000:3b:00): 45", Some("0000:3b:00"), 45),
+            ("NVRM: Xid (somewhere): 48, an address of no known form", None, 48),
+        ] {
+            let line = parse(message).expect(message);
+            assert_eq!(line.pci.map(|pci| pci.to_string()).as_deref(), pci, "{message}");
+            assert_eq!(line.xid, xid, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_one_is_none() {
+        for message in [
+            "",
+            "NVRM: Xid",
+            "NVRM: Xid (PCI:0000:3b:00)",
+            "NVRM: Xid (PCI:0000:3b:00): ",
+            "NVRM: Xid (PCI:0000:3b:00): seventy-nine",
+            "NVRM: Xid (PCI:0000:3b:00): 99999999, too long",
+            "NVRM: Xid (PCI:0000:3b:00): 79abc",
+            "audit: comm=\"NVRM: Xid (PCI:0000:3b:00): 79, \"",
+            " NVRM: Xid (PCI:0000:3b:00): 79, indented",
+            "nvidia-nvswitch0: SXid (PCI:0000:a9:00.0): 12028, Non-fatal, Link 32",
+            "NVRM: GPU at PCI:0000:3b:00: GPU-1a2b",
+        ] {
+            assert_eq!(parse(message), None, "{message}");
+        }
+    }
+
+    #[test]
+    fn an_injected_line_counts_only_under_this_starts_nonce() {
+        let pci = Pci::parse("0000:3b:00");
+        let line = injected(pci, 79, "n-1");
+        let seen = parse_injected(&line, "n-1").expect("ours");
+        assert_eq!((seen.xid, seen.pci), (79, pci));
+        assert_eq!(parse_injected(&line, "n-2"), None);
+        assert_eq!(parse_injected("NVRM: Xid (PCI:0000:3b:00): 79, GPU", "n-1"), None);
+        assert_eq!(parse_injected(&injected(pci, 79, ""), ""), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! What the host shows of its health: the kernel's log, looks at the gates, and an operator's words
+//! over the agent's own socket. What follows from it is decided in the core.
+
+pub mod evidence;
+pub mod kmsg;
+pub mod line;
+pub mod policy;
+pub mod settings;
+pub mod socket;
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use wharfage_agent_core::input::Input;
+
+use self::kmsg::Said;
+use self::socket::Keeper;
+use crate::config::Config;
+use crate::drivers::Driver;
+use crate::gpu::Gpus;
+
+/// What watching the host's health needs.
+pub struct Told {
+    /// Names this start of the agent.
+    pub nonce: String,
+    /// The GPUs.
+    pub gpus: watch::Receiver<Arc<Gpus>>,
+    /// Where looks and words go.
+    pub inputs: mpsc::Sender<Input>,
+    /// The last record of the kernel's log that was heard before.
+    pub after: u64,
+}
+
+/// Starts the looks, the socket and the kernel's log; answers what the log says.
+pub fn start(
+    driver: &Arc<Driver>,
+    told: Told,
+    stop: &CancellationToken,
+) -> io::Result<mpsc::Receiver<Said>> {
+    let Told { nonce, gpus, inputs, after } = told;
+    let config = driver.config();
+    let socket = socket::bind(&config.state_dir)?;
+    tokio::spawn(evidence::watch(Arc::clone(driver), inputs.clone(), stop.clone()));
+    let keeper = Keeper { driver: Arc::clone(driver), nonce, gpus, inputs };
+    tokio::spawn(socket::serve(socket, keeper, stop.clone()));
+    Ok(read_kernel_log(&config, after, stop))
+}
+
+/// The kernel's log, or why there is none. Without it XIDs are known only as far as NVML tells.
+fn read_kernel_log(config: &Config, after: u64, stop: &CancellationToken) -> mpsc::Receiver<Said> {
+    let said = if config.health.read_kmsg {
+        match kmsg::start(&config.health.kmsg, after, stop.clone()) {
+            Ok(records) => return records,
+            Err(error) => format!("`{}`: {error}", config.health.kmsg.display()),
+        }
+    } else {
+        "switched off (health.read_kmsg = false)".to_owned()
+    };
+    let (sender, receiver) = mpsc::channel(1);
+    // There is room for one word.
+    drop(sender.try_send(Said::Ended(said)));
+    receiver
+}
