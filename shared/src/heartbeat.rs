@@ -91,6 +91,9 @@ pub struct HeartbeatAnswer {
     pub next_in: Millis,
     /// The scheduler's clock when it answered: maps its instants to the host's clock.
     pub now: Timestamp,
+    /// How long the heartbeat lay at the scheduler before that: none of the way between the two.
+    #[serde(default)]
+    pub held: Millis,
     /// Which closed segments are durable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<SegmentsAcknowledged>,

@@ -307,7 +307,8 @@ impl Scheduler {
         let desired = controller.desired(&held.node);
         answer.desired = desired.filter(|desired| desired.version > held.persisted);
         answer.now = stage.wall();
-        answer.next_in = answer.next_in - (stage.now - held.since);
+        answer.held = stage.now - held.since;
+        answer.next_in = answer.next_in - answer.held;
         self.answer(stage, host, held.start, held.asked, answer);
     }
 

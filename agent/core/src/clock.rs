@@ -11,7 +11,7 @@ pub(crate) struct SchedulerClock {
     best: Option<Bounds>,
 }
 
-/// The true offset lies between the two ends of an exchange.
+/// The true offset lies between the earliest start and the end of an answer's way.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     low: ClockOffset,
@@ -19,14 +19,15 @@ struct Bounds {
 }
 
 impl SchedulerClock {
-    /// An answer that said `wall` came at `now` to what was sent at `sent_at`.
+    /// An answer that said `wall` came at `now`; it had left at `left_at` at the earliest: when what
+    /// it answers was sent, and as much later as that was held.
     ///
     /// Kept bounds that no longer meet those of an answer show that the scheduler's clock was set
     /// (or that one of the two drifts): the new ones replace them however long the answer took.
     /// Where they meet, the narrower ones are better however lopsided the longer way was.
-    pub fn hear(&mut self, sent_at: Boottime, now: Boottime, wall: Timestamp) {
+    pub fn hear(&mut self, left_at: Boottime, now: Boottime, wall: Timestamp) {
         let low = ClockOffset::between(wall, now);
-        let heard = Bounds { low, high: ClockOffset::between(wall, sent_at) };
+        let heard = Bounds { low, high: ClockOffset::between(wall, left_at) };
         if let Some(kept) = self.best
             && kept.meets(heard)
             && kept.width() <= heard.width()

@@ -73,6 +73,7 @@ pub async fn take(
             () = state.shutdown.cancelled() => {}
         }
         answer.now = state.handle.now();
+        answer.held = Millis(began.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
     }
     // The hold is the interval: whoever was answered comes back at once to be held again, so that
     // news never waits for a heartbeat.
@@ -132,6 +133,7 @@ impl Asked {
             lease: policy.lease(),
             next_in: Millis::from_seconds(policy.heartbeat_interval_seconds.into()),
             now: state.handle.now(),
+            held: Millis(0),
             segments: None,
             desired: None,
             send_inventory: false,

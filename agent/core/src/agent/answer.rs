@@ -44,7 +44,9 @@ impl Agent {
             Some(_) => {}
         }
         self.term = answer.term;
-        self.clock.hear(sent_at, self.now, answer.now);
+        // A hold that is longer than the whole exchange is told by a clock that runs too fast.
+        let left_at = (sent_at + answer.held).min(self.now);
+        self.clock.hear(left_at, self.now, answer.now);
         if let Some(acknowledged) = &answer.segments {
             self.meter.acknowledged(acknowledged);
         }

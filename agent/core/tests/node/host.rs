@@ -14,7 +14,7 @@ use wharfage_shared::order::{Desired, Order, RunOrder, StopCause, StopOrder};
 use wharfage_shared::replica::{Ended, HookKind, HookOutcome, MemoryProof};
 use wharfage_shared::segment::{OpenSegment, Segment, SegmentsAcknowledged};
 use wharfage_shared::telemetry::Inventory;
-use wharfage_shared::time::{Boottime, Timestamp};
+use wharfage_shared::time::{Boottime, Millis, Timestamp};
 use wharfage_shared::version::{DesiredVersion, Epoch};
 
 pub use crate::builders::{acme, hooked, order, tells, version};
@@ -361,6 +361,7 @@ impl Host {
             lease: CONTROL_LEASE,
             next_in: HEARTBEAT_INTERVAL,
             now: Timestamp(WALL + self.now as i64 + 5),
+            held: Millis(0),
             segments: None,
             desired: newer.then(|| self.desired.clone()),
             send_inventory: false,

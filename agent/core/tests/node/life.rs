@@ -232,6 +232,7 @@ fn a_newer_start_of_the_node_makes_this_one_end_without_touching_anything() {
         lease: Millis::from_seconds(30),
         next_in: Millis::from_seconds(5),
         now: wharfage_shared::time::Timestamp(0),
+        held: Millis(0),
         segments: None,
         desired: None,
         send_inventory: false,

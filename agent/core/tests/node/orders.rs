@@ -19,6 +19,7 @@ fn answer(host: &Host, desired: Desired) -> Input {
             lease: Millis::from_seconds(30),
             next_in: Millis::from_seconds(5),
             now: Timestamp(WALL + host.now as i64),
+            held: Millis(0),
             segments: None,
             desired: Some(desired),
             send_inventory: false,
@@ -128,6 +129,7 @@ fn no_step_of_the_schedulers_clock_moves_a_deadline_that_was_heard() {
             lease: Millis::from_seconds(30),
             next_in: Millis::from_seconds(5),
             now: Timestamp(WALL + host.now as i64 + 3_600_000),
+            held: Millis(0),
             segments: None,
             desired: None,
             send_inventory: false,
@@ -154,6 +156,28 @@ fn an_agent_that_does_not_know_the_schedulers_clock_waits_for_an_answer() {
     host.reachable = true;
     host.run_for(10_000);
     assert!(!host.alive(1), "now the deadline is known, and has passed");
+}
+
+#[test]
+fn an_answer_that_was_held_tells_the_schedulers_clock_as_well_as_a_quick_one() {
+    let mut host = Host::ready(Habits { stop: None, ..Habits::default() }, vec![order(1)]);
+    let t0 = host.now;
+    host.stop(1, StopCause::ScaledDown, 60_000, false);
+    host.run_for(100);
+    host.reachable = false;
+    host.crash_agent(1_000);
+    host.run_for(10_000);
+    // Three milliseconds up, one down, and in between it lay there for news that did not come.
+    let sent_at = Boottime(host.now - 5_004);
+    let mut said = answer(&host, host.desired.clone());
+    let Input::Answer { sent_at: at, answer } = &mut said else { unreachable!() };
+    *at = sent_at;
+    answer.held = Millis::from_seconds(5);
+    answer.now = Timestamp(WALL + host.now as i64 - 1);
+    host.tell(said);
+    host.run_for(60_000);
+    let killed = host.first(t0, |effect| matches!(effect, Effect::Kill { .. })).expect("killed");
+    assert!(killed.abs_diff(t0 + 58_000) <= 10, "at the deadline less the margin: {killed}");
 }
 
 #[test]

@@ -311,6 +311,7 @@ fn says(version: DesiredVersion) -> HeartbeatAnswer {
         lease: Millis::from_seconds(30),
         next_in: Millis::from_seconds(5),
         now: Timestamp(0),
+        held: Millis(0),
         segments: None,
         desired: Some(Desired { version, ..Desired::default() }),
         send_inventory: false,

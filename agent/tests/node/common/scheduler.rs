@@ -239,6 +239,7 @@ async fn heartbeat(
         lease: known.lease,
         next_in: Millis(100),
         now: Timestamp(i64::try_from(now.as_millis()).expect("small")),
+        held: Millis(0),
         segments,
         desired: (newer && report.epoch.is_some()).then(|| known.desired.clone()),
         send_inventory: known.inventory.is_none(),

@@ -213,6 +213,7 @@ impl Controller {
             lease: self.policy.lease(),
             next_in: if asks_for_epoch { Millis(0) } else { interval },
             now: self.now,
+            held: Millis(0),
             segments: current.then(|| self.acknowledged(heartbeat)).flatten(),
             desired: row.filter(is_newer).and_then(|row| self.desired(&row.id)),
             send_inventory: current && row.is_some_and(unknown),
