@@ -5,10 +5,14 @@
 
 use wharfage_shared::time::{Boottime, ClockOffset, Timestamp};
 
-/// The narrowest known bounds of the offset: those of the answer with the smallest delay.
+/// How far apart two clocks may run, in parts of a million: what time daemons take a clock for that
+/// still works.
+const MOST_DRIFT_PPM: u64 = 500;
+
+/// What all answers so far leave open of the offset.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SchedulerClock {
-    best: Option<Bounds>,
+    known: Option<Bounds>,
 }
 
 /// The true offset lies between the earliest start and the end of an answer's way.
@@ -16,44 +20,47 @@ pub(crate) struct SchedulerClock {
 struct Bounds {
     low: ClockOffset,
     high: ClockOffset,
+    at: Boottime,
 }
 
 impl SchedulerClock {
     /// An answer that said `wall` came at `now`; it had left at `left_at` at the earliest: when what
     /// it answers was sent, and as much later as that was held.
     ///
-    /// Kept bounds that no longer meet those of an answer show that the scheduler's clock was set
-    /// (or that one of the two drifts): the new ones replace them however long the answer took.
-    /// Where they meet, the narrower ones are better however lopsided the longer way was.
+    /// Each answer narrows what is known, and between answers drift widens it again. Bounds that do
+    /// not meet those of an answer show that the scheduler's clock was set: the new ones replace
+    /// them however long the answer took.
     pub fn hear(&mut self, left_at: Boottime, now: Boottime, wall: Timestamp) {
         let low = ClockOffset::between(wall, now);
-        let heard = Bounds { low, high: ClockOffset::between(wall, left_at) };
-        if let Some(kept) = self.best
-            && kept.meets(heard)
-            && kept.width() <= heard.width()
-        {
-            return;
-        }
-        self.best = Some(heard);
+        let heard = Bounds { low, high: ClockOffset::between(wall, left_at), at: now };
+        let known = self.known.and_then(|known| known.drifted(now).within(heard));
+        self.known = Some(known.unwrap_or(heard));
     }
 
     /// The host's instant of `wall`; nothing before the first answer.
     pub fn boottime(&self, wall: Timestamp) -> Option<Boottime> {
-        self.best.map(|bounds| bounds.middle().boottime(wall))
+        self.known.map(|bounds| bounds.middle().boottime(wall))
     }
 }
 
 impl Bounds {
-    fn meets(self, other: Self) -> bool {
-        self.low <= other.high && other.low <= self.high
+    /// The same bounds later: rounded up, since instants are whole milliseconds.
+    fn drifted(self, now: Boottime) -> Self {
+        let most = now.since(self.at).0.saturating_mul(MOST_DRIFT_PPM).div_ceil(1_000_000);
+        let low = ClockOffset(self.low.0.saturating_sub_unsigned(most));
+        Self { low, high: ClockOffset(self.high.0.saturating_add_unsigned(most)), at: now }
     }
 
-    fn width(self) -> i64 {
-        self.high.0.saturating_sub(self.low.0)
+    /// What both leave open; nothing where they contradict each other.
+    fn within(self, other: Self) -> Option<Self> {
+        let low = self.low.max(other.low);
+        let high = self.high.min(other.high);
+        (low <= high).then_some(Self { low, high, at: self.at })
     }
 
     fn middle(self) -> ClockOffset {
-        ClockOffset(self.low.0.saturating_add(self.width() / 2))
+        let width = self.high.0.saturating_sub(self.low.0);
+        ClockOffset(self.low.0.saturating_add(width / 2))
     }
 }
 
@@ -62,20 +69,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_quickest_answer_wins_until_the_clock_is_set() {
+    fn each_answer_narrows_what_is_known_until_the_clock_is_set() {
         let mut clock = SchedulerClock::default();
         assert_eq!(clock.boottime(Timestamp(10_000)), None);
-        // Quick: the scheduler's 1,000,000 is the host's 1,010.
+        // Quick: the scheduler's 1,000,000 is the host's 1,000 to 1,020.
         clock.hear(Boottime(1_000), Boottime(1_020), Timestamp(1_000_000));
         assert_eq!(clock.boottime(Timestamp(1_000_000)), Some(Boottime(1_010)));
-        // Held open for five seconds: nothing better is learnt from it.
+        // Five seconds on the way: it was 1,020 at the latest, whatever the drift since.
         clock.hear(Boottime(2_000), Boottime(7_000), Timestamp(1_005_980));
-        assert_eq!(clock.boottime(Timestamp(1_000_000)), Some(Boottime(1_010)));
-        // Three seconds up and none down: the quick answer's bounds still meet these, and stay.
+        assert_eq!(clock.boottime(Timestamp(1_000_000)), Some(Boottime(1_009)));
+        // Three seconds up and none down: it was 1,008 at the latest.
         clock.hear(Boottime(7_000), Boottime(10_003), Timestamp(1_008_995));
-        assert_eq!(clock.boottime(Timestamp(1_000_000)), Some(Boottime(1_010)));
+        assert_eq!(clock.boottime(Timestamp(1_000_000)), Some(Boottime(1_002)));
         // The scheduler's clock was set an hour ahead.
-        clock.hear(Boottime(8_000), Boottime(8_100), Timestamp(4_607_000));
-        assert_eq!(clock.boottime(Timestamp(4_607_000)), Some(Boottime(8_050)));
+        clock.hear(Boottime(8_000), Boottime(10_100), Timestamp(4_609_000));
+        assert_eq!(clock.boottime(Timestamp(4_609_000)), Some(Boottime(9_050)));
+    }
+
+    #[test]
+    fn a_slow_answer_does_not_spoil_what_quick_ones_told_though_the_clocks_drift() {
+        let mut clock = SchedulerClock::default();
+        // The host's clock loses 200 in a million: 20 ms in 100 s, more than the way took.
+        clock.hear(Boottime(0), Boottime(2), Timestamp(1_000_001));
+        // Twelve seconds up, one millisecond down.
+        clock.hear(Boottime(87_980), Boottime(99_981), Timestamp(1_100_000));
+        let known = clock.boottime(Timestamp(1_110_000)).expect("known");
+        assert!(known.0.abs_diff(109_980) <= 60, "{known:?}");
     }
 }
