@@ -320,7 +320,8 @@ fn own_program() -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::unavailable(format!("the agent's own program: {error}")))
 }
 
-fn watch_gpus(config: &Config, stop: &CancellationToken) -> Result<Watched, Failure> {
+/// Watches the GPUs until `stop`, or says that this is switched off.
+pub(crate) fn watch_gpus(config: &Config, stop: &CancellationToken) -> Result<Watched, Failure> {
     if !config.nvml.enabled {
         let off = "reading GPUs is switched off (nvml.enabled = false)";
         let none = Gpus::unreadable(off.to_owned());
@@ -346,7 +347,8 @@ fn watch_gpus(config: &Config, stop: &CancellationToken) -> Result<Watched, Fail
     Ok(supervisor::start(settings, stop.clone()))
 }
 
-async fn settled(mut gpus: watch::Receiver<Arc<Gpus>>) -> Arc<Gpus> {
+/// The GPUs as soon as each was read once or it was said why not.
+pub(crate) async fn settled(mut gpus: watch::Receiver<Arc<Gpus>>) -> Arc<Gpus> {
     let first = tokio::time::timeout(FIRST_GPUS, gpus.wait_for(|gpus| gpus.is_settled)).await;
     match first {
         Ok(Ok(first)) => Arc::clone(&first),

@@ -6,8 +6,8 @@ use crate::config;
 
 /// Everything was done.
 pub const FINE: u8 = 0;
-/// What was asked for was refused.
-pub const REFUSED: u8 = 1;
+/// A check failed, or what was asked for was refused.
+pub const FAILED: u8 = 1;
 /// Bad usage.
 pub const USAGE: u8 = 64;
 /// A needed service is not there.

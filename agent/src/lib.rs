@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod drivers;
 pub mod engines;
 pub mod exit;

@@ -5,12 +5,12 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use wharfage_agent::config::Config;
 use wharfage_agent::exit::{self, Failure};
 use wharfage_agent::health::socket::{self, Answer, Request};
-use wharfage_agent::{daemon, gpu, guard};
+use wharfage_agent::{daemon, doctor, gpu, guard};
 use wharfage_shared::health::Repair;
 
 /// Runs GPU inference replicas on this host as the scheduler orders, and proves what it did.
@@ -28,6 +28,13 @@ struct Arguments {
 enum Verb {
     /// Checks the configuration, the engines and the hooks, and ends.
     CheckConfig,
+    /// Shows what works on this host and the fix for each thing that does not; exit 1 when something
+    /// that is needed is broken.
+    Doctor {
+        /// How the page is written.
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
     /// Drills: takes a fault for heard, where `health.allow_injection` is set.
     Inject {
         #[command(subcommand)]
@@ -71,12 +78,20 @@ enum Injection {
     },
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum By {
     /// The GPU was reset.
     Reset,
     /// Somebody saw to it.
     Operator,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A page for people.
+    Text,
+    /// One object for programs.
+    Json,
 }
 
 fn main() -> ExitCode {
@@ -110,6 +125,18 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             println!("the configuration is good");
             Ok(exit::FINE)
         }
+        Some(Verb::Doctor { output }) => {
+            let config = load(arguments.config)?;
+            let runtime = threads()?;
+            let page = runtime.block_on(doctor::examine(&config));
+            runtime.shutdown_background();
+            let page = page?;
+            match output {
+                Output::Text => print!("{page}"),
+                Output::Json => println!("{}", page.json()),
+            }
+            Ok(if page.broken() == 0 { exit::FINE } else { exit::FAILED })
+        }
         Some(Verb::Inject { what: Injection::Xid { xid, gpu } }) => {
             ask(&load(arguments.config)?, &Request::InjectXid { xid, gpu })
         }
@@ -124,8 +151,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             let path = arguments.config.clone().unwrap_or_default();
             let config = load(arguments.config)?;
             log();
-            let runtime = tokio::runtime::Runtime::new()
-                .map_err(|error| Failure::unavailable(format!("no threads: {error}")))?;
+            let runtime = threads()?;
             let done = runtime.block_on(daemon::run(config, path));
             // Helpers that hang in the driver must not keep the agent from ending.
             runtime.shutdown_background();
@@ -145,8 +171,13 @@ fn ask(config: &Config, request: &Request) -> Result<u8, Failure> {
             println!("{said}");
             Ok(exit::FINE)
         }
-        Answer::Refused(message) => Err(Failure { code: exit::REFUSED, message }),
+        Answer::Refused(message) => Err(Failure { code: exit::FAILED, message }),
     }
+}
+
+fn threads() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::unavailable(format!("no threads: {error}")))
 }
 
 fn load(path: Option<PathBuf>) -> Result<Config, Failure> {

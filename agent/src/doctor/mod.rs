@@ -1,0 +1,71 @@
+//! `wharfage-agent doctor`: one page of what works on this host, and the fix for what does not.
+//! It looks and changes nothing; a running agent is not disturbed by it.
+
+mod checkpoint;
+mod definitions;
+mod gpus;
+mod host;
+mod page;
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::exit::Failure;
+
+pub use page::Page;
+
+/// How something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// As it should be.
+    Works,
+    /// Not there, or less than it could be; replicas run without it.
+    Limited,
+    /// Needed, and not usable.
+    Broken,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What.
+    pub subject: &'static str,
+    /// How it stands.
+    pub state: State,
+    /// What was seen: one sentence.
+    pub detail: String,
+    /// What helps, where something does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+impl Finding {
+    fn works(subject: &'static str, detail: impl Into<String>) -> Self {
+        Self { subject, state: State::Works, detail: detail.into(), fix: None }
+    }
+
+    fn limited(subject: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { subject, state: State::Limited, detail: detail.into(), fix: Some(fix.into()) }
+    }
+
+    fn broken(subject: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { subject, state: State::Broken, detail: detail.into(), fix: Some(fix.into()) }
+    }
+}
+
+/// Looks at everything.
+pub async fn examine(config: &Config) -> Result<Page, Failure> {
+    let mut findings = gpus::look(config).await?;
+    findings.extend(host::scheduler(config).await);
+    findings.push(host::systemd());
+    findings.push(host::cgroups());
+    findings.push(host::notices(config));
+    findings.push(checkpoint::look(config));
+    findings.push(host::clock());
+    findings.extend(host::disk(config));
+    findings.extend(definitions::buckets(config));
+    findings.extend(definitions::hooks(config));
+    findings.extend(definitions::engines(config));
+    Ok(Page { node: config.node.clone(), findings })
+}
