@@ -17,7 +17,8 @@ use wharfage_shared::replica::Ended;
 use super::Driver;
 use crate::guard::record::{Command, Event, Folder, Params, Record, SocketPath};
 
-/// A guard that was told to end everything and does not say so within this long is frozen.
+/// A guard that was told to end its engine and does not say so within this long is frozen: what was
+/// ordered happens without it.
 const FROZEN_AFTER: Duration = Duration::from_secs(3);
 
 /// Between two tries to reach a guard that lives but does not listen.
@@ -35,10 +36,19 @@ pub struct Kept {
     pub child: Option<Child>,
 }
 
+/// When what was ordered happens without the guard.
+#[derive(Default)]
+struct Patience {
+    /// With the order to end that it has not confirmed yet.
+    asked: Option<Instant>,
+    /// With the order to end everything.
+    killed: Option<Instant>,
+}
+
 /// Keeps it until its engine has ended; answers `LoadProgress` and `Exited`.
 pub async fn keep(driver: &Driver, mut kept: Kept, mut commands: mpsc::Receiver<Command>) {
     let replica = kept.params.order.replica;
-    let mut frozen_at = None;
+    let mut patience = Patience::default();
     let ended = loop {
         if let Some(ended) = kept.folder.record().and_then(|record| record.ended) {
             break ended;
@@ -54,13 +64,15 @@ pub async fn keep(driver: &Driver, mut kept: Kept, mut commands: mpsc::Receiver<
         }
         match connect(&kept.folder).await {
             Ok(line) => {
-                if let Some(ended) = talk(driver, &kept, line, &mut commands, &mut frozen_at).await
-                {
+                if let Some(ended) = talk(driver, &kept, line, &mut commands, &mut patience).await {
                     break ended;
                 }
             }
             Err(_) => {
                 tokio::time::sleep(RECONNECT).await;
+                if patience.asked.take().is_some() {
+                    act_alone(&kept, &Command::Terminate);
+                }
                 while let Ok(command) = commands.try_recv() {
                     act_alone(&kept, &command);
                 }
@@ -93,19 +105,16 @@ async fn talk(
     kept: &Kept,
     (mut events, mut output): Line,
     commands: &mut mpsc::Receiver<Command>,
-    frozen_at: &mut Option<Instant>,
+    patience: &mut Patience,
 ) -> Option<Ended> {
     let replica = kept.params.order.replica;
     loop {
-        let frozen_from = *frozen_at;
-        let frozen = async {
-            match frozen_from {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            () = frozen => {
+            () = until(patience.asked) => {
+                act_alone(kept, &Command::Terminate);
+                patience.asked = None;
+            }
+            () = until(patience.killed) => {
                 tracing::warn!(replica.id = %replica, "the guard does not answer: it is ended");
                 drop(process::signal(kept.record.guard, Signal::KILL));
                 return None;
@@ -117,6 +126,9 @@ async fn talk(
                         if record.ended.is_some() {
                             return record.ended;
                         }
+                        if record.asked {
+                            patience.asked = None;
+                        }
                     }
                     Ok(Event::Load { done, total }) => {
                         driver.say(Input::LoadProgress { replica, done, total }).await;
@@ -126,10 +138,19 @@ async fn talk(
                 }
             }
             Some(command) = commands.recv() => {
-                act_alone(kept, &command);
-                if command == Command::Kill {
-                    // Counted from the first: a kill that is repeated is no new patience.
-                    frozen_at.get_or_insert(Instant::now() + FROZEN_AFTER);
+                let now = Instant::now();
+                match command {
+                    // Twice is not the same as once: many engines take a second signal as the
+                    // order to drop what they are at.
+                    Command::Terminate => {
+                        patience.asked.get_or_insert(now + FROZEN_AFTER);
+                    }
+                    Command::Kill => {
+                        act_alone(kept, &command);
+                        // Counted from the first: a kill that is repeated is no new patience.
+                        patience.killed.get_or_insert(now + FROZEN_AFTER);
+                    }
+                    Command::ServeUntil { .. } => {}
                 }
                 let Ok(mut text) = serde_json::to_vec(&command) else { continue };
                 text.push(b'\n');
@@ -138,6 +159,13 @@ async fn talk(
                 }
             }
         }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

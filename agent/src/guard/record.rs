@@ -95,6 +95,9 @@ pub struct Record {
     pub address: String,
     /// When the engine was started.
     pub started_at: Boottime,
+    /// Whether the engine was asked to end.
+    #[serde(default)]
+    pub asked: bool,
     /// How the engine ended, once it has.
     #[serde(default)]
     pub ended: Option<Ended>,
@@ -278,6 +281,7 @@ impl Record {
             engine: None,
             address: String::new(),
             started_at: Boottime::default(),
+            asked: false,
             ended: None,
             because: None,
             failure: None,

@@ -106,6 +106,7 @@ async fn guard(params: &Params, folder: &Folder) -> io::Result<()> {
         engine: Some(engine.id),
         address,
         started_at,
+        asked: false,
         ended: None,
         because: None,
         failure: None,
@@ -177,9 +178,17 @@ impl Guard<'_> {
         }
     }
 
+    /// Asks the engine once: to many a second signal means to drop what they are at.
     fn terminate(&mut self) {
-        self.asked = true;
-        self.engine.terminate();
+        if !std::mem::replace(&mut self.asked, true) {
+            self.engine.terminate();
+        }
+        // Said each time, or the agent would believe that nobody has heard it.
+        self.record.send_modify(|record| {
+            if let Some(record) = record {
+                record.asked = true;
+            }
+        });
     }
 
     fn kill(&mut self) {

@@ -106,3 +106,21 @@ fn an_engine_is_ended_with_the_signal_of_its_definition() {
     fleet.scheduler.order(vec![stop_order(1, 20)]);
     assert_eq!(fleet.until_gone().ended, Ended::Exited { code: 0 });
 }
+
+#[test]
+fn an_engine_is_asked_to_end_once() {
+    let mut fleet = fleet("asked-once");
+    let asked = fleet.node.root().join("asked");
+    // As engines do it: the first signal ends what is in flight, a second one would cut that off.
+    fleet.node.engine_that_first(&format!(
+        "trap 'echo asked >> {}; sleep 2; kill $engine' TERM; \"$0\" \"$@\" & engine=$!; \
+         while kill -0 $engine; do wait $engine; code=$?; done; exit $code",
+        asked.display()
+    ));
+    fleet.node.start();
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    fleet.until_ready();
+    fleet.scheduler.order(vec![stop_order(1, 20)]);
+    assert_eq!(fleet.until_gone().ended, Ended::Exited { code: 0 });
+    assert_eq!(std::fs::read_to_string(&asked).expect("it was asked"), "asked\n");
+}
