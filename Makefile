@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 LOCKED := --locked
 
-.PHONY: help demo test check check-all bench gpu-check fmt prerequisites build journeys sheets
+.PHONY: help demo test check check-all engine-check bench gpu-check fmt prerequisites build journeys sheets
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ journeys: build browser units ## Stories with real processes
 
 check-all: test ## Longer runs: more random worlds, more kills, every property ten times as often
 	SEEDS=10000 PROPTEST_CASES=2560 KILLS=500 $(CARGO) test $(LOCKED) --workspace --exclude wharfage-tests
+
+engine-check: prerequisites ## A real engine (llama.cpp on the CPU) through the agent; skips where it cannot be built
+	CARGO=$(CARGO) tests/engine-check.sh
 
 bench: prerequisites ## Measure and write docs/benchmarks.md (WHARFAGE_DATA names the folder of traces)
 	docs/bench.sh

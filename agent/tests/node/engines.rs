@@ -1,10 +1,13 @@
 //! Engines that fail, lie, are full of work or want another signal, on a host with real processes.
 
+use std::path::{Path, PathBuf};
+
+use wharfage_shared::order::RunOrder;
 use wharfage_shared::replica::{Ended, ReportedPhase};
 
 use crate::common::node::{run_order, run_with, stop_order};
 use crate::common::wait_for;
-use crate::journeys::fleet;
+use crate::journeys::{Fleet, ask_through_guard, fleet};
 
 #[test]
 fn an_engine_that_cannot_start_is_gone_with_the_line_that_tells_why() {
@@ -123,4 +126,84 @@ fn an_engine_is_asked_to_end_once() {
     fleet.scheduler.order(vec![stop_order(1, 20)]);
     assert_eq!(fleet.until_gone().ended, Ended::Exited { code: 0 });
     assert_eq!(std::fs::read_to_string(&asked).expect("it was asked"), "asked\n");
+}
+
+/// A host with the real server of llama.cpp, its shipped definition and a tiny model, and an order
+/// for it. `make engine-check` builds the server and names it; elsewhere this says what is skipped.
+fn real_llama(name: &str) -> Option<(Fleet, RunOrder)> {
+    let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let (Some(server), Some(model)) =
+        (named("WHARFAGE_LLAMA_SERVER"), named("WHARFAGE_LLAMA_MODEL"))
+    else {
+        eprintln!(
+            "SKIPPED: no real engine was built here; `make engine-check` builds and runs one"
+        );
+        return None;
+    };
+    let fleet = fleet(name);
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/engines.d/llama-cpp.toml");
+    let text = std::fs::read_to_string(shipped).expect("it is shipped");
+    let text = text.replace("/opt/llama.cpp/bin/llama-server", &server.display().to_string());
+    let here = fleet.node.root();
+    std::fs::write(here.join("engines.d/llama-cpp.toml"), text).expect("written");
+    std::fs::create_dir_all(here.join("bucket/tiny")).expect("folder");
+    std::fs::copy(model, here.join("bucket/tiny/model.gguf")).expect("copied");
+    let mut order = run_order(1, "GPU-a");
+    order.engine = "llama.cpp".into();
+    order.engine_version = "0.5.0".into();
+    let flags = [("ctx-size", "256"), ("parallel", "1"), ("threads", "1")];
+    order.engine_flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    order.model_path = "tiny".into();
+    Some((fleet, order))
+}
+
+#[test]
+fn the_real_server_of_llama_cpp_is_started_proven_asked_and_ended() {
+    let Some((mut fleet, order)) = real_llama("llama") else { return };
+    fleet.node.start();
+    fleet.scheduler.order(vec![run_with(order, &[])]);
+    let address = fleet.until_ready();
+    let answer = ask_through_guard(&fleet, &address);
+    assert!(answer.contains("\"object\":\"text_completion\""), "{answer}");
+    assert!(answer.contains("\"completion_tokens\":4"), "{answer}");
+    eprintln!("llama.cpp answered: {answer}");
+    let load = wait_for("its numbers", || fleet.scheduler.replica()?.load);
+    assert_eq!((load.queued, load.running), (Some(0), Some(0)));
+    assert_eq!(load.kv_cache_permille, None, "it does not give it");
+    fleet.scheduler.order(vec![stop_order(1, 20)]);
+    assert_eq!(fleet.until_gone().ended, Ended::Exited { code: 0 });
+}
+
+#[test]
+fn what_the_real_server_of_llama_cpp_says_when_it_fails_is_understood() {
+    type Spoil = fn(&Fleet, &mut RunOrder);
+    let cases: [(&str, Spoil, &str, &str); 2] = [
+        (
+            "llama-weights",
+            |fleet, _| {
+                let model = fleet.node.root().join("bucket/tiny/model.gguf");
+                let file = std::fs::OpenOptions::new().write(true).open(model).expect("opened");
+                file.set_len(200_000).expect("cut");
+            },
+            "weights: ",
+            "tensor 'blk.0.ffn_up.weight' data is not within the file bounds",
+        ),
+        (
+            "llama-flag",
+            |_, order| drop(order.engine_flags.insert("cache-type-k".into(), "none".into())),
+            "configuration: ",
+            "\"--cache-type-k\": Unsupported cache type: none",
+        ),
+    ];
+    for (name, spoil, kind, line) in cases {
+        let Some((mut fleet, mut order)) = real_llama(name) else { return };
+        spoil(&fleet, &mut order);
+        fleet.node.start();
+        fleet.scheduler.order(vec![run_with(order, &[])]);
+        let Ended::NeverStarted { because } = fleet.until_gone().ended else {
+            panic!("{name}: it was never ready")
+        };
+        eprintln!("llama.cpp failed: {because}");
+        assert!(because.starts_with(kind) && because.contains(line), "{name}: {because}");
+    }
 }
