@@ -1,12 +1,8 @@
 //! The gate that every call passes: is the library initialised, does the call hang, is it to fail.
-//!
-//! A call that `blocks` names stays here and polls the folder, holding no lock, until the name is
-//! removed; that is how a hung driver looks from outside. A panic becomes "unknown error".
+//! A panic becomes "unknown error".
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use nvml_wrapper_sys::bindings::nvmlDevice_t;
 
@@ -14,13 +10,11 @@ use crate::abi::{
     Code, DRIVER_NOT_LOADED, GPU_IS_LOST, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, UNINITIALIZED,
     UNKNOWN,
 };
+use crate::door::{self, Refused};
 use crate::features::MigInstance;
-use crate::folder::{self, Contents};
+use crate::folder::Contents;
 use crate::gpu::Gpu;
 use crate::spec::EVERY_FUNCTION;
-
-/// How often a call that hangs looks whether it still should.
-const BLOCK_POLL: Duration = Duration::from_millis(20);
 
 /// The three names under which NVML is initialised; a fault or block on one is on all.
 const INIT_NAMES: [&str; 3] = ["nvmlInit_v2", "nvmlInitWithFlags", "nvmlInit"];
@@ -126,30 +120,10 @@ pub fn uuid_of(device: nvmlDevice_t) -> Option<String> {
 
 /// Waits while the call is blocked, then says whether it may proceed.
 pub fn admitted(names: &[&str], uuid: Option<&str>) -> Result<Contents, Code> {
-    loop {
-        let contents = folder::contents().ok_or(DRIVER_NOT_LOADED)?;
-        let gpu = uuid.and_then(|uuid| Gpu::holding(contents.clone(), uuid));
-        let fleet = &contents.fleet;
-        let gpu_hangs = gpu.as_ref().is_some_and(|gpu| holds(&gpu.spec().blocks, names));
-        if gpu_hangs || holds(&fleet.blocks, names) {
-            std::thread::sleep(BLOCK_POLL);
-            continue;
-        }
-        let of_gpu = gpu.as_ref().and_then(|gpu| fault(&gpu.spec().faults, names));
-        return match of_gpu.or_else(|| fault(&fleet.faults, names)) {
-            Some(code) => Err(code),
-            None => Ok(contents),
-        };
-    }
-}
-
-fn holds(blocks: &BTreeSet<String>, names: &[&str]) -> bool {
-    blocks.contains(EVERY_FUNCTION) || names.iter().any(|name| blocks.contains(*name))
-}
-
-fn fault(faults: &BTreeMap<String, u32>, names: &[&str]) -> Option<Code> {
-    let named = names.iter().find_map(|name| faults.get(*name));
-    named.or_else(|| faults.get(EVERY_FUNCTION)).copied().filter(|code| *code != SUCCESS)
+    door::admitted(&[names, &[EVERY_FUNCTION]].concat(), uuid).map_err(|refused| match refused {
+        Refused::NoFolder => DRIVER_NOT_LOADED,
+        Refused::Fault(code) => code,
+    })
 }
 
 /// A panic must not cross into C.

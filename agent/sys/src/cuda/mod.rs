@@ -9,6 +9,7 @@ mod raw;
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::sync::Arc;
 
 use wharfage_shared::ids::GpuUuid;
 
@@ -112,13 +113,13 @@ impl Library {
     /// Starts it (`cuInit`).
     pub fn start(self) -> Result<Cuda, Error> {
         self.calls.init()?;
-        Ok(Cuda { calls: self.calls })
+        Ok(Cuda { calls: Arc::new(self.calls) })
     }
 }
 
 /// A started library.
 pub struct Cuda {
-    calls: raw::Calls,
+    calls: Arc<raw::Calls>,
 }
 
 impl Cuda {
@@ -136,7 +137,7 @@ impl Cuda {
 
     /// Makes ready to take memory of the GPU or MIG instance with this UUID. That alone takes what
     /// a CUDA context needs, some hundred MiB on a large GPU.
-    pub fn memory_of(&self, gpu: &GpuUuid) -> Result<Memory<'_>, Error> {
+    pub fn memory_of(&self, gpu: &GpuUuid) -> Result<Memory, Error> {
         let wanted = plain_uuid(gpu.as_str());
         let mut visible = Vec::new();
         for index in 0..self.calls.device_count()? {
@@ -144,7 +145,8 @@ impl Cuda {
             let uuid = uuid_text(self.calls.uuid(device)?);
             if wanted.as_deref() == Some(uuid.as_str()) {
                 let context = self.calls.retain(device)?;
-                return Ok(Memory { calls: &self.calls, device, context, blocks: Vec::new() });
+                let calls = Arc::clone(&self.calls);
+                return Ok(Memory { calls, device, context, blocks: Vec::new() });
             }
             visible.push(uuid);
         }
@@ -154,14 +156,14 @@ impl Cuda {
 
 /// Memory of one GPU that this process holds; given back when dropped, and by the driver when the
 /// process ends however it ends.
-pub struct Memory<'cuda> {
-    calls: &'cuda raw::Calls,
+pub struct Memory {
+    calls: Arc<raw::Calls>,
     device: raw::Device,
     context: raw::Context,
     blocks: Vec<raw::Block>,
 }
 
-impl Memory<'_> {
+impl Memory {
     /// Takes so many bytes more.
     pub fn take(&mut self, bytes: u64) -> Result<(), Error> {
         if bytes > 0 {
@@ -185,7 +187,7 @@ impl Memory<'_> {
     }
 }
 
-impl Drop for Memory<'_> {
+impl Drop for Memory {
     fn drop(&mut self) {
         // A GPU that is lost meanwhile refuses both; then nothing is held there any more.
         let _ = self.give_back();

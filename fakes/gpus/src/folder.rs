@@ -79,7 +79,7 @@ impl Folder {
         match read.and_then(|text| Fleet::parse(&text)) {
             Ok(fleet) => self.fleet = Some(Arc::new(fleet)),
             Err(reason) => eprintln!(
-                "fake nvml: cannot read `{}`, the last good contents stay in force: {reason}",
+                "fake GPUs: cannot read `{}`, the last good contents stay in force: {reason}",
                 file.display()
             ),
         }
