@@ -1,6 +1,7 @@
 //! What the engine is told: its command line and the environment that the agent gives a replica.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -113,7 +114,10 @@ fn rate(text: &str) -> Result<f64, String> {
 /// What the environment says.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
-    /// `WHARFAGE_FAKE_GPUS`: the folder in which to claim memory; without it nothing is claimed.
+    /// `WHARFAGE_CUDA_LIBRARY`: the library through which to take memory, whatever else is there.
+    pub cuda_library: Option<OsString>,
+    /// `WHARFAGE_FAKE_GPUS`: the folder in which to claim memory; without it and with a CUDA driver
+    /// on this host, real memory is taken.
     pub fake_gpus: Option<PathBuf>,
     /// `CUDA_VISIBLE_DEVICES`: the GPUs by uuid.
     pub gpus: Vec<String>,
@@ -131,9 +135,10 @@ impl Surroundings {
         if let Some(wrong) = gpus.iter().find(|uuid| !is_uuid(uuid)) {
             return Err(Error::Device { got: wrong.clone() });
         }
-        let fake_gpus = std::env::var_os("WHARFAGE_FAKE_GPUS").filter(|path| !path.is_empty());
+        let path = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty());
         Ok(Self {
-            fake_gpus: fake_gpus.map(PathBuf::from),
+            cuda_library: path("WHARFAGE_CUDA_LIBRARY"),
+            fake_gpus: path("WHARFAGE_FAKE_GPUS").map(PathBuf::from),
             gpus,
             replica: text("WHARFAGE_REPLICA"),
         })

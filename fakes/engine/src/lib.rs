@@ -1,4 +1,5 @@
-//! The development engine: it loads a model folder, claims fake GPU memory and speaks OpenAI's API.
+//! The development engine: it loads a model folder, takes GPU memory (real, or fake) and speaks
+//! OpenAI's API.
 //!
 //! It behaves as vLLM does where the rest of the product can notice: connections are refused while
 //! the model loads, `/health` and `/metrics` have vLLM's names, a client that goes away cancels its

@@ -75,6 +75,9 @@ pub enum Error {
         /// Bytes of the model.
         total: u64,
     },
+    /// CUDA's driver library does not start or gives no memory.
+    #[error(transparent)]
+    Cuda(#[from] wharfage_agent_sys::cuda::Error),
     /// The memory claim cannot be written.
     #[error("cannot write the claim `{path}`")]
     Claim {
@@ -121,7 +124,7 @@ pub async fn run_until(
     surroundings: Surroundings,
     stop: CancellationToken,
 ) -> Result<i32, Error> {
-    let claims = Claims::open(surroundings.fake_gpus.as_deref(), &surroundings.gpus)?;
+    let claims = Claims::open(&surroundings)?;
     let crash_after = args.exit_after_seconds;
     tokio::select! {
         outcome = live(args, surroundings, &claims, stop) => outcome.map(|()| 0),

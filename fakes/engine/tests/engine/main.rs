@@ -3,5 +3,6 @@
 #![expect(clippy::expect_used, reason = "a test states what it relies on")]
 
 mod api;
+mod cuda;
 mod life;
 mod support;

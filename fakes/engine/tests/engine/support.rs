@@ -12,7 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 /// Long enough for a loaded machine; a story that works never waits that long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,12 +53,22 @@ pub struct Engine {
 
 impl Engine {
     pub async fn start(story: &str, more: &[&str]) -> Self {
+        Self::start_with(story, more, |_| ()).await
+    }
+
+    /// Starts it after `more_environment` has had its say.
+    pub async fn start_with(
+        story: &str,
+        more: &[&str],
+        more_environment: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = folder(story);
         let model = folder.join("model");
         wharfage_fake_engine::generate_model(&model, 200_000).expect("the model can be made");
         let test = std::env::current_exe().expect("a test knows its own path");
         let target = test.ancestors().nth(2).expect("a test lies in deps/ of the target folder");
-        let mut child = Command::new(target.join("examples/engine"))
+        let mut command = Command::new(target.join("examples/engine"));
+        command
             .args(["--port", "0", "--served-model-name", "chat", "--gpu-memory-mib", "100"])
             .arg("--model-dir")
             .arg(model)
@@ -67,9 +77,10 @@ impl Engine {
             .env("CUDA_VISIBLE_DEVICES", "GPU-1")
             .env("WHARFAGE_REPLICA", "chat-1")
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("cargo builds the example before this crate's tests");
+            .kill_on_drop(true);
+        more_environment(&mut command);
+        let mut child =
+            command.spawn().expect("cargo builds the example before this crate's tests");
         let pid = child.id().expect("it runs");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let mut engine = Self { folder, port: 0, pid, child, lines };
@@ -97,6 +108,11 @@ impl Engine {
             }
         })
         .await
+    }
+
+    /// Its standard error, if that is piped.
+    pub fn errors(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
     }
 
     /// The next line of progress, or `None` at the end of the process.
