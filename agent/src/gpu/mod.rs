@@ -3,6 +3,7 @@
 
 pub mod census;
 pub mod helper;
+pub mod seen;
 pub mod state;
 pub mod supervisor;
 pub mod words;

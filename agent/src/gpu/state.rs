@@ -6,18 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wharfage_agent_sys::nvml::{
-    Board, Ecc, Fast, Gpm, GpuProcess, Modes, NvLink, Pcie, PowerAndClocks, Reach, Section, Slot,
-    SlotReading, Trouble, Value, Versions,
-};
+use wharfage_agent_sys::nvml::{Board, Reach, Section, Slot, SlotReading, Trouble, Versions};
 use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::telemetry::{GpuIdentity, GpuReading};
 use wharfage_shared::time::{Boottime, Millis};
 
 use super::census::{self, Missing, Sightings};
+use super::seen::unread;
+pub use super::seen::{Sections, Seen, Xids};
 use super::words::Absent;
-
-const MIB: u64 = 1024 * 1024;
 
 /// A GPU must be read within this long (its call's deadline of 2 s and the pause before it).
 pub(super) const SILENT_AFTER: Millis = Millis(2500);
@@ -61,84 +58,6 @@ pub struct Gpus {
     is_listed: bool,
 }
 
-/// The last word on one slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// When it was last read (or the helper began).
-    pub at: Boottime,
-    /// What was read, as heartbeats carry it.
-    pub reading: GpuReading,
-    /// All that was read.
-    pub fast: Option<Arc<Fast>>,
-    /// Who held it.
-    pub processes: Vec<GpuProcess>,
-    /// What is wrong with it.
-    pub trouble: Option<String>,
-    /// How far that reaches.
-    reach: Option<Reach>,
-}
-
-/// The last word on one GPU's slower readings; a section is absent until it was read once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sections {
-    /// When the newest was read.
-    pub at: Boottime,
-    /// Power, clocks, limits.
-    pub power: Option<PowerAndClocks>,
-    /// Memory errors.
-    pub ecc: Option<Ecc>,
-    /// The PCIe link.
-    pub pcie: Option<Pcie>,
-    /// NVLinks and the fabric.
-    pub nvlink: Option<NvLink>,
-    /// MIG, compute mode, persistence.
-    pub modes: Option<Modes>,
-    /// Performance counters.
-    pub gpm: Option<Value<Gpm>>,
-    /// What a section says about the whole GPU, by its number.
-    troubles: BTreeMap<usize, Trouble>,
-}
-
-/// XIDs of one GPU.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Xids {
-    /// The last one.
-    pub last: u32,
-    /// How many of each.
-    pub counts: BTreeMap<u32, u64>,
-}
-
-impl Seen {
-    /// A slot of which nothing was read yet.
-    pub(crate) fn never(slot: &GpuUuid, at: Boottime) -> Self {
-        let reading = unread(slot, None);
-        Self { at, reading, fast: None, processes: Vec::new(), trouble: None, reach: None }
-    }
-
-    fn of(at: Boottime, read: SlotReading) -> Self {
-        let fast = read.fast;
-        let mib = |bytes: &Value<u64>| bytes.get().map(|bytes| bytes / MIB);
-        let reading = GpuReading {
-            uuid: read.slot,
-            memory_used_mib: mib(&fast.memory.used_bytes),
-            memory_reserved_mib: mib(&fast.memory.reserved_bytes),
-            utilization: fast.utilization.gpu_percent.get(),
-            temperature_c: fast.temperature.gpu_c.get(),
-            power_mw: fast.power_mw.get(),
-            age_ms: 0,
-            trouble: None,
-        };
-        Self {
-            at,
-            reading,
-            processes: fast.processes.known().cloned().unwrap_or_default(),
-            fast: Some(Arc::new(fast)),
-            reach: read.trouble.as_ref().map(|trouble| trouble.reach),
-            trouble: read.trouble.map(|trouble| trouble.because),
-        }
-    }
-}
-
 impl Gpus {
     /// GPUs that cannot be read at all, with the reason.
     pub fn unreadable(because: String) -> Self {
@@ -170,8 +89,7 @@ impl Gpus {
         let own = || self.seen.get(slot).and_then(|seen| seen.trouble.clone());
         let of_board = || {
             let board = self.board_of(slot)?;
-            let worst = self.sections.get(&board.uuid)?.troubles.values().max_by_key(|t| t.reach);
-            worst.map(|trouble| trouble.because.clone())
+            self.sections.get(&board.uuid)?.worst_trouble().map(|trouble| trouble.because.clone())
         };
         self.trouble.clone().or_else(own).or_else(of_board)
     }
@@ -258,29 +176,12 @@ impl Gpus {
         section: Option<Section>,
         trouble: Option<Trouble>,
     ) {
-        let sections = Arc::make_mut(self.sections.entry(gpu).or_default());
-        sections.at = at;
-        match trouble {
-            Some(trouble) => drop(sections.troubles.insert(number, trouble)),
-            None => drop(sections.troubles.remove(&number)),
-        }
-        match section {
-            Some(Section::Power(power)) => sections.power = Some(power),
-            Some(Section::Ecc(ecc)) => sections.ecc = Some(ecc),
-            Some(Section::Pcie(pcie)) => sections.pcie = Some(pcie),
-            Some(Section::Nvlink(nvlink)) => sections.nvlink = Some(nvlink),
-            Some(Section::Modes(modes)) => sections.modes = Some(modes),
-            Some(Section::Gpm(gpm)) => sections.gpm = Some(gpm),
-            None => {}
-        }
+        Arc::make_mut(self.sections.entry(gpu).or_default()).take(at, number, section, trouble);
     }
 
     /// Takes an XID.
     pub(super) fn xid(&mut self, gpu: GpuUuid, xid: u32) {
-        let xids = self.xids.entry(gpu).or_default();
-        xids.last = xid;
-        let count = xids.counts.entry(xid).or_default();
-        *count = count.saturating_add(1);
+        self.xids.entry(gpu).or_default().count(xid);
     }
 
     /// Compares with what others see.
@@ -322,22 +223,12 @@ impl Gpus {
     }
 }
 
-fn unread(uuid: &GpuUuid, trouble: Option<String>) -> GpuReading {
-    GpuReading {
-        uuid: uuid.clone(),
-        memory_used_mib: None,
-        memory_reserved_mib: None,
-        utilization: None,
-        temperature_c: None,
-        power_mw: None,
-        age_ms: 0,
-        trouble,
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use wharfage_agent_sys::nvml::{Fast, Value};
+
+    const MIB: u64 = 1024 * 1024;
 
     /// A GPU that is its own slot.
     pub(crate) fn board(uuid: &str, index: u32, pci: &str) -> Board {
