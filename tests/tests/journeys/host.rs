@@ -221,6 +221,7 @@ fn a_replica_does_not_notice_what_happens_to_its_agent_and_drains_before_its_mac
     let runs = host.sh("readlink /proc/$(systemctl show --value -p MainPID wharfage-agent)/exe");
     assert_eq!(runs, "/opt/wharfage/bin/wharfage-agent", "the new file, not a deleted one");
 
+    frozen(&host, &unit, &pid);
     reloads(&host);
     host.sh("systemctl stop wharfage-agent");
     assert_eq!(host.property(&unit, "ActiveState"), "active", "stopping an agent stops no replica");
@@ -250,6 +251,27 @@ fn a_replica_does_not_notice_what_happens_to_its_agent_and_drains_before_its_mac
     host.machine.wait_until_off().expect("it powers off");
     assert_eq!(drained().lines().count(), 2, "the second one drained too: {}", drained());
     drop(std::fs::remove_dir_all(&proof));
+}
+
+/// An agent that does not get on is ended by its watchdog, and the next one has everything.
+fn frozen(host: &Host, unit: &str, pid: &str) {
+    host.sh("mkdir /run/systemd/system/wharfage-agent.service.d; \
+             printf '[Service]\\nWatchdogSec=4\\nTimeoutAbortSec=1\\n' \
+             > /run/systemd/system/wharfage-agent.service.d/quick.conf; \
+             systemctl daemon-reload; systemctl restart wharfage-agent");
+    adopted(host, unit, pid);
+    let agent = host.property("wharfage-agent", "MainPID");
+    host.sh("systemctl kill -s STOP --kill-whom=main wharfage-agent");
+    wait_for(host, "another agent in place of the frozen one", || {
+        let next = host.property("wharfage-agent", "MainPID");
+        (next != agent && next != "0").then_some(())
+    });
+    adopted(host, unit, pid);
+    let journal = host.sh("journalctl --no-pager -u wharfage-agent");
+    assert!(journal.contains("Watchdog timeout (limit 4s)!"), "{journal}");
+    host.sh("rm -r /run/systemd/system/wharfage-agent.service.d; systemctl daemon-reload; \
+             systemctl restart wharfage-agent");
+    adopted(host, unit, pid);
 }
 
 /// The same process as before, ready, and known to the agent.
