@@ -2,6 +2,7 @@
 //! may never return and the agent must go on.
 
 pub mod census;
+pub mod held;
 pub mod helper;
 pub mod seen;
 pub mod state;

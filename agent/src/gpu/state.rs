@@ -271,7 +271,8 @@ pub(crate) mod tests {
         Board { slots, ..whole }
     }
 
-    fn reading(slot: &str, trouble: Option<(Reach, &str)>) -> SlotReading {
+    /// A reading of an idle GPU, most of it unsupported.
+    pub(crate) fn fast() -> Fast {
         use wharfage_agent_sys::nvml::{Memory, Temperature, Utilization};
         let memory = Memory {
             total_bytes: Value::Value(100 * MIB),
@@ -287,17 +288,20 @@ pub(crate) mod tests {
         };
         let temperature =
             Temperature { gpu_c: Value::Error("no".to_owned()), memory_c: Value::Unsupported };
-        let fast = Fast {
+        Fast {
             memory,
             utilization,
             temperature,
             power_mw: Value::Unsupported,
             throttle_reasons: Value::Unsupported,
             processes: Value::Value(Vec::new()),
-        };
+        }
+    }
+
+    fn reading(slot: &str, trouble: Option<(Reach, &str)>) -> SlotReading {
         let trouble =
             trouble.map(|(reach, because)| Trouble { reach, because: because.to_owned() });
-        SlotReading { slot: GpuUuid::from(slot), fast, trouble }
+        SlotReading { slot: GpuUuid::from(slot), fast: fast(), trouble }
     }
 
     fn two() -> Gpus {

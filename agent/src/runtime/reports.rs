@@ -10,6 +10,7 @@ use wharfage_shared::time::Millis;
 use wharfage_shared::version::PROTOCOL_VERSION;
 
 use super::{Ask, Runtime};
+use crate::gpu::held::{Owners, owners};
 use crate::inventory;
 use crate::status::{self, Shown};
 
@@ -117,6 +118,11 @@ impl Runtime {
         (!segments.is_empty()).then_some(SegmentBatch { epoch, segments })
     }
 
+    fn gpu_owners(&self) -> Owners {
+        let replicas = self.parts.orders.keys().copied();
+        tokio::task::block_in_place(|| owners(&self.parts.driver, replicas, &self.gpus))
+    }
+
     fn shown(&self) -> Shown {
         let now = clock::boottime();
         let own = [&self.disk_alarm, &self.config_alarm, &self.kernel_alarm, &self.policy_alarm];
@@ -125,7 +131,7 @@ impl Runtime {
         Shown {
             core: self.parts.agent.status(),
             engine_loads: self.shown_loads(now),
-            gpus: status::gpus::all(&self.gpus, now),
+            gpus: status::gpus::all(&self.gpus, &self.gpu_owners(), now),
             gpus_missing: self.gpus.missing.clone(),
             gpu_names: self.gpus.identities.clone(),
             driver_version: self.gpus.driver_version.clone(),

@@ -12,6 +12,7 @@ use wharfage_shared::telemetry::GpuReading;
 use wharfage_shared::time::Boottime;
 
 use crate::gpu::Gpus;
+use crate::gpu::held::{Held, Owners};
 use crate::gpu::state::{Sections, Xids};
 
 /// A reading that is older says nothing about now.
@@ -38,6 +39,8 @@ pub struct ShownGpu {
     pub readings: Readings,
     /// XIDs of its GPU since the agent started.
     pub xids: ShownXids,
+    /// Who holds its memory; null until it was read once.
+    pub held: Option<Held>,
 }
 
 /// All that was read. A subject is null until it was read once; a value that the GPU or its driver
@@ -73,7 +76,7 @@ pub struct ShownXids {
 }
 
 /// All slots, in NVML's order.
-pub fn all(gpus: &Gpus, now: Boottime) -> Vec<ShownGpu> {
+pub fn all(gpus: &Gpus, owners: &Owners, now: Boottime) -> Vec<ShownGpu> {
     let readings: BTreeMap<GpuUuid, GpuReading> =
         gpus.readings(now).into_iter().map(|reading| (reading.uuid.clone(), reading)).collect();
     let shown = gpus.slots().filter_map(|(board, slot)| {
@@ -86,6 +89,7 @@ pub fn all(gpus: &Gpus, now: Boottime) -> Vec<ShownGpu> {
             memory_total_mib: slot.identity.memory_mib,
             mig: slot.mig.clone(),
             board: Board { slots: Vec::new(), ..board.clone() },
+            held: fast.as_deref().map(|fast| Held::of(fast, owners)),
             readings: read(fast, gpus.sections.get(&board.uuid), now),
             xids: gpus.xids.get(&board.uuid).map(xids).unwrap_or_default(),
         })

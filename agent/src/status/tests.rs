@@ -116,7 +116,8 @@ fn gpu(uuid: &str, index: u32, age_ms: u64) -> ShownGpu {
     let xids = ShownXids { last: Some(79), counts: BTreeMap::from([(79, 2)]) };
     let name = board.name.clone();
     let memory_total_mib = 1000;
-    ShownGpu { reading, index, name, memory_total_mib, mig: None, board, readings, xids }
+    let (mig, held) = (None, None);
+    ShownGpu { reading, index, name, memory_total_mib, mig, board, readings, xids, held }
 }
 
 fn shown(gpus: Vec<ShownGpu>) -> Shown {

@@ -75,6 +75,14 @@ pub struct Family {
 }
 
 impl Family {
+    /// Whether the process with this pid now is one of the replica's: by its session or its mark.
+    /// Only [`Self::members`] finds one that has left both.
+    pub fn has(&self, pid: u32) -> bool {
+        let guard_is_other = find(self.guard.pid).is_some_and(|process| process.id != self.guard);
+        let by_session = || find(pid).is_some_and(|process| process.session == self.guard.pid);
+        (!guard_is_other && by_session()) || has_mark(pid, &self.mark)
+    }
+
     /// The replica's live processes without the guard itself.
     pub fn members(&self) -> io::Result<Vec<Process>> {
         let table = table()?;
