@@ -52,6 +52,7 @@ const MOST_WAITING: usize = 1024;
 pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
     let (told_to_end, stop) = (CancellationToken::new(), CancellationToken::new());
     end_on_signals(&told_to_end)?;
+    let _not_ended_by_a_limit = supervised::outlive_file_limit().map_err(no_signals)?;
     let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
     tls::install();
     let state = config.state_dir.clone();
@@ -91,9 +92,8 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
     let driver = Arc::clone(&parts.driver);
     let alarms = watch_notices(&config, inputs.clone(), (done, delay), &stop);
     let told = health::Told { nonce: parts.nonce.clone(), gpus: gpus.clone(), inputs, after };
-    let kernel = health::start(&driver, told, &stop).map_err(|error| {
-        Failure::unavailable(format!("the agent's socket cannot be made: {error}"))
-    })?;
+    let (kernel, deaf) = health::start(&driver, told, &stop);
+    parts.troubles.extend(deaf);
     tokio::spawn(reload_on_hangup(hangups, path, Arc::clone(&driver), asks.clone(), stop.clone()));
     let line = Line { address, identity, decoder, asks, report_now };
     tokio::spawn(uplink::send_output(output, last_words, line.client(), stop.clone()));
@@ -185,7 +185,8 @@ async fn awake(
     let nonce = random_text().map_err(failed("get random numbers"))?;
     let fresh = SegmentLogId::from(nonce.as_str());
     let opened = SegmentLog::open(&config.state_dir, &driver.boot, fresh);
-    let Opened { log, open, mut troubles } = opened.map_err(failed("open the segment log"))?;
+    let Opened { log, open, unsaved, mut troubles } =
+        opened.map_err(in_state(config, "the segment log cannot be opened"))?;
     let desired_file = DesiredFile::of(&config.state_dir);
     let (desired, damage) = desired_file.load();
     let (history, unread) = HistoryFile::open(&config.state_dir);
@@ -194,7 +195,8 @@ async fn awake(
     let (remembered, forgotten) = health_file.load();
     troubles.extend(forgotten);
     troubles.extend(definitions.refused.iter().cloned());
-    let replicas = driver.adopt().await.map_err(failed("read the replicas' records"))?;
+    let replicas = driver.adopt().await;
+    let replicas = replicas.map_err(in_state(config, "the replicas' records cannot be read"))?;
     let orders: BTreeMap<_, _> =
         replicas.iter().map(|found| (found.order.replica, found.order.clone())).collect();
     let stored = desired.as_ref().map(|desired| desired.version).unwrap_or_default();
@@ -205,9 +207,9 @@ async fn awake(
         desired,
         replicas,
         log: log.id().clone(),
-        last_segment: log.last(),
+        last_segment: unsaved.as_ref().map_or(log.last(), |segment| segment.key.number),
         open_segment: open,
-        unacknowledged: log.unacknowledged().to_vec(),
+        unacknowledged: log.unacknowledged().iter().chain(&unsaved).cloned().collect(),
         inventory: definitions.inventory(gpus, history.stored()),
         health: remembered,
     };
@@ -228,6 +230,7 @@ async fn awake(
         health_file,
         stored,
         log,
+        unsaved,
         report_now: wires.report_now,
         decoder: wires.decoder,
         output: wires.output,
@@ -301,7 +304,8 @@ async fn reload_on_hangup(
 fn make_private(state: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(|error| {
-        Failure::config(format!("state_dir `{}` cannot be made: {error}", state.display()))
+        let said = format!("state_dir `{}` cannot be made: {error}", state.display());
+        Failure::state(said, &error)
     })
 }
 
@@ -311,8 +315,14 @@ fn take_lock(state: &Path) -> Result<Lock, Failure> {
             "another agent runs with the state folder `{}`",
             state.display()
         )),
-        lock::Error::Io { .. } => Failure::config(with_causes(&error)),
+        lock::Error::Io { ref source, .. } => Failure::state(with_causes(&error), source),
     })
+}
+
+/// What failed in the state folder, as the agent's end.
+fn in_state(config: &Config, what: &'static str) -> impl FnOnce(std::io::Error) -> Failure {
+    let folder = config.state_dir.display().to_string();
+    move |error| Failure::state(format!("{what} in `{folder}`: {error}"), &error)
 }
 
 fn own_program() -> Result<PathBuf, Failure> {

@@ -1,8 +1,11 @@
 //! Why the agent ends, as the exit codes of `docs/operating.md`.
 
+use std::io::{self, ErrorKind};
+
 use wharfage_shared::causes::with_causes;
 
 use crate::config;
+use crate::journal;
 
 /// Everything was done.
 pub const FINE: u8 = 0;
@@ -36,6 +39,28 @@ impl Failure {
     /// Something that the agent needs is not there.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { code: UNAVAILABLE, message: message.into() }
+    }
+
+    /// The state folder cannot be used. What is wrong with the disk gets better by itself or by hand
+    /// while replicas go on: it is tried again. Anything else is a matter of settings.
+    pub fn state(message: impl Into<String>, error: &io::Error) -> Self {
+        let message = message.into();
+        match error.kind() {
+            ErrorKind::ReadOnlyFilesystem => Self::unavailable(format!(
+                "{message}: its file system is read-only (see dmesg: a disk with errors becomes \
+                 so); replicas go on"
+            )),
+            _ if journal::is_full(error) => {
+                Self::unavailable(format!("{message}: make room; replicas go on"))
+            }
+            ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NotADirectory
+            | ErrorKind::AlreadyExists
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename => Self::config(message),
+            _ => Self::unavailable(message),
+        }
     }
 
     /// Another agent has what this one would need.

@@ -1,7 +1,7 @@
 //! `wharfage-agent`: the daemon on a GPU host, and the two programs that it starts from itself.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -106,7 +106,8 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(code) => code.into(),
         Err(failure) => {
-            eprintln!("wharfage-agent: {failure}");
+            // `eprintln!` would panic where the disk under standard error is full.
+            drop(writeln!(std::io::stderr(), "wharfage-agent: {failure}"));
             failure.code.into()
         }
     }
@@ -131,10 +132,12 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             let page = runtime.block_on(doctor::examine(&config));
             runtime.shutdown_background();
             let page = page?;
-            match output {
-                Output::Text => print!("{page}"),
-                Output::Json => println!("{}", page.json()),
-            }
+            let text = match output {
+                Output::Text => page.to_string(),
+                Output::Json => format!("{}\n", page.json()),
+            };
+            // Whoever closed the pipe has seen enough; the code still says what was found.
+            drop(std::io::stdout().write_all(text.as_bytes()));
             Ok(if page.broken() == 0 { exit::FINE } else { exit::FAILED })
         }
         Some(Verb::Inject { what: Injection::Xid { xid, gpu } }) => {
@@ -194,5 +197,7 @@ fn log() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would tell of a full disk with a panic.
+        .log_internal_errors(false)
         .init();
 }

@@ -1,11 +1,13 @@
 //! What systemd is told of this process, where it asked to be told: that it is ready, what it does,
 //! and that its decisions go on.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_sys::clock;
 use wharfage_shared::time::{Boottime, Millis};
@@ -27,6 +29,13 @@ impl Pulse {
             at => Some(now.since(Boottime(at))),
         }
     }
+}
+
+/// A limit on the size of files (`LimitFSIZE=`) must be an error like that of a full disk, which is
+/// told and tried again, not the end of this process: the signal is taken and means nothing more.
+pub fn outlive_file_limit() -> io::Result<Signal> {
+    const SIGXFSZ: i32 = 25;
+    signal(SignalKind::from_raw(SIGXFSZ))
 }
 
 /// The agent is up, and does this.

@@ -297,19 +297,24 @@ impl Params {
     }
 }
 
-/// A path to the control socket that is short whatever the state folder's name: a socket's path
-/// may hold 107 bytes only, so it is named through an open folder.
+/// A path to a socket that is short whatever the state folder's name: a socket's path may hold 107
+/// bytes only, so it is named through an open folder.
 pub struct SocketPath {
     _folder: std::fs::File,
     path: PathBuf,
 }
 
 impl SocketPath {
-    /// For the socket in this folder.
+    /// For the control socket in a replica's folder.
     pub fn of(folder: &Folder) -> io::Result<Self> {
+        Self::inside(folder.path(), "control.sock")
+    }
+
+    /// For a socket of this name in a folder.
+    pub fn inside(folder: &Path, name: &str) -> io::Result<Self> {
         use std::os::fd::AsRawFd;
-        let folder = std::fs::File::open(folder.path())?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/control.sock", folder.as_raw_fd()));
+        let folder = std::fs::File::open(folder)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()));
         Ok(Self { _folder: folder, path })
     }
 

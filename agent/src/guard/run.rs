@@ -23,6 +23,7 @@ use super::logs::Load;
 use super::record::{Claim, Command, Folder, Params, Record};
 use super::{last_words, pump};
 use crate::engines::failures::{Failure, Kind};
+use crate::supervised;
 
 /// From the end of the serving lease to SIGKILL: half of the scheduler's kill budget of 20 s.
 const LEASE_KILL_AFTER: Millis = Millis::from_seconds(10);
@@ -82,6 +83,7 @@ struct Guard<'a> {
 }
 
 async fn guard(params: &Params, folder: &Folder) -> io::Result<()> {
+    let _not_ended_by_a_limit = supervised::outlive_file_limit()?;
     let identity = IdentityDir::new(&params.identity_dir);
     let acceptor = tls::guard_acceptor(identity).map_err(io::Error::other)?;
     let listener = TcpListener::bind((params.listen_ip, 0)).await.map_err(|error| {
@@ -146,9 +148,9 @@ async fn guard(params: &Params, folder: &Folder) -> io::Result<()> {
     };
     stop.cancel();
     guard.engine.leave_group();
-    guard.write_end(ended, failure)?;
+    let written = guard.write_end(ended, failure);
     tokio::time::sleep(LAST_WORD).await;
-    Ok(())
+    written
 }
 
 impl Guard<'_> {
@@ -234,8 +236,8 @@ impl Guard<'_> {
         record.ended = Some(ended);
         record.failure = failure;
         record.because = self.lease_over.then(|| "its serving lease ended".to_owned());
-        self.folder.write_record(&record)?;
-        self.record.send_replace(Some(record));
-        Ok(())
+        // On a full disk the agent hears it all the same.
+        self.record.send_replace(Some(record.clone()));
+        self.folder.write_record(&record)
     }
 }

@@ -8,7 +8,6 @@ pub mod policy;
 pub mod settings;
 pub mod socket;
 
-use std::io;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -33,19 +32,31 @@ pub struct Told {
     pub after: u64,
 }
 
-/// Starts the looks, the socket and the kernel's log; answers what the log says.
+/// Starts the looks, the socket and the kernel's log; answers what the log says, and why operators
+/// cannot be heard where there is no socket: the node does without.
 pub fn start(
     driver: &Arc<Driver>,
     told: Told,
     stop: &CancellationToken,
-) -> io::Result<mpsc::Receiver<Said>> {
+) -> (mpsc::Receiver<Said>, Option<String>) {
     let Told { nonce, gpus, inputs, after } = told;
     let config = driver.config();
-    let socket = socket::bind(&config.state_dir)?;
     tokio::spawn(evidence::watch(Arc::clone(driver), inputs.clone(), stop.clone()));
-    let keeper = Keeper { driver: Arc::clone(driver), nonce, gpus, inputs };
-    tokio::spawn(socket::serve(socket, keeper, stop.clone()));
-    Ok(read_kernel_log(&config, after, stop))
+    let deaf = match socket::bind(&config.state_dir) {
+        Ok(socket) => {
+            let keeper = Keeper { driver: Arc::clone(driver), nonce, gpus, inputs };
+            tokio::spawn(socket::serve(socket, keeper, stop.clone()));
+            None
+        }
+        Err(error) => {
+            let path = socket::path(&config.state_dir);
+            Some(format!(
+                "`inject` and `repaired` are not heard: the socket `{}` cannot be made: {error}",
+                path.display()
+            ))
+        }
+    };
+    (read_kernel_log(&config, after, stop), deaf)
 }
 
 /// The kernel's log, or why there is none. Without it XIDs are known only as far as NVML tells.

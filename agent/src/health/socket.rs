@@ -24,6 +24,10 @@ use wharfage_shared::telemetry::GpuIdentity;
 use super::line::{self, Pci};
 use crate::drivers::Driver;
 use crate::gpu::Gpus;
+use crate::guard::record::SocketPath;
+
+/// The socket in the state folder.
+const NAME: &str = "agent.sock";
 
 /// A request is short; nobody may fill the agent's memory.
 const REQUEST_BYTES: u64 = 4096;
@@ -63,7 +67,7 @@ pub enum Answer {
 
 /// Where the socket of this state folder is.
 pub fn path(state_dir: &Path) -> PathBuf {
-    state_dir.join("agent.sock")
+    state_dir.join(NAME)
 }
 
 /// What the socket's keeper needs.
@@ -86,7 +90,7 @@ pub fn bind(state_dir: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let listener = UnixListener::bind(&path)?;
+    let listener = UnixListener::bind(SocketPath::inside(state_dir, NAME)?.path())?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -187,9 +191,15 @@ impl Keeper {
     }
 }
 
+/// A line to the agent of this state folder.
+pub fn connect(state_dir: &Path) -> io::Result<std::os::unix::net::UnixStream> {
+    let socket = SocketPath::inside(state_dir, NAME)?;
+    std::os::unix::net::UnixStream::connect(socket.path())
+}
+
 /// Asks the agent of this state folder.
 pub fn ask(state_dir: &Path, request: &Request) -> io::Result<Answer> {
-    let mut stream = std::os::unix::net::UnixStream::connect(path(state_dir))?;
+    let mut stream = connect(state_dir)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');

@@ -1,7 +1,8 @@
 //! The segment log: the evidence behind every billed millisecond, synced before it is sent.
 //!
 //! One file. A torn tail is cut off; a damaged file is put aside whole, said aloud, and a new log
-//! begins, so that no number of the old one can ever name something else.
+//! begins, so that no number of the old one can ever name something else. On a full disk it is gone
+//! on with as it is: an agent that could not start would take its replicas out of service.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -38,6 +39,8 @@ pub struct Opened {
     pub log: SegmentLog,
     /// The segment that was open, if this is still the same boot.
     pub open: Option<OpenSegment>,
+    /// The segment that an earlier boot left open, closed, where the disk did not take it yet.
+    pub unsaved: Option<Segment>,
     /// What was wrong with the file, as sentences for an operator.
     pub troubles: Vec<String>,
 }
@@ -69,11 +72,13 @@ impl SegmentLog {
             read.records.iter().map(|r| serde_json::from_slice(r).ok()).collect();
         let mut troubles = Vec::new();
         let log = match (records, read.end) {
-            (Some(records), End::Clean | End::Torn) if !records.is_empty() => {
+            (Some(records), End::Clean | End::Torn) if is_log(&records) => {
                 if read.end == End::Torn {
                     troubles.push("the segment log's last record was cut off: dropped".to_owned());
                 }
-                Self::replay(&path, records)?
+                let (log, full) = Self::replay(&path, records, read.good_bytes as u64)?;
+                troubles.extend(full);
+                log
             }
             (_, End::Clean | End::Torn) if bytes.len() < 64 => Self::begin(&path, fresh)?,
             _ => {
@@ -88,7 +93,7 @@ impl SegmentLog {
                 Self::begin(&path, fresh)?
             }
         };
-        let mut opened = Opened { log, open: None, troubles };
+        let mut opened = Opened { log, open: None, unsaved: None, troubles };
         opened.settle_open_segment(boot)?;
         Ok(opened)
     }
@@ -97,7 +102,13 @@ impl SegmentLog {
         Self::written(path, id, 0, 0, Vec::new(), None)
     }
 
-    fn replay(path: &Path, records: Vec<Record>) -> io::Result<Self> {
+    /// The log of these records, which take so many bytes of the file; with a sentence where there is
+    /// no room to write it anew.
+    fn replay(
+        path: &Path,
+        records: Vec<Record>,
+        good_bytes: u64,
+    ) -> io::Result<(Self, Option<String>)> {
         let mut records = records.into_iter();
         let Some(Record::Log { id, mut acknowledged, mut last }) = records.next() else {
             return Err(io::Error::other("the segment log does not begin with its name"));
@@ -118,7 +129,17 @@ impl SegmentLog {
         // The open segment's number is above the last closed one; otherwise it was closed since.
         open = open.filter(|(_, segment)| segment.key.number > last);
         closed.retain(|segment| segment.key.number > acknowledged);
-        Self::written(path, id, acknowledged, last, closed, open)
+        match Self::written(path, id.clone(), acknowledged, last, closed.clone(), open.clone()) {
+            Ok(log) => Ok((log, None)),
+            Err(error) if super::is_full(&error) => {
+                let file = OpenOptions::new().append(true).open(path)?;
+                let (path, unacknowledged, bytes) = (path.to_owned(), closed, good_bytes);
+                let log = Self { path, file, bytes, id, acknowledged, last, unacknowledged, open };
+                let full = format!("the segment log cannot be written ({error}): make room");
+                Ok((log, Some(full)))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the whole log anew and opens it for appending.
@@ -231,19 +252,30 @@ impl Opened {
     fn settle_open_segment(&mut self, boot: &BootId) -> io::Result<()> {
         match self.log.open.clone() {
             Some((_, segment)) if segment.key.boot == *boot => self.open = Some(segment),
-            Some((epoch, segment)) => self.log.append(Segment {
-                key: segment.key,
-                epoch,
-                held_for: segment.held_for,
-                activity: segment.activity,
-                replicas: segment.replicas,
-                start: segment.start,
-                end: segment.proven_until,
-            })?,
+            Some((epoch, segment)) => {
+                let closed = Segment {
+                    key: segment.key,
+                    epoch,
+                    held_for: segment.held_for,
+                    activity: segment.activity,
+                    replicas: segment.replicas,
+                    start: segment.start,
+                    end: segment.proven_until,
+                };
+                match self.log.append(closed.clone()) {
+                    Err(error) if super::is_full(&error) => self.unsaved = Some(closed),
+                    done => done?,
+                }
+            }
             None => {}
         }
         Ok(())
     }
+}
+
+/// Whether these are a log's records: the first one names it.
+fn is_log(records: &[Record]) -> bool {
+    matches!(records.first(), Some(Record::Log { .. }))
 }
 
 fn encoded(record: &Record) -> io::Result<Vec<u8>> {

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use wharfage_agent_core::Effect;
+use wharfage_agent_core::health::Memory;
 use wharfage_agent_core::input::{Input, Probe};
 use wharfage_agent_sys::clock;
 use wharfage_shared::ids::ReplicaId;
@@ -82,16 +83,15 @@ impl Runtime {
                     output.take_last_words(replica);
                     driver.forget(replica)
                 });
-                self.disk("remove a replica's records", forgotten);
+                // The next agent finds them and forgets them again.
+                if let Err(error) = forgotten {
+                    self.note(Some(replica), format!("its records cannot be removed: {error}"));
+                }
             }
             Effect::AcknowledgeNotice(id) => {
                 self.done_with(id);
             }
-            Effect::KeepHealth(memory) => {
-                let file = &self.parts.health_file;
-                let stored = tokio::task::block_in_place(|| file.store(&memory));
-                self.disk("store what is known of incidents", stored);
-            }
+            Effect::KeepHealth(memory) => self.keep_health(*memory),
             Effect::ReportNow => self.parts.report_now.notify_one(),
             Effect::Note(note) => self.note(note.replica, note.text),
             Effect::Abdicate => {
@@ -113,6 +113,13 @@ impl Runtime {
         self.disk("store the desired state", stored);
     }
 
+    fn keep_health(&mut self, memory: Memory) {
+        let file = &self.parts.health_file;
+        let stored = tokio::task::block_in_place(|| file.store(&memory));
+        self.unsaved_health = stored.is_err().then_some(memory);
+        self.disk("store what is known of incidents", stored);
+    }
+
     fn append(&mut self, segment: Segment) {
         self.unsaved_segments.push_back(segment);
         if self.unsaved_segments.len() > MOST_UNSAVED {
@@ -125,6 +132,9 @@ impl Runtime {
     pub(super) fn retry_unsaved(&mut self) {
         if let Some(desired) = self.unsaved_desired.take() {
             self.persist(desired);
+        }
+        if let Some(memory) = self.unsaved_health.take() {
+            self.keep_health(memory);
         }
         self.write_segments();
     }
@@ -142,18 +152,37 @@ impl Runtime {
         }
     }
 
-    /// Serving goes on when the disk does not: an alarm stands until a write succeeds.
-    pub(super) fn disk(&mut self, what: &str, done: io::Result<()>) {
-        match done {
-            Ok(()) => self.disk_alarm = None,
-            Err(error) => {
-                let alarm = format!("cannot {what}: {error}");
-                if self.disk_alarm.as_ref() != Some(&alarm) {
-                    self.note(None, alarm.clone());
-                }
-                self.disk_alarm = Some(alarm);
+    /// Serving goes on when the disk does not: an alarm stands until the same can be written.
+    pub(super) fn disk(&mut self, what: &'static str, done: io::Result<()>) {
+        let Err(error) = done else {
+            if self.disk_alarms.remove(what).is_some() {
+                self.note(None, format!("it works again to {what}"));
             }
+            return;
+        };
+        let alarm = format!("cannot {what}: {error}");
+        if self.disk_alarms.get(what) != Some(&alarm) {
+            self.note(None, alarm.clone());
         }
+        self.disk_alarms.insert(what, alarm);
+    }
+
+    /// The agent ends: what the disk still does not take is named.
+    pub(super) fn last_try_to_save(&mut self) {
+        self.retry_unsaved();
+        let (Some(first), Some(last)) =
+            (self.unsaved_segments.front(), self.unsaved_segments.back())
+        else {
+            return;
+        };
+        let (first, last) = (first.key.number, last.key.number);
+        self.note(
+            None,
+            format!(
+                "segments {first} to {last} could not be written and are lost: the next agent goes \
+                 on from what was noted of segment {first}"
+            ),
+        );
     }
 
     fn fetch(&mut self, order: RunOrder) {

@@ -16,8 +16,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::Agent;
-use wharfage_agent_core::health::XidSeen;
 use wharfage_agent_core::health::policy::XidPolicy;
+use wharfage_agent_core::health::{Memory, XidSeen};
 use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::clock;
 use wharfage_link::Decoder;
@@ -145,6 +145,8 @@ pub struct Parts {
     pub stored: DesiredVersion,
     /// The segment log.
     pub log: SegmentLog,
+    /// A closed segment that it has no room for yet.
+    pub unsaved: Option<Segment>,
     /// Rung when a report must not wait.
     pub report_now: Arc<Notify>,
     /// Reads the scheduler's answers.
@@ -195,13 +197,15 @@ pub struct Runtime {
     gpu_troubles: BTreeMap<GpuUuid, String>,
     /// What could not be written yet (a full disk) and is tried again.
     unsaved_desired: Option<Desired>,
+    unsaved_health: Option<Memory>,
     unsaved_segments: VecDeque<Segment>,
     segments_sent: Option<(u64, Boottime)>,
     last_answer_at: Option<Boottime>,
     loads: engines::Loads,
     running_hooks: BTreeMap<(ReplicaId, HookKind), CancellationToken>,
     notes: VecDeque<KeptNote>,
-    disk_alarm: Option<String>,
+    /// What cannot be written, by what it was.
+    disk_alarms: BTreeMap<&'static str, String>,
     notice_alarms: BTreeMap<NoticeSource, String>,
     config_alarm: Option<String>,
     leaving: Option<Leaving>,
@@ -225,13 +229,14 @@ impl Runtime {
             gpus,
             gpu_troubles: BTreeMap::new(),
             unsaved_desired: None,
-            unsaved_segments: VecDeque::new(),
+            unsaved_health: None,
+            unsaved_segments: parts.unsaved.iter().cloned().collect(),
             segments_sent: None,
             last_answer_at: None,
             loads: engines::Loads::default(),
             running_hooks: BTreeMap::new(),
             notes: VecDeque::new(),
-            disk_alarm: None,
+            disk_alarms: BTreeMap::new(),
             notice_alarms: BTreeMap::new(),
             config_alarm: None,
             leaving: None,
@@ -267,6 +272,7 @@ impl Runtime {
             if let Some(end) = self.end {
                 // Nobody would hear how they end, and they must not run on unwatched.
                 self.running_hooks.values().for_each(CancellationToken::cancel);
+                self.last_try_to_save();
                 return end;
             }
             tokio::select! {

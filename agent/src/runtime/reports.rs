@@ -125,9 +125,9 @@ impl Runtime {
 
     fn shown(&self) -> Shown {
         let now = clock::boottime();
-        let own = [&self.disk_alarm, &self.config_alarm, &self.kernel_alarm, &self.policy_alarm];
-        let alarms = own.into_iter().chain([&self.gpus.trouble]);
-        let alarms = alarms.flatten().chain(self.notice_alarms.values());
+        let own = [&self.config_alarm, &self.kernel_alarm, &self.policy_alarm, &self.gpus.trouble];
+        let sources = self.disk_alarms.values().chain(self.notice_alarms.values());
+        let alarms = own.into_iter().flatten().chain(sources);
         Shown {
             core: self.parts.agent.status(),
             engine_loads: self.shown_loads(now),

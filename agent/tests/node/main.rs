@@ -2,6 +2,7 @@
 //! ordered about by a scheduler in the test.
 
 mod common;
+mod disk;
 mod doctor;
 mod engines;
 mod gpus;

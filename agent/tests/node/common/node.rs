@@ -179,6 +179,18 @@ impl Node {
         self.agent = Some(command.spawn().expect("the agent starts"));
     }
 
+    /// Starts the agent by another command, which becomes it.
+    pub fn start_as(&mut self, mut command: Command) {
+        let log = self.root.join("agent.log");
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
+        self.agent = Some(command.stderr(log).spawn().expect("the agent starts"));
+    }
+
+    /// The agent's process.
+    pub fn agent_pid(&self) -> u32 {
+        self.agent.as_ref().expect("it runs").id()
+    }
+
     /// Runs another agent on the same host to its end: its status and what it said.
     pub fn another(&self, arguments: &[&str]) -> (ExitStatus, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wharfage-agent"));

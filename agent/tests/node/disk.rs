@@ -1,0 +1,225 @@
+//! A state folder that is full, read-only or damaged: it is told, replicas go on, and nothing that
+//! must be kept is lost.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use wharfage_agent_sys::process;
+use wharfage_shared::replica::Ended;
+
+use crate::common::node::{Node, run_order, run_with, stop_order};
+use crate::common::wait_for;
+use crate::journeys::{Fleet, fleet};
+
+/// What a full disk answers to whatever is written from now on, until it is lifted.
+fn full(node: &Node, is_full: bool) {
+    let most = is_full.then_some(0);
+    let pid = Pid::from_raw(i32::try_from(node.agent_pid()).expect("a pid")).expect("not 0");
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current: most, maximum: None }).expect("limited");
+}
+
+fn alarms(node: &Node) -> Option<Vec<String>> {
+    let status = node.status()?;
+    let all = status["alarms"].as_array()?.iter();
+    Some(all.filter_map(|alarm| alarm.as_str().map(str::to_owned)).collect())
+}
+
+fn until_alarm(node: &Node, text: &str) {
+    wait_for(text, || alarms(node)?.iter().any(|alarm| alarm.contains(text)).then_some(()));
+}
+
+fn until_well(node: &Node) {
+    let of_disk = |alarm: &String| alarm.starts_with("cannot ");
+    wait_for("no alarm of the disk", || (!alarms(node)?.iter().any(of_disk)).then_some(()));
+}
+
+fn notes(node: &Node) -> String {
+    let status = node.status().expect("the status page");
+    let all = status["notes"].as_array().expect("a list").iter();
+    all.filter_map(|note| note["text"].as_str()).collect::<Vec<_>>().join("\n")
+}
+
+/// Every segment that the scheduler has taken follows the one before it: no number is missing, no time
+/// is told twice.
+fn assert_whole(fleet: &Fleet) {
+    let mut segments = fleet.scheduler.segments();
+    segments.sort_by_key(|segment| segment.key.number);
+    segments.dedup_by_key(|segment| segment.key.number);
+    for (expected, segment) in (1..).zip(&segments) {
+        assert_eq!(segment.key.number, expected, "{segments:#?}");
+    }
+    for pair in segments.windows(2) {
+        assert!(pair[0].end <= pair[1].start, "{segments:#?}");
+    }
+}
+
+/// Runs the agent where the state folder is something else, in mounts of its own.
+fn elsewhere(node: &Node, mount: &str, arguments: &[&str]) -> Command {
+    let state = node.root().join("state");
+    let mut command = Command::new("unshare");
+    // As another user than root the mounts need a user namespace as well.
+    let own = if process::effective_user() == 0 { "-m" } else { "-rm" };
+    let script = format!("{mount} || exit 99; exec \"$@\"");
+    command.args([own, "/bin/sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_wharfage-agent")]);
+    command.arg("--config").arg(node.config("")).args(arguments).env("STATE", state);
+    command.stdin(Stdio::null());
+    command
+}
+
+const READ_ONLY: &str = "mount --bind \"$STATE\" \"$STATE\" && \
+                         mount -o remount,bind,ro \"$STATE\" \"$STATE\"";
+
+const FULL: &str = "cp -a \"$STATE\" \"$STATE.kept\" && mount -t tmpfs -o size=64k none \"$STATE\" && \
+                    cp -a \"$STATE.kept\"/. \"$STATE\" && \
+                    { dd if=/dev/zero of=\"$STATE/filler\" bs=4096 2>/dev/null; \
+                      dd if=/dev/zero of=\"$STATE/rest\" bs=1 2>/dev/null; true; }";
+
+/// Whether this host lets a test mount; says so where it does not.
+fn may_mount(node: &Node) -> bool {
+    let done = elsewhere(node, READ_ONLY, &["--version"]).output();
+    let may = done.as_ref().is_ok_and(|done| done.status.success());
+    if !may {
+        eprintln!("SKIPPED: nothing can be mounted here: {done:?}");
+    }
+    may
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_disk_that_fills_up_costs_no_replica_and_no_second() {
+    let mut fleet = fleet("disk-full");
+    fleet.node.start();
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    fleet.until_ready();
+    let record = fleet.node.record(1).expect("a record");
+    full(&fleet.node, true);
+    let (first, second) = (run_order(1, "GPU-a"), run_order(2, "GPU-b"));
+    fleet.scheduler.order(vec![run_with(first, &[]), run_with(second, &[])]);
+    until_alarm(&fleet.node, "cannot store the desired state: File too large");
+    let Ended::NeverStarted { because } = fleet.until_gone().ended else {
+        panic!("it had no room to start")
+    };
+    assert!(because.contains("File too large"), "{because}");
+    assert!(process::is_alive(record.guard), "the first one runs on");
+    fleet.scheduler.order(vec![stop_order(1, 20)]);
+    until_alarm(&fleet.node, "cannot append to the segment log: File too large");
+    let before = fleet.scheduler.segments().len();
+    full(&fleet.node, false);
+    until_well(&fleet.node);
+    wait_for("the segments that waited", || {
+        (fleet.scheduler.segments().len() > before).then_some(())
+    });
+    assert_whole(&fleet);
+    assert!(notes(&fleet.node).contains("it works again to append to the segment log"));
+}
+
+#[test]
+fn an_agent_on_a_read_only_disk_says_so_and_the_next_one_finds_everything() {
+    let mut fleet = fleet("disk-ro");
+    if !may_mount(&fleet.node) {
+        return;
+    }
+    fleet.node.start();
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    fleet.until_ready();
+    let record = fleet.node.record(1).expect("a record");
+    fleet.node.kill_agent();
+    let done = elsewhere(&fleet.node, READ_ONLY, &[]).output().expect("it runs");
+    assert_eq!(done.status.code(), Some(69), "{}", said(&done));
+    assert!(said(&done).contains("Read-only file system"), "{}", said(&done));
+    assert!(said(&done).contains("replicas go on"), "{}", said(&done));
+    assert!(process::is_alive(record.guard));
+    fleet.node.start();
+    wait_for("the replica adopted", || fleet.node.log().contains("adopted").then_some(()));
+    assert_eq!(fleet.node.record(1).expect("a record").engine, record.engine);
+    fleet.scheduler.order(vec![stop_order(1, 20)]);
+    fleet.until_gone();
+    assert_whole(&fleet);
+}
+
+#[test]
+fn an_agent_that_starts_on_a_full_disk_serves_and_tells_and_writes_when_there_is_room() {
+    let mut fleet = fleet("disk-full-start");
+    if !may_mount(&fleet.node) {
+        return;
+    }
+    fleet.node.start();
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    fleet.until_ready();
+    fleet.scheduler.order(vec![stop_order(1, 20)]);
+    fleet.until_gone();
+    fleet.scheduler.order(Vec::new());
+    let forgotten = || !fleet.node.replica_folder(1).exists();
+    wait_for("its records to be removed", || forgotten().then_some(()));
+    fleet.node.kill_agent();
+    fleet.node.start_as(elsewhere(&fleet.node, FULL, &[]));
+    wait_for("the status page", || fleet.node.status());
+    fleet.scheduler.order(vec![run_with(run_order(2, "GPU-a"), &[])]);
+    until_alarm(&fleet.node, "cannot store the desired state: No space left on device");
+    assert!(notes(&fleet.node).contains("the segment log cannot be written"));
+    let inside = PathBuf::from(format!("/proc/{}/root", fleet.node.agent_pid()));
+    let state = fleet.node.root().join("state");
+    for name in ["filler", "rest"] {
+        let path = inside.join(state.strip_prefix("/").expect("absolute")).join(name);
+        fs::remove_file(path).expect("removed");
+    }
+    until_well(&fleet.node);
+    fleet.scheduler.order(vec![run_with(run_order(3, "GPU-a"), &[])]);
+    fleet.until_ready();
+    fleet.scheduler.order(vec![stop_order(3, 20)]);
+    wait_for("its end", || fleet.scheduler.gone().filter(|gone| gone.replica.0 == 3));
+    assert_whole(&fleet);
+}
+
+#[test]
+fn damage_is_told_file_by_file_and_the_agent_goes_on() {
+    let mut fleet = fleet("disk-damage");
+    fleet.node.start();
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    fleet.until_ready();
+    fleet.scheduler.order(vec![stop_order(1, 20)]);
+    fleet.until_gone();
+    fleet.node.kill_agent();
+    let state = fleet.node.root().join("state");
+    damage(&state);
+    fleet.node.start();
+    let expected = [
+        "desired.json` is damaged",
+        "history.json` cannot be used",
+        "health.json` is damaged",
+        "the segment log is damaged after 0 of",
+    ];
+    wait_for("the status page", || fleet.node.status());
+    let notes = notes(&fleet.node);
+    for sentence in expected {
+        assert!(notes.contains(sentence), "{sentence}: {notes}");
+    }
+    assert!(state.join("segments.damaged-1").exists(), "evidence is kept");
+    assert!(fleet.node.log().contains("the replica's records cannot be read"));
+    assert!(state.join("replicas/r-9").exists(), "what is not understood is left alone");
+    fleet.scheduler.order(vec![run_with(run_order(2, "GPU-b"), &[])]);
+    fleet.until_ready();
+
+    fleet.node.kill_agent();
+    fs::write(state.join("identity/cert.pem"), "not a certificate").expect("written");
+    let config = fleet.node.config("");
+    let (status, said) = fleet.node.another(&["--config", &config.display().to_string()]);
+    assert_eq!(status.code(), Some(78), "{said}");
+    assert!(said.contains("identity/cert.pem` is unusable"), "{said}");
+}
+
+/// Spoils every file that the agent reads when it starts, but for its identity.
+fn damage(state: &Path) {
+    for name in ["desired.json", "history.json", "health.json", "segments.log"] {
+        let bytes = fs::read(state.join(name)).unwrap_or_default();
+        let spoilt: Vec<u8> = bytes.iter().map(|byte| byte ^ 0x55).chain(*b"{").collect();
+        fs::write(state.join(name), spoilt).expect("written");
+    }
+    fs::create_dir_all(state.join("replicas/r-9")).expect("folder");
+    fs::write(state.join("replicas/r-9/params.json"), "{\"order\": 7").expect("written");
+}
