@@ -478,6 +478,16 @@ mod tests {
             ("[health.off]\nG99 = \"x\"\n", "G1 to G22"),
             ("[health.off]\nG22 = \"x\"\n", "health.off: G22 is the scheduler's"),
             ("[health]\nleast_disk_percent = 100\n", "health.least_disk_percent: 100 is no share"),
+            ("[health]\ngpus = 0\n", "health.gpus: 0 is none; accepted: a count"),
+            (
+                "[health.declared]\ncompute_mode = \"mine\"\n",
+                "health.declared: compute_mode `mine` is none; accepted: default, exclusive_process",
+            ),
+            (
+                "[health.declared_for.GPU-1]\nmig = false\nmig_layout = []\n",
+                "health.declared_for: GPU-1: mig_layout mig = false has no layout",
+            ),
+            ("[health.declared]\nnvlink = 4\n", "unknown field `nvlink`"),
         ] {
             let said = refusal(extra);
             assert!(said.contains(expected), "{extra}: {said}");

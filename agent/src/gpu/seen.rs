@@ -63,6 +63,12 @@ pub struct Xids {
 }
 
 impl Sections {
+    /// Whether gates that rest on them can be looked at.
+    pub(super) fn are_all_read(&self) -> bool {
+        let (power, ecc, pcie) = (self.power.is_some(), self.ecc.is_some(), self.pcie.is_some());
+        power && ecc && pcie && self.nvlink.is_some() && self.modes.is_some()
+    }
+
     /// Takes one section.
     pub(super) fn take(
         &mut self,

@@ -106,6 +106,12 @@ impl Gpus {
         boards.flat_map(|board| board.slots.iter().map(move |slot| (board, slot)))
     }
 
+    /// How many GPUs have told each of their slower readings.
+    pub fn sections_read(&self) -> usize {
+        let told = self.sections.values().filter(|sections| sections.are_all_read());
+        told.count()
+    }
+
     /// What an operator should look at, one sentence each.
     pub fn alarms(&self) -> Vec<String> {
         let absent = self.absent.iter().map(|absent| {
@@ -168,7 +174,7 @@ impl Gpus {
     }
 
     /// Takes one section of a GPU.
-    pub(super) fn section(
+    pub(crate) fn section(
         &mut self,
         at: Boottime,
         gpu: GpuUuid,

@@ -23,7 +23,9 @@ impl Runtime {
         // A replica is gone only once a reading has shown its GPUs free: that reading or a newer
         // one is looked at, whatever the runtime was told last.
         let newest = self.parts.driver.gpus.borrow().clone();
-        let looks = gpu::look(&newest, &held, &self.parts.driver.config().health, now);
+        self.gpu_past.note(&newest, now);
+        let settings = &self.parts.driver.config().health;
+        let looks = gpu::look(&newest, &held, &self.gpu_past, settings, now);
         if !looks.is_empty() {
             self.step(Input::Evidence(looks));
         }

@@ -36,6 +36,7 @@ pub use self::reload::core_config;
 use crate::config::Config;
 use crate::drivers::Driver;
 use crate::gpu::Gpus;
+use crate::health::evidence::gpu;
 use crate::health::kmsg::Said;
 use crate::health::policy::load as health_policy;
 use crate::inventory::{self, Definitions};
@@ -195,6 +196,7 @@ pub struct Runtime {
     known_health: Option<String>,
     gpus: Arc<Gpus>,
     gpu_troubles: BTreeMap<GpuUuid, String>,
+    gpu_past: gpu::History,
     /// What could not be written yet (a full disk) and is tried again.
     unsaved_desired: Option<Desired>,
     unsaved_health: Option<Memory>,
@@ -228,6 +230,7 @@ impl Runtime {
             known_health: None,
             gpus,
             gpu_troubles: BTreeMap::new(),
+            gpu_past: gpu::History::default(),
             unsaved_desired: None,
             unsaved_health: None,
             unsaved_segments: parts.unsaved.iter().cloned().collect(),
@@ -308,7 +311,9 @@ impl Runtime {
     }
 
     fn hear_gpus(&mut self, gpus: Arc<Gpus>) {
+        let read_before = self.gpus.sections_read();
         self.gpus = gpus;
+        self.gpu_past.note(&self.gpus, clock::boottime());
         let troubles = self.gpus.troubles();
         let before = std::mem::replace(&mut self.gpu_troubles, troubles.clone());
         for (gpu, trouble) in &troubles {
@@ -319,7 +324,8 @@ impl Runtime {
         for gpu in before.keys().filter(|gpu| !troubles.contains_key(*gpu)) {
             self.step(Input::GpuTrouble { gpu: gpu.clone(), trouble: None });
         }
-        if before != troubles {
+        // What is read for the first time decides whether a GPU may be used at all.
+        if before != troubles || read_before != self.gpus.sections_read() {
             self.look_at_gpus();
         }
         self.compare_inventory();

@@ -5,6 +5,7 @@ mod common;
 mod disk;
 mod doctor;
 mod engines;
+mod gates;
 mod gpus;
 mod health;
 mod journeys;

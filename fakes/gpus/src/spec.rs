@@ -153,6 +153,13 @@ pub struct Health {
     /// PCIe generation of the link; default 5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pcie_generation: Option<u32>,
+    /// How long heat has held the clocks down since the driver was loaded.
+    pub held_down_by_heat_ms: u64,
+    /// Pages wait for a reboot to be retired; counts where `retired_pages` is there.
+    pub retirement_pending: bool,
+    /// The PCIe generation that GPU and slot together can; default 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcie_max_generation: Option<u32>,
     /// PCIe lanes of the link; default 16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pcie_width: Option<u32>,

@@ -14,7 +14,7 @@ use wharfage_shared::time::Boottime;
 use crate::builders::order;
 use crate::host::Host;
 
-fn policy() -> XidPolicy {
+pub fn policy() -> XidPolicy {
     let file: PolicyFile = toml::from_str(SHIPPED).expect("the shipped policy is TOML");
     XidPolicy::default().overridden_by(file).expect("the shipped policy is consistent")
 }
@@ -25,7 +25,7 @@ fn identity(number: usize) -> GpuIdentity {
 }
 
 /// A node of two GPUs whose agent hears what is told, second by second.
-struct Node {
+pub struct Node {
     agent: Agent,
     memory: Memory,
     now: u64,
@@ -63,7 +63,7 @@ impl Node {
         Self { agent, memory, now: 100, records }
     }
 
-    fn qualified() -> Self {
+    pub fn qualified() -> Self {
         let mut node = Self::new();
         node.looks(Saw::Pass);
         assert_eq!(node.verdict().node, NodeHealth::Fit);
@@ -95,11 +95,11 @@ impl Node {
         self.tell(Input::Evidence(all));
     }
 
-    fn xid(&mut self, xid: u32, gpu: usize) {
+    pub fn xid(&mut self, xid: u32, gpu: usize) {
         self.xid_says(xid, gpu, XidSource::Kmsg, "");
     }
 
-    fn xid_says(&mut self, xid: u32, gpu: usize, source: XidSource, text: &str) {
+    pub fn xid_says(&mut self, xid: u32, gpu: usize, source: XidSource, text: &str) {
         self.records += 1;
         let sequence = (source == XidSource::Kmsg).then_some(self.records);
         let (at, gpu) = (Boottime(self.now * 1000), Some(identity(gpu).uuid));
@@ -113,17 +113,17 @@ impl Node {
         self
     }
 
-    fn verdict(&self) -> Health {
+    pub fn verdict(&self) -> Health {
         (*self.agent.report(Boottime(self.now * 1000)).health).clone()
     }
 
     /// Why each GPU is unfit.
-    fn gpus(&self) -> Vec<Option<String>> {
+    pub fn gpus(&self) -> Vec<Option<String>> {
         let because = |gpu: wharfage_shared::health::GpuHealth| gpu.unfit.map(|why| why.because);
         self.verdict().gpus.into_iter().map(because).collect()
     }
 
-    fn asks(&self) -> Vec<Asked> {
+    pub fn asks(&self) -> Vec<Asked> {
         self.verdict().asks.iter().map(|ask| ask.what).collect()
     }
 }
@@ -145,9 +145,17 @@ fn a_gpu_that_fails_a_gate_is_closed_alone_and_returns_after_three_passes_over_a
     node.look(8, Some(1), Saw::Fail);
     assert_eq!(node.gpus(), [None, Some("gate G8 (row remapping) fails: G8 saw Fail".to_owned())]);
     assert_eq!(node.verdict().node, NodeHealth::Fit);
-    for (wait, closed) in [(20, true), (20, true), (20, true), (20, false)] {
-        node.later(wait).look(8, Some(1), Saw::Pass);
-        assert_eq!(node.gpus()[1].is_some(), closed, "{} s", node.now);
+    // What is open of incidents is looked at by the node itself.
+    for gate in [4, 5, 6, 7, 8, 10, 11, 12, 13, 15] {
+        let mut node = Node::qualified();
+        node.look(gate, Some(1), Saw::Fail);
+        let closed = node.gpus()[1].clone().expect("it is closed");
+        assert!(closed.starts_with(&format!("gate G{gate} (")), "{closed}");
+        for (wait, closed) in [(20, true), (20, true), (20, true), (20, false)] {
+            node.later(wait).look(gate, Some(1), Saw::Pass);
+            assert_eq!(node.gpus()[1].is_some(), closed, "G{gate} at {} s", node.now);
+            assert_eq!(node.gpus()[0], None, "the other one is well");
+        }
     }
 }
 

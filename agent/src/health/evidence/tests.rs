@@ -1,12 +1,6 @@
-//! What collectors say of hosts that are well, that are not, and that cannot tell.
-
-use wharfage_agent_sys::nvml::GpuProcess;
-use wharfage_shared::telemetry::GpuReading;
+//! What looks say of hosts that are well, that are not, and that cannot tell.
 
 use super::*;
-use crate::gpu::Gpus;
-use crate::gpu::state::Seen;
-use crate::health::settings::Settings;
 use crate::testing::Folder;
 
 fn context(folder: &Folder) -> Context {
@@ -92,82 +86,4 @@ fn a_shutdown_that_waits_less_than_the_hooks_fails_and_without_systemd_there_is_
     let conf = folder.path().join("logind.conf");
     std::fs::write(conf, "[Login]\nInhibitDelayMaxSec=60\n").expect("written");
     assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::Pass);
-}
-
-fn gpus(change: impl FnOnce(&mut Seen)) -> Gpus {
-    let uuid = GpuUuid::from("GPU-0");
-    let identity = wharfage_shared::telemetry::GpuIdentity {
-        uuid: uuid.clone(),
-        name: "H100".to_owned(),
-        memory_mib: 81_559,
-        pci: None,
-        serial: None,
-    };
-    let reading = GpuReading {
-        uuid: uuid.clone(),
-        memory_used_mib: Some(4),
-        memory_reserved_mib: None,
-        utilization: None,
-        temperature_c: Some(40),
-        power_mw: None,
-        age_ms: 0,
-        trouble: None,
-    };
-    let mut seen = Seen::never(&uuid, Boottime(9_000));
-    seen.reading = reading;
-    change(&mut seen);
-    let mut gpus = Gpus::default();
-    gpus.is_settled = true;
-    gpus.identities = vec![identity];
-    gpus.seen.insert(uuid, seen);
-    gpus
-}
-
-fn look_at(gpus: &Gpus, is_held: bool) -> Vec<Evidence> {
-    let holder = (GpuUuid::from("GPU-0"), wharfage_shared::ids::ReplicaId(7));
-    let held = is_held.then_some(holder).into_iter().collect();
-    gpu::look(gpus, &held, &Settings::default(), Boottime(10_000))
-}
-
-#[test]
-fn a_gpu_is_closed_by_what_its_reading_shows_and_by_what_it_does_not_show() {
-    let well = look_at(&gpus(|_| {}), false);
-    for gate in ["G2", "G3", "G4", "G5", "G6", "G11"] {
-        assert_eq!(saw(&well, gate), Saw::Pass, "{gate}");
-    }
-    for (gate, change) in [
-        ("G4", (|seen| seen.trouble = Some("it hangs".to_owned())) as fn(&mut Seen)),
-        ("G5", |seen| seen.processes = vec![GpuProcess { pid: 7, bytes: Some(1) }]),
-        ("G6", |seen| seen.reading.memory_used_mib = Some(2_000)),
-        ("G11", |seen| seen.reading.temperature_c = Some(84)),
-    ] {
-        assert_eq!(saw(&look_at(&gpus(change), false), gate), Saw::Fail, "{gate}");
-    }
-    let silent = "the driver does not answer".to_owned();
-    let silent = look_at(&gpus(|seen| seen.trouble = Some(silent)), false);
-    assert_eq!(saw(&silent, "G2"), Saw::Fail, "a hung driver is the node's");
-    let lost = "the GPU is lost: it fell off the bus".to_owned();
-    let lost = look_at(&gpus(|seen| seen.trouble = Some(lost)), false);
-    assert_eq!(saw(&lost, "G3"), Saw::Fail, "as XID 79");
-    let hangs = look_at(&gpus(|seen| seen.trouble = Some("it hangs".to_owned())), false);
-    let old = look_at(&gpus(|seen| seen.at = Boottime(0)), false);
-    for gate in ["G5", "G6", "G11"] {
-        assert_eq!(saw(&hangs, gate), Saw::Unknown, "{gate}: unknown is no pass");
-    }
-    assert_eq!(saw(&old, "G4"), Saw::Pass, "ten seconds are not too old");
-}
-
-#[test]
-fn what_a_replica_holds_is_not_judged_by_the_gates_of_idle_gpus() {
-    let busy = look_at(&gpus(|seen| seen.reading.memory_used_mib = Some(60_000)), true);
-    assert_eq!(saw(&busy, "G6"), Saw::NotApplicable);
-    assert_eq!(saw(&busy, "G5"), Saw::NotApplicable);
-}
-
-#[test]
-fn a_host_without_gpus_fails_and_readings_that_have_not_begun_say_nothing() {
-    let none = Gpus::unreadable("no driver".to_owned());
-    assert_eq!(saw(&look_at(&none, false), "G2"), Saw::Fail);
-    assert_eq!(saw(&look_at(&none, false), "G3"), Saw::Fail);
-    assert_eq!(look_at(&Gpus::default(), false), []);
 }

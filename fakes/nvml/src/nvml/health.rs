@@ -151,7 +151,7 @@ extern "C" fn nvmlDeviceGetRetiredPagesPendingStatus(
 ) -> Code {
     on_gpu("nvmlDeviceGetRetiredPagesPendingStatus", device, |gpu| {
         match gpu.spec().health.retired_pages {
-            Some(_) => pending.put(ffi::nvmlEnableState_enum_NVML_FEATURE_DISABLED),
+            Some(_) => pending.put(c_uint::from(gpu.spec().health.retirement_pending)),
             None => NOT_SUPPORTED,
         }
     })
@@ -220,7 +220,9 @@ extern "C" fn nvmlDeviceGetMaxPcieLinkGeneration(
     device: nvmlDevice_t,
     generation: Out<c_uint>,
 ) -> Code {
-    on_gpu("nvmlDeviceGetMaxPcieLinkGeneration", device, |_| generation.put(5))
+    on_gpu("nvmlDeviceGetMaxPcieLinkGeneration", device, |gpu| {
+        generation.put(gpu.spec().health.pcie_max_generation.unwrap_or(5))
+    })
 }
 
 #[unsafe(no_mangle)]

@@ -198,19 +198,22 @@ fn reasons(name: &str, device: nvmlDevice_t, into: &Out<c_ulonglong>) -> Code {
     })
 }
 
-/// Nothing has held these clocks down; the causes are those that the header numbers first.
+/// Nothing but heat has held these clocks down; the causes are those that the header numbers first.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetViolationStatus(
     device: nvmlDevice_t,
     cause: c_uint,
     into: Out<ffi::nvmlViolationTime_t>,
 ) -> Code {
-    on_gpu("nvmlDeviceGetViolationStatus", device, |_| {
+    on_gpu("nvmlDeviceGetViolationStatus", device, |gpu| {
         if cause > ffi::nvmlPerfPolicyType_enum_NVML_PERF_POLICY_RELIABILITY {
             return NOT_SUPPORTED;
         }
         let now = super::fields::now_us().unsigned_abs();
-        into.put(ffi::nvmlViolationTime_t { referenceTime: now, violationTime: 0 })
+        let is_heat = cause == ffi::nvmlPerfPolicyType_enum_NVML_PERF_POLICY_THERMAL;
+        let held_ms = if is_heat { gpu.spec().health.held_down_by_heat_ms } else { 0 };
+        let held = held_ms.saturating_mul(1_000_000);
+        into.put(ffi::nvmlViolationTime_t { referenceTime: now, violationTime: held })
     })
 }
 
