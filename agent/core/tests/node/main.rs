@@ -10,3 +10,4 @@ mod metering;
 mod orders;
 mod properties;
 mod starts;
+mod xids;

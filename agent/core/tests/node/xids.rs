@@ -1,0 +1,138 @@
+//! Every XID that NVIDIA's catalogue gives an action, and what becomes of it on a node: the table is
+//! the catalogue's, so that a row that is lost from the policy is noticed.
+
+use wharfage_agent_core::health::XidSource;
+use wharfage_shared::health::{Action, Asked, NodeHealth};
+
+use crate::health::{Node, policy};
+
+/// What one XID alone does to a node of two GPUs.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    action: Action,
+    /// Nothing new goes to its GPU.
+    closes_gpu: bool,
+    /// Nothing new goes to the node.
+    closes_node: bool,
+    asks: Vec<Asked>,
+}
+
+impl Outcome {
+    fn of(xid: u32) -> Self {
+        let mut node = Node::qualified();
+        node.xid(xid, 0);
+        let verdict = node.verdict();
+        let incident = verdict.incidents.first().expect("an incident");
+        assert_eq!(incident.xids, [xid]);
+        let [first, second] = &node.gpus()[..] else { panic!("two GPUs") };
+        let closes_node = matches!(verdict.node, NodeHealth::Unfit(_));
+        assert_eq!(second.is_some(), closes_node, "XID {xid}: the other GPU is as the node is");
+        Self {
+            action: incident.action,
+            closes_gpu: first.is_some(),
+            closes_node,
+            asks: node.asks(),
+        }
+    }
+}
+
+/// The catalogue's rows: the XIDs, what becomes of one, what it closes, what it asks for.
+#[rustfmt::skip]
+const TABLE: [(&[u32], Action, Closes, &[Asked]); 12] = [
+    // The program's own fault.
+    (&[13, 31, 11, 32, 39, 40, 41, 69, 94], Action::RestartReplica, Closes::Nothing, &[Asked::RestartReplica]),
+    // Notices of the driver.
+    (&[43, 44, 92, 141], Action::Record, Closes::Nothing, &[]),
+    (&[63, 121], Action::ResetWhenIdle, Closes::Nothing, &[Asked::Reset]),
+    // Alone it has a cause of its own.
+    (&[45], Action::RestartReplica, Closes::Nothing, &[Asked::RestartReplica]),
+    (&[46, 62, 109, 110, 136, 143, 155, 156, 158], Action::Reset, Closes::Gpu, &[Asked::Drain, Asked::Reset]),
+    // What runs there is not to be trusted.
+    (&[48, 95, 119, 120, 140], Action::Reset, Closes::Gpu, &[Asked::RestartReplica, Asked::Drain, Asked::Reset]),
+    (&[64], Action::Replace, Closes::Gpu, &[Asked::Drain, Asked::Replace]),
+    // Only what spans GPUs must leave; nothing new comes.
+    (&[74, 144, 145, 146, 147, 148, 149, 150], Action::Drain, Closes::Node, &[Asked::Drain]),
+    (&[79], Action::Reboot, Closes::Node, &[Asked::Drain, Asked::Reboot]),
+    // Somebody must look at the machine.
+    (&[54, 78, 151], Action::CordonGpu, Closes::Node, &[]),
+    // The driver's message did not name an action.
+    (&[154], Action::CordonGpu, Closes::Gpu, &[]),
+    (&[157, 160, 161, 162, 163, 164, 165, 166, 167, 168, 169, 170, 171, 172], Action::Record, Closes::Nothing, &[]),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closes {
+    Nothing,
+    Gpu,
+    Node,
+}
+
+#[test]
+fn every_row_of_the_catalogue_has_the_outcome_that_it_says() {
+    for (xids, action, closes, asks) in TABLE {
+        for xid in xids {
+            let expected = Outcome {
+                action,
+                closes_gpu: closes != Closes::Nothing,
+                closes_node: closes == Closes::Node,
+                asks: asks.to_vec(),
+            };
+            assert_eq!(Outcome::of(*xid), expected, "XID {xid}");
+        }
+    }
+}
+
+#[test]
+fn the_policy_lists_what_the_catalogue_lists_and_nothing_else() {
+    let policy = policy();
+    let listed = |xid: &u32| policy.rule(*xid).xids.contains(xid);
+    let mut expected: Vec<u32> = TABLE.iter().flat_map(|row| row.0).copied().collect();
+    expected.sort_unstable();
+    let all: Vec<u32> = (0..100_000).filter(listed).collect();
+    assert_eq!(all, expected);
+    for unknown in [0, 1, 99, 173, 9_999] {
+        let outcome = Outcome::of(unknown);
+        assert_eq!((outcome.action, outcome.closes_gpu), (Action::CordonGpu, true), "{unknown}");
+        assert_eq!(outcome.asks, [], "what runs there stays until somebody has looked");
+    }
+}
+
+#[test]
+fn what_comes_together_has_the_worst_outcome_whatever_came_first() {
+    for (burst, expected) in [
+        (&[48, 63][..], Action::Reset),
+        (&[48, 64], Action::Replace),
+        (&[45, 43], Action::Record),
+        (&[45, 79], Action::Reboot),
+        (&[13, 62, 154], Action::Reset),
+    ] {
+        for turned in [false, true] {
+            let mut node = Node::qualified();
+            let mut order = burst.to_vec();
+            if turned {
+                order.reverse();
+            }
+            for xid in order {
+                node.xid(xid, 0);
+            }
+            let incidents = node.verdict().incidents;
+            assert_eq!(incidents.len(), 1, "{burst:?}");
+            assert_eq!(incidents[0].action, expected, "{burst:?}, turned {turned}");
+        }
+    }
+}
+
+#[test]
+fn the_action_that_the_driver_names_counts_and_never_makes_it_milder() {
+    let says = |text: &str, before: Option<u32>| {
+        let mut node = Node::qualified();
+        before.into_iter().for_each(|xid| node.xid(xid, 0));
+        node.xid_says(154, 0, XidSource::Kmsg, text);
+        node.verdict().incidents[0].action
+    };
+    let changed = |to: &str| format!("GPU recovery action changed from 0x0 (None) to {to}");
+    assert_eq!(says(&changed("0x1 (GPU Reset Required)"), None), Action::Reset);
+    assert_eq!(says(&changed("0x2 (Node Reboot Required)"), None), Action::Reboot);
+    assert_eq!(says(&changed("0x3 (Drain P2P)"), None), Action::Drain);
+    assert_eq!(says(&changed("0x0 (None)"), Some(79)), Action::Reboot);
+}
