@@ -262,14 +262,14 @@ fn earliest(
 
 /// Pending replicas of the same organization that go before this one.
 fn ahead(fleet: &Fleet, of: &DeploymentRow, row: &ReplicaRow) -> u32 {
-    let own = queue::place(of, row.id, row.created_at);
+    let own = queue::place(fleet, of, row.id, row.created_at);
     let others = fleet.replicas().filter(|other| {
         let waits = matches!(other.phase, Phase::Pending { .. });
         waits && other.organization == row.organization && other.id != row.id
     });
     let before = others.filter(|other| {
         let theirs = fleet.deployment(&other.deployment);
-        theirs.is_some_and(|theirs| queue::place(theirs, other.id, other.created_at) < own)
+        theirs.is_some_and(|theirs| queue::place(fleet, theirs, other.id, other.created_at) < own)
     });
     u32::try_from(before.count()).unwrap_or(u32::MAX)
 }

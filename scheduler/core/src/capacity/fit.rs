@@ -20,24 +20,8 @@ pub fn fit(
     last_start: Option<Millis>,
     node: &NodeRow,
 ) -> Result<Score, Rejection> {
-    if node.sku != ask.sku {
-        return Err(Rejection::OtherSku { node: node.sku.clone(), wanted: ask.sku.clone() });
-    }
-    if !ask.admits_zone(&node.zone) {
-        return Err(Rejection::OtherZone { zone: node.zone.clone() });
-    }
-    node.may_place()?;
-    if node.owner.is_some() {
-        return Err(Rejection::Owned);
-    }
-    let Some((class, _)) = ask.class_on(node.compute_class) else {
-        return Err(Rejection::ClassNotAllowed { sold: node.compute_class });
-    };
-    let serves = node.held_for.as_ref().map(|held| &held.organization);
-    if serves.is_some_and(|serves| *serves != ask.organization) {
-        return Err(Rejection::ServesAnother);
-    }
-    offered(ask, node)?;
+    let class = admits(fleet, ask, node)?;
+    let serves = node.held_for.as_ref();
     let free = node.free();
     if free < ask.gpus {
         let idle = node.slots.iter().filter(|slot| slot.is_free()).count();
@@ -61,6 +45,49 @@ pub fn fit(
         siblings: siblings as u32,
         node: node.id.clone(),
     })
+}
+
+/// Whether the node is one that the ask may stand on, room apart: every rule before that of room.
+/// Answers the place of the class in the ask's order.
+pub fn admits(fleet: &Fleet, ask: &Ask, node: &NodeRow) -> Result<u8, Rejection> {
+    let class = admits_anybody(ask, node)?;
+    let serves = node.held_for.as_ref().map(|held| &held.organization);
+    if serves.is_some_and(|serves| *serves != ask.organization) || is_kept(fleet, ask, node) {
+        return Err(Rejection::ServesAnother);
+    }
+    offered(ask, node)?;
+    Ok(class)
+}
+
+/// The same, whoever the node serves at this moment.
+pub fn admits_once_empty(ask: &Ask, node: &NodeRow) -> Result<u8, Rejection> {
+    let class = admits_anybody(ask, node)?;
+    offered(ask, node)?;
+    Ok(class)
+}
+
+fn admits_anybody(ask: &Ask, node: &NodeRow) -> Result<u8, Rejection> {
+    if node.sku != ask.sku {
+        return Err(Rejection::OtherSku { node: node.sku.clone(), wanted: ask.sku.clone() });
+    }
+    if !ask.admits_zone(&node.zone) {
+        return Err(Rejection::OtherZone { zone: node.zone.clone() });
+    }
+    node.may_place()?;
+    if node.owner.is_some() {
+        return Err(Rejection::Owned);
+    }
+    match ask.class_on(node.compute_class) {
+        Some((class, _)) => Ok(class),
+        None => Err(Rejection::ClassNotAllowed { sold: node.compute_class }),
+    }
+}
+
+/// Whether it is kept for somebody of another organization, who will have it alone.
+fn is_kept(fleet: &Fleet, ask: &Ask, node: &NodeRow) -> bool {
+    let promised = node.slots.iter().filter_map(|slot| slot.promised);
+    let mut of = promised.filter_map(|id| fleet.replica(id));
+    of.any(|row| row.organization != ask.organization)
 }
 
 /// The node's owner has defined what the ask names.
@@ -112,11 +139,29 @@ fn compare_parts(a: &str, b: &str) -> Ordering {
 
 /// The region's sum of committed stays within what is usable when the organization takes one more
 /// instance (S10); what it is guaranteed is its own already.
-fn admitted(fleet: &Fleet, organization: &OrganizationId, node: &NodeRow) -> Result<(), Rejection> {
+pub fn admitted(
+    fleet: &Fleet,
+    organization: &OrganizationId,
+    node: &NodeRow,
+) -> Result<(), Rejection> {
+    admitted_instead_of(fleet, organization, None, node)
+}
+
+/// The same, where another organization gives one up for it.
+pub fn admitted_instead_of(
+    fleet: &Fleet,
+    organization: &OrganizationId,
+    other: Option<&OrganizationId>,
+    node: &NodeRow,
+) -> Result<(), Rejection> {
     let key = (node.region(), node.sku.clone());
     let Some(capacity) = fleet.index.capacity.get(&key) else { return Ok(()) };
-    let Capacity { usable, committed, ref organizations } = **capacity;
+    let Capacity { usable, mut committed, ref organizations } = **capacity;
     let shares = organizations.get(organization).copied().unwrap_or_default();
+    let other = other.and_then(|other| organizations.get(other).copied());
+    if other.is_some_and(|other| other.used > other.guaranteed) {
+        committed -= 1;
+    }
     let within_guarantee = shares.used < shares.guaranteed;
     if within_guarantee || committed < usable {
         return Ok(());

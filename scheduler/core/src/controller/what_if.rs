@@ -76,7 +76,7 @@ fn predicted(fleet: &Fleet, id: ReplicaId) -> Option<(ReplicaId, Predicted)> {
     let because = row.because().unwrap_or_default();
     let predicted = Predicted {
         deployment: row.deployment.clone(),
-        node: row.phase.holds().map(|seat| seat.node.clone()),
+        node: row.phase.seat().map(|seat| seat.node.clone()),
         because,
     };
     Some((id, predicted))

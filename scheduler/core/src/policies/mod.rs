@@ -6,6 +6,7 @@ pub mod evacuation;
 pub mod health;
 pub mod partition;
 pub mod placement;
+pub mod preemption;
 pub mod queue;
 pub mod relief;
 pub mod repair;

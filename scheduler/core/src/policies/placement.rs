@@ -7,7 +7,7 @@ use wharfage_shared::capacity::{CapacityClass, ComputeClass, Zone};
 use wharfage_shared::ids::{NodeId, OrganizationId};
 
 use crate::capacity::ask::Ask;
-use crate::capacity::fit::{fit, newest};
+use crate::capacity::fit::{admits, admits_once_empty, admitted, fit, newest};
 use crate::fleet::Fleet;
 use crate::fleet::index::SeatGroup;
 use crate::fleet::rows::deployment::DeploymentRow;
@@ -68,6 +68,45 @@ fn decision(ask: &Ask, class: CapacityClass, node: &NodeRow, score: Score) -> De
         engine_version: newest(ask, node).unwrap_or_default(),
         because: Placement { class, score, sentence },
     }
+}
+
+/// The seat that was kept for a replica, now that it is vacant; an error if it is no seat of the
+/// deployment any more.
+pub fn kept(
+    fleet: &Fleet,
+    deployment: &DeploymentRow,
+    ask: &Ask,
+    seat: &Seat,
+) -> Result<Decision, Rejection> {
+    let node = fleet.node(&seat.node).ok_or(Rejection::Lost)?;
+    let opens_node =
+        node.held_for.as_ref().is_none_or(|held| held.organization != ask.organization);
+    let class = if opens_node {
+        if node.compute_class == ComputeClass::Standard {
+            admitted(fleet, &ask.organization, node)?;
+        }
+        admits_once_empty(ask, node)?
+    } else {
+        admits(fleet, ask, node)?
+    };
+    let siblings = fleet.replicas_on(&node.id).filter(|row| row.deployment == deployment.id);
+    let score = Score {
+        class,
+        breaks_whole_node: false,
+        gpus_left: node.free(),
+        opens_node,
+        seconds_to_ready: deployment.last_start.map_or(0, |took| (took.0 / 1000) as u32),
+        siblings: siblings.count() as u32,
+        node: node.id.clone(),
+    };
+    let (id, zone, sold) = (&node.id, &node.zone, node.compute_class);
+    let sentence = format!("{id} in {zone}, sold as {sold}: its seat was kept while others left");
+    let class = ask.classes.get(usize::from(class)).copied().unwrap_or(CapacityClass::OnDemand);
+    Ok(Decision {
+        seat: seat.clone(),
+        engine_version: newest(ask, node).unwrap_or_default(),
+        because: Placement { class, score, sentence },
+    })
 }
 
 /// The rank as one sentence for people.

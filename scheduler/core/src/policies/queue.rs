@@ -1,6 +1,6 @@
 //! Which pending replica is next.
 //!
-//! Within an organization: priority, then the oldest, then the id. Between organizations: who uses
+//! Within an organization: priority, then what its `min` needs, then the oldest, then the id. Between organizations: who uses
 //! the smaller share of what is not guaranteed, then the oldest. `priority_scope = fleet` makes one
 //! order of all.
 
@@ -19,13 +19,21 @@ use crate::words::policy::{Policy, PriorityScope};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     priority: Reverse<Priority>,
+    beyond_min: bool,
     since: Timestamp,
     replica: ReplicaId,
 }
 
 /// The place of a deployment's pending replica.
-pub fn place(deployment: &DeploymentRow, replica: ReplicaId, since: Timestamp) -> Place {
-    Place { priority: Reverse(deployment.spec.priority), since, replica }
+pub fn place(
+    fleet: &Fleet,
+    deployment: &DeploymentRow,
+    replica: ReplicaId,
+    since: Timestamp,
+) -> Place {
+    let min = deployment.spec.scaling.bounds.min();
+    let beyond_min = fleet.index.spares.placed(&deployment.id) >= min;
+    Place { priority: Reverse(deployment.spec.priority), beyond_min, since, replica }
 }
 
 /// Instances of the type that an organization uses beyond its guarantees.

@@ -146,6 +146,7 @@ impl Agenda {
             // What was to be emptied is not any more, or is again.
             for node in fleet.nodes().filter(|node| !node.asks.is_empty()) {
                 self.due.nodes.insert(node.id.clone());
+                self.due.freed.insert(node.sku.clone());
                 let on_it = fleet.replicas_on(&node.id);
                 self.due.deployments.extend(on_it.map(|replica| replica.deployment.clone()));
             }
@@ -193,7 +194,10 @@ impl Agenda {
             // The step that decided these has seen to what follows: the deployment is looked at,
             // and the seat was the best.
             replica::Event::Blocked { .. } | replica::Event::Created { .. } => return,
-            replica::Event::Placed { .. } => return self.arm_replica(fleet, policy, row),
+            replica::Event::Placed { .. } => {
+                self.wake_for(fleet, row);
+                return self.arm_replica(fleet, policy, row);
+            }
             replica::Event::Promised { .. }
             | replica::Event::PromiseWithdrawn { .. }
             | replica::Event::Seen { .. }
@@ -210,10 +214,35 @@ impl Agenda {
             self.due.nodes.insert(node.id.clone());
         }
         self.arm_replica(fleet, policy, row);
-        let frees =
-            matches!(event, replica::Event::Gone { .. } | replica::Event::PromiseWithdrawn { .. });
+        self.wake_for(fleet, row);
+        let frees = match event {
+            replica::Event::Gone { .. }
+            | replica::Event::PromiseWithdrawn { .. }
+            | replica::Event::Leaving { .. } => true,
+            // What was kept for it is not any more.
+            replica::Event::Dropped { .. } => true,
+            replica::Event::Blocked { .. }
+            | replica::Event::Created { .. }
+            | replica::Event::Promised { .. }
+            | replica::Event::Placed { .. }
+            | replica::Event::Seen { .. }
+            | replica::Event::Hastened { .. }
+            | replica::Event::Quiet { .. }
+            | replica::Event::Closed { .. } => false,
+        };
         if frees {
-            self.due.freed.extend(node.map(|node| node.sku.clone()));
+            // What has ended may outlive its deployment.
+            let of_node = node.map(|node| node.sku.clone());
+            let sku = of_node.or_else(|| fleet.spec_of(row).map(|spec| spec.sku.clone()));
+            self.due.freed.extend(sku);
+        }
+    }
+
+    /// What a deployment holds above its `min` may make room for what waits.
+    fn wake_for(&mut self, fleet: &Fleet, row: &ReplicaRow) {
+        let Some(of) = fleet.deployment(&row.deployment) else { return };
+        if fleet.index.spares.is_above_min(of) {
+            self.due.freed.insert(of.spec.sku.clone());
         }
     }
 
@@ -226,6 +255,18 @@ impl Agenda {
         self.due.deployments.insert(id.clone());
         if let Some(row) = fleet.deployment(id) {
             self.arm_deployment(row);
+        }
+        match event {
+            // Another `min` or priority: its replicas may have to make room.
+            deployment::Event::Replaced { .. } | deployment::Event::SettingsChanged { .. } => {
+                let sku = fleet.deployment(id).map(|row| row.spec.sku.clone());
+                self.due.freed.extend(sku);
+            }
+            deployment::Event::Created { .. }
+            | deployment::Event::Scaled { .. }
+            | deployment::Event::BackedOff { .. }
+            | deployment::Event::Deleted { .. }
+            | deployment::Event::Removed { .. } => {}
         }
         if let deployment::Event::Replaced { .. } = event {
             for replica in fleet.replicas_of(id) {

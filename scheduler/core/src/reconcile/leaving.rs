@@ -22,7 +22,8 @@ use crate::words::replica::Phase;
 /// the end everything on a node that leaves is closed in one step.
 pub(super) fn node(plan: &mut Plan<'_>, id: &NodeId) {
     let Some(row) = plan.fleet.node(id) else { return };
-    if row.may_place().is_err() {
+    // A node that is silent may be heard again: until it is lost its seats are kept.
+    if row.may_keep().is_err() {
         withdraw_promises(plan, id, |_| true);
     } else {
         withdraw_promises(plan, id, |slot| slot.unfit.is_some());

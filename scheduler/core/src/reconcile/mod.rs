@@ -10,6 +10,7 @@ mod brake;
 mod leaving;
 mod level;
 mod place;
+mod promise;
 mod quiet;
 mod scale;
 mod settle;
@@ -43,6 +44,9 @@ pub fn reconcile(plan: &mut Plan<'_>) {
             scale::deployment(plan, deployment);
             leaving::deployment(plan, deployment);
             level::deployment(plan, deployment);
+        }
+        for node in &due.nodes {
+            promise::keep(plan, node);
         }
         place::pending(plan, &due.deployments, &due.freed);
         for node in &due.nodes {

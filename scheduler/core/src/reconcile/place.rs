@@ -10,17 +10,45 @@ use wharfage_shared::ids::{DeploymentId, OrganizationId, ReplicaId};
 use wharfage_shared::order::HeldFor;
 
 use super::plan::Plan;
+use super::promise;
 use crate::capacity::ask::Ask;
 use crate::fleet::Fleet;
-use crate::policies::placement;
 use crate::policies::queue::{self, Place};
+use crate::policies::{placement, preemption};
 use crate::words::because::placement::Blocked;
+use crate::words::deployment::Priority;
 use crate::words::event::node::Event as NodeEvent;
 use crate::words::event::replica::Event;
 use crate::words::replica::Phase;
 
 /// Deployments that wait, by organization in the order of its queue.
-type Queues = BTreeMap<OrganizationId, BTreeMap<Place, (DeploymentId, Sku)>>;
+type Queues = BTreeMap<OrganizationId, BTreeMap<Place, Waits>>;
+
+/// Who waits at a place of the queue.
+#[derive(Clone)]
+enum Waits {
+    /// A deployment with the first of its pending replicas.
+    Pending(DeploymentId, Sku),
+    /// A replica whose seat is kept: one that is free now may turn up.
+    Promised(ReplicaId, Sku),
+}
+
+impl Waits {
+    fn sku(&self) -> &Sku {
+        match self {
+            Waits::Pending(_, sku) | Waits::Promised(_, sku) => sku,
+        }
+    }
+}
+
+/// What was found out within one pass.
+#[derive(Default)]
+struct Tried {
+    /// Asks that have no seat, and why.
+    blocked: BTreeMap<Ask, Blocked>,
+    /// Asks that find no victims, with the highest priority that found none.
+    hopeless: BTreeMap<Ask, Priority>,
+}
 
 pub(super) fn pending(
     plan: &mut Plan<'_>,
@@ -30,22 +58,28 @@ pub(super) fn pending(
     let mut queues = Queues::new();
     for deployment in awake(plan.fleet, touched, freed) {
         enqueue(plan.fleet, &mut queues, &deployment);
+        enqueue_promised(plan.fleet, &mut queues, &deployment);
     }
-    let mut blocked: BTreeMap<Ask, Blocked> = BTreeMap::new();
+    let mut tried = Tried::default();
     loop {
         let heads = queues.iter().filter_map(|(organization, queue)| {
-            queue.first_key_value().map(|(place, (_, sku))| (organization, sku, place))
+            queue.first_key_value().map(|(place, waits)| (organization, waits.sku(), place))
         });
         let Some(organization) = queue::next(plan.fleet, plan.policy, heads).cloned() else {
             return;
         };
         let Some(queue) = queues.get_mut(&organization) else { return };
-        let Some((_, (deployment, sku))) = queue.pop_first() else { return };
+        let Some((_, waits)) = queue.pop_first() else { return };
         if queue.is_empty() {
             queues.remove(&organization);
         }
-        if place_next(plan, &deployment, &sku, &mut blocked) {
-            enqueue(plan.fleet, &mut queues, &deployment);
+        match waits {
+            Waits::Promised(replica, _) => promise::sooner(plan, replica),
+            Waits::Pending(deployment, sku) => {
+                if place_next(plan, &deployment, &sku, &mut tried) {
+                    enqueue(plan.fleet, &mut queues, &deployment);
+                }
+            }
         }
     }
 }
@@ -58,20 +92,35 @@ fn awake(
 ) -> BTreeSet<DeploymentId> {
     let mut awake = touched.clone();
     for sku in freed {
-        let mut from = (sku.clone(), DeploymentId::new(""), ReplicaId(0));
-        // One step per deployment, however many of its replicas are pending.
-        while let Some(((of, deployment, _), ())) = fleet.index.pending.from(&from).next() {
-            if of != sku {
-                break;
-            }
-            awake.insert(deployment.clone());
-            from = (sku.clone(), deployment.clone(), ReplicaId(u32::MAX));
-            if fleet.index.pending.contains(&from) {
-                break;
+        for waiting in [&fleet.index.pending, &fleet.index.promised] {
+            let mut from = (sku.clone(), DeploymentId::new(""), ReplicaId(0));
+            // One step per deployment, however many of its replicas wait.
+            while let Some(((of, deployment, _), ())) = waiting.from(&from).next() {
+                if of != sku {
+                    break;
+                }
+                awake.insert(deployment.clone());
+                from = (sku.clone(), deployment.clone(), ReplicaId(u32::MAX));
+                if waiting.contains(&from) {
+                    break;
+                }
             }
         }
     }
     awake
+}
+
+fn enqueue_promised(fleet: &Fleet, queues: &mut Queues, id: &DeploymentId) {
+    let Some(row) = fleet.deployment(id) else { return };
+    let sku = &row.spec.sku;
+    let from = (sku.clone(), id.clone(), ReplicaId(0));
+    let promised = fleet.index.promised.from(&from).map(|(key, ())| key);
+    for (_, _, replica) in promised.take_while(|(of_sku, of, _)| of_sku == sku && of == id) {
+        let Some(since) = fleet.replica(*replica).map(|row| row.created_at) else { continue };
+        let place = queue::place(fleet, row, *replica, since);
+        let queue = queues.entry(row.organization.clone()).or_default();
+        queue.insert(place, Waits::Promised(*replica, sku.clone()));
+    }
 }
 
 fn enqueue(fleet: &Fleet, queues: &mut Queues, id: &DeploymentId) {
@@ -79,8 +128,11 @@ fn enqueue(fleet: &Fleet, queues: &mut Queues, id: &DeploymentId) {
     let sku = &row.spec.sku;
     let Some(replica) = first_pending(fleet, id, sku) else { return };
     let since = fleet.replica(replica).map_or(row.created_at, |row| row.created_at);
-    let place = queue::place(row, replica, since);
-    queues.entry(row.organization.clone()).or_default().insert(place, (id.clone(), sku.clone()));
+    let place = queue::place(fleet, row, replica, since);
+    queues
+        .entry(row.organization.clone())
+        .or_default()
+        .insert(place, Waits::Pending(id.clone(), sku.clone()));
 }
 
 fn first_pending(fleet: &Fleet, id: &DeploymentId, sku: &Sku) -> Option<ReplicaId> {
@@ -90,34 +142,70 @@ fn first_pending(fleet: &Fleet, id: &DeploymentId, sku: &Sku) -> Option<ReplicaI
 }
 
 /// Places the deployment's first pending replica; whether it was worth another look.
-fn place_next(
-    plan: &mut Plan<'_>,
-    id: &DeploymentId,
-    sku: &Sku,
-    blocked: &mut BTreeMap<Ask, Blocked>,
-) -> bool {
+fn place_next(plan: &mut Plan<'_>, id: &DeploymentId, sku: &Sku, tried: &mut Tried) -> bool {
     let Some(row) = plan.fleet.deployment(id) else { return false };
     let Some(replica) = first_pending(plan.fleet, id, sku) else { return false };
     let ask = Ask::of(plan.fleet, row);
-    let decision = match blocked.get(&ask) {
+    let decision = match tried.blocked.get(&ask) {
         Some(kind) => Err(*kind),
         None => placement::decide(plan.fleet, row, &ask),
     };
-    let decision = match decision {
-        Ok(decision) => decision,
-        Err(kind) => {
-            blocked.insert(ask, kind);
-            say_blocked(plan, id, sku, kind);
-            return false;
+    match decision {
+        Ok(decision) => {
+            seat(plan, replica, &ask, decision);
+            true
         }
-    };
+        Err(kind) => {
+            tried.blocked.insert(ask.clone(), kind);
+            if let Some(decision) = preempts(plan, id, ask, kind, tried) {
+                promise::make(plan, replica, decision);
+                return true;
+            }
+            say_blocked(plan, id, sku, kind);
+            false
+        }
+    }
+}
+
+/// Whose place a blocked replica takes. What no set of victims makes room for is not asked again.
+fn preempts(
+    plan: &Plan<'_>,
+    id: &DeploymentId,
+    ask: Ask,
+    kind: Blocked,
+    tried: &mut Tried,
+) -> Option<preemption::Decision> {
+    let (Blocked::NoRoom | Blocked::Guaranteed) = kind else { return None };
+    let row = plan.fleet.deployment(id)?;
+    let priority = row.spec.priority;
+    if tried.hopeless.get(&ask).is_some_and(|tried| priority <= *tried) {
+        return None;
+    }
+    if !preemption::is_needed(plan.fleet, row) {
+        return None;
+    }
+    let decision = preemption::decide(plan.fleet, plan.policy.priority_scope, row, &ask);
+    if decision.is_none() {
+        tried.hopeless.insert(ask, priority);
+    }
+    decision
+}
+
+/// Gives a replica its seat.
+pub(super) fn seat(
+    plan: &mut Plan<'_>,
+    replica: ReplicaId,
+    ask: &Ask,
+    decision: placement::Decision,
+) {
+    let row = plan.fleet.replica(replica);
+    let Some(row) = row.and_then(|row| plan.fleet.deployment(&row.deployment)) else { return };
     let own = row.spec.extension.start_deadline_seconds;
     let start_deadline = plan.policy.start_deadline(own, row.last_start);
-    hold(plan, &ask, &decision);
+    hold(plan, ask, &decision);
     let placement::Decision { seat, engine_version, because } = decision;
     let at = plan.now;
     plan.record(Event::Placed { replica, seat, engine_version, start_deadline, because, at });
-    true
 }
 
 /// A node that begins to serve an organization serves it alone.

@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use wharfage_shared::gateway::RoutesVersion;
-use wharfage_shared::ids::{GpuUuid, NodeId};
+use wharfage_shared::ids::{DeploymentId, GpuUuid, NodeId, ReplicaId};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::Timestamp;
 
 use crate::words::because::placement::Blocked;
+use crate::words::deployment::Priority;
 
 /// The GPUs of one node that a replica holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,6 +17,27 @@ pub struct Seat {
     pub node: NodeId,
     /// The GPUs, in the node's order.
     pub gpus: Vec<GpuUuid>,
+}
+
+/// Who takes a preempted replica's place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taker {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// Of which deployment.
+    pub deployment: DeploymentId,
+    /// Its name.
+    pub name: String,
+    /// Its priority then.
+    pub priority: Priority,
+}
+
+impl std::fmt::Display for Taker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { replica, name, priority, .. } = self;
+        let priority = priority.get();
+        write!(f, "{replica} of {name} (priority {priority}) needs its place for its min")
+    }
 }
 
 /// A phase as one word, for rows, pages and tables.

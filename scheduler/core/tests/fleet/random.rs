@@ -10,7 +10,7 @@ use wharfage_scheduler_core::words::deployment::{
 };
 use wharfage_scheduler_core::words::node::Intent;
 use wharfage_scheduler_core::words::replica::Phase;
-use wharfage_scheduler_core::{capacity, explain, policies, routes};
+use wharfage_scheduler_core::{Policy, PriorityScope, capacity, explain, policies, routes};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 use wharfage_shared::ids::{NodeId, ReplicaId};
 use wharfage_shared::notice::Leaves;
@@ -477,8 +477,16 @@ fn routes_are_true(world: &World) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn live(standard: usize, spot: usize, ops: &[Op]) -> Result<(), TestCaseError> {
-    let mut world = World::with_nodes(standard, spot);
+fn live(
+    scope: PriorityScope,
+    standard: usize,
+    spot: usize,
+    ops: &[Op],
+) -> Result<(), TestCaseError> {
+    let mut world = World::under(Policy { priority_scope: scope, ..Policy::default() });
+    world.add_nodes(standard, ComputeClass::Standard);
+    world.add_nodes(spot, ComputeClass::Spot);
+    world.run(10);
     world.add_gateway("gw-1");
     for name in ["acme", "zeta"] {
         world.organization(name);
@@ -506,11 +514,13 @@ proptest! {
 
     #[test]
     fn every_rule_holds_in_random_worlds_and_deployments_reach_their_counts(
+        fleet in any::<bool>(),
         standard in 1usize..4,
         spot in 0usize..3,
         ops in proptest::collection::vec(op(), 1..40),
     ) {
-        live(standard, spot, &ops)?;
+        let scope = if fleet { PriorityScope::Fleet } else { PriorityScope::Organization };
+        live(scope, standard, spot, &ops)?;
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         Event::Replaced { deployment, spec, revision, at } => {
             let used: BTreeSet<u32> =
                 fleet.replicas_of(deployment).map(|replica| replica.revision).collect();
-            fleet.change_deployment(deployment, |row| {
+            fleet.change_spec(deployment, |row| {
                 let spec = Arc::new((**spec).clone());
                 row.revisions.retain(|known, _| used.contains(known));
                 row.revisions.insert(*revision, Arc::clone(&spec));
@@ -56,7 +56,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             fleet.routes_number += 1;
         }
         Event::SettingsChanged { deployment, scaling, at } => {
-            fleet.change_deployment(deployment, |row| {
+            fleet.change_spec(deployment, |row| {
                 let mut spec = (*row.spec).clone();
                 spec.scaling = scaling.clone();
                 let spec = Arc::new(spec);

@@ -13,7 +13,7 @@ use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::because::placement::Blocked;
 use crate::words::event::replica::Event;
-use crate::words::replica::{Leaving, Phase, Seat, Seen};
+use crate::words::replica::{Leaving, Phase, Seat, Seen, Taker};
 
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
     match event {
@@ -23,10 +23,12 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         Event::Blocked { replica, because } => fleet.change_replica(*replica, |row| {
             row.phase = Phase::Pending { blocked: *because };
         }),
-        Event::Promised { replica, seat, at, victims: _ } => {
+        Event::Promised { replica, seat, at, victims } => {
             fleet.change_replica(*replica, |row| {
                 row.phase = Phase::Promised { seat: seat.clone(), since: *at };
+                row.took_from.clone_from(victims);
             });
+            take_places(fleet, *replica, victims);
             change_slots(fleet, seat, |_, promised| *promised = Some(*replica));
         }
         Event::PromiseWithdrawn { replica, .. } => {
@@ -99,12 +101,29 @@ fn create(fleet: &mut Fleet, id: ReplicaId, of: &DeploymentId, revision: u32, at
         start_deadline: wharfage_shared::time::Millis::default(),
         was_ready: false,
         ended: None,
+        took_from: Vec::new(),
+        taken_by: None,
     };
     fleet.last_replica = fleet.last_replica.max(id.0);
     fleet.change_deployment(of, |deployment| {
         deployment.replicas.insert(id, ());
     });
     fleet.put_replica(id, Some(row));
+}
+
+/// Who goes for whom is kept with those who go.
+fn take_places(fleet: &mut Fleet, id: ReplicaId, victims: &[ReplicaId]) {
+    let Some(row) = fleet.replica(id) else { return };
+    let Some(deployment) = fleet.deployment(&row.deployment) else { return };
+    let taker = Taker {
+        replica: id,
+        deployment: row.deployment.clone(),
+        name: deployment.spec.name.clone(),
+        priority: deployment.spec.priority,
+    };
+    for victim in victims {
+        fleet.change_replica(*victim, |row| row.taken_by = Some(taker.clone()));
+    }
 }
 
 /// Its slots are its own from now on.
@@ -231,5 +250,16 @@ impl Fleet {
         if let Some(row) = self.deployments.get_mut(id) {
             change(Arc::make_mut(row));
         }
+    }
+
+    /// Changes a deployment's spec: its replicas' places in the order of preemptions follow.
+    pub(in crate::fleet) fn change_spec(
+        &mut self,
+        id: &DeploymentId,
+        change: impl FnOnce(&mut DeploymentRow),
+    ) {
+        self.put_spares(id, false);
+        self.change_deployment(id, change);
+        self.put_spares(id, true);
     }
 }

@@ -144,6 +144,15 @@ impl NodeRow {
             Reach::Lost => return Err(Rejection::Lost),
             Reach::Connected => {}
         }
+        self.may_keep()
+    }
+
+    /// Whether a seat here may be kept for somebody until the node is heard again: every axis but
+    /// that of its reach.
+    pub fn may_keep(&self) -> Result<(), Rejection> {
+        if self.reach == Reach::Lost {
+            return Err(Rejection::Lost);
+        }
         match &self.health {
             Health::Qualifying => return Err(Rejection::Qualifying),
             Health::Unfit { because } => {

@@ -8,7 +8,8 @@ use wharfage_shared::replica::Ended;
 use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::words::because::placement::Placement;
-use crate::words::replica::Phase;
+use crate::words::replica::{Phase, Taker};
+use wharfage_shared::order::StopCause;
 
 /// A replica.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,12 @@ pub struct ReplicaRow {
     pub was_ready: bool,
     /// How its engine ended.
     pub ended: Option<Ended>,
+    /// Those that left for it when its seat was promised.
+    #[serde(default)]
+    pub took_from: Vec<ReplicaId>,
+    /// For whom it was told to leave.
+    #[serde(default)]
+    pub taken_by: Option<Taker>,
 }
 
 impl ReplicaRow {
@@ -60,13 +67,31 @@ impl ReplicaRow {
     pub fn because(&self) -> Option<String> {
         match &self.phase {
             Phase::Pending { blocked } => Some(blocked.to_string()),
-            Phase::Promised { .. } => Some("its seat is kept while others leave".to_owned()),
+            Phase::Promised { seat, .. } => Some(self.promise(&seat.node)),
             Phase::Placed { seen, .. } => seen
                 .as_ref()
                 .and_then(|seen| seen.because.clone())
                 .or_else(|| self.placement.as_ref().map(|why| why.sentence.clone())),
-            Phase::Leaving { leaving, .. } => Some(leaving.because.to_string()),
-            Phase::Stopped { because, .. } => Some(because.to_string()),
+            Phase::Leaving { leaving, .. } => Some(self.end(leaving.because)),
+            Phase::Stopped { because, .. } => Some(self.end(*because)),
+        }
+    }
+
+    /// Whose place is kept for it.
+    fn promise(&self, node: &NodeId) -> String {
+        let victims: Vec<String> = self.took_from.iter().map(ToString::to_string).collect();
+        match victims.as_slice() {
+            [] => format!("its seat on {node} is kept while others leave"),
+            [one] => format!("it takes the place of {one} on {node}, which leaves"),
+            several => format!("it takes the places of {} on {node}", several.join(", ")),
+        }
+    }
+
+    /// Why it went, and for whom.
+    fn end(&self, because: StopCause) -> String {
+        match self.taken_by.as_ref().filter(|_| because == StopCause::Preempted) {
+            Some(taker) => format!("{because}: {taker}"),
+            None => because.to_string(),
         }
     }
 }

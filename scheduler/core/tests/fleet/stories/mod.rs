@@ -1,10 +1,12 @@
 //! Each story states one rule. The world checks all the others after every step of it.
 
 mod capacity;
+mod facts;
 mod health;
 mod leaving;
 mod life;
 mod nodes;
 mod placement;
+mod preemption;
 mod protocol;
 mod scaling;

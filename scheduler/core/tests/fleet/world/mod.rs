@@ -140,7 +140,8 @@ impl World {
             self.replayed.apply(&read);
         }
         let at = self.now.since(START);
-        let broken = invariants::check_step(before, self.fleet());
+        let scope = self.controller.policy().priority_scope;
+        let broken = invariants::check_step_under(before, self.fleet(), scope);
         assert!(
             broken.is_empty(),
             "after {what} at {at}:\n{broken:#?}\nfacts of the step: {events:#?}"

@@ -3,7 +3,11 @@
 //! They change only through `change_node` and `change_replica` (and the few tables that nothing
 //! else refers to), so that a row and its index entries cannot part.
 
+mod spare;
+
 use std::sync::Arc;
+
+pub(crate) use self::spare::{Dearness, Spare, Spares};
 
 use wharfage_shared::capacity::{ComputeClass, Region, Sku, Zone};
 use wharfage_shared::ids::{DeploymentId, JoinId, NodeId, OrganizationId, ReplicaId, TokenId};
@@ -34,6 +38,10 @@ pub(crate) struct Index {
     pub standing: u32,
     /// Replicas that are nowhere yet.
     pub pending: Table<(Sku, DeploymentId, ReplicaId), ()>,
+    /// Replicas for which a seat is kept.
+    pub promised: Table<(Sku, DeploymentId, ReplicaId), ()>,
+    /// Replicas whose places may become free.
+    pub spares: Spares,
     /// Replicas that leave and are not quiet yet.
     pub leaving: Table<ReplicaId, ()>,
     /// Replicas that have ended, in the order of their ends.
@@ -266,6 +274,7 @@ impl Index {
     fn put_entry(&mut self, entry: Option<ReplicaEntry>, is_in: bool) {
         match entry {
             Some(ReplicaEntry::Pending(key)) => put(&mut self.pending, key, is_in),
+            Some(ReplicaEntry::Promised(key)) => put(&mut self.promised, key, is_in),
             Some(ReplicaEntry::Leaving(id)) => put(&mut self.leaving, id, is_in),
             Some(ReplicaEntry::Stopped(key)) => put(&mut self.stopped, key, is_in),
             None => {}
@@ -277,8 +286,19 @@ impl Index {
 #[derive(PartialEq, Eq)]
 enum ReplicaEntry {
     Pending((Sku, DeploymentId, ReplicaId)),
+    Promised((Sku, DeploymentId, ReplicaId)),
     Leaving(ReplicaId),
     Stopped((Timestamp, ReplicaId)),
+}
+
+fn is_placed(row: &ReplicaRow) -> bool {
+    match &row.phase {
+        Phase::Placed { .. } => true,
+        Phase::Pending { .. }
+        | Phase::Promised { .. }
+        | Phase::Leaving { .. }
+        | Phase::Stopped { .. } => false,
+    }
 }
 
 fn put<K: Ord + Clone>(table: &mut Table<K, ()>, key: K, is_in: bool) {
@@ -314,8 +334,13 @@ impl Fleet {
     ) {
         let Some(row) = self.replica(id) else { return };
         let before = self.entry_of(row);
+        let was_placed = is_placed(row);
+        self.put_spare(id, false);
         let Some(row) = self.replicas.get_mut(&id) else { return };
         change(Arc::make_mut(row));
+        let (is_placed, of) = (is_placed(row), row.deployment.clone());
+        self.count_placed(&of, was_placed, is_placed);
+        self.put_spare(id, true);
         let after = self.replica(id).and_then(|row| self.entry_of(row));
         if before != after {
             self.index.put_entry(before, false);
@@ -327,28 +352,35 @@ impl Fleet {
     pub(in crate::fleet) fn put_replica(&mut self, id: ReplicaId, row: Option<ReplicaRow>) {
         let before = self.replica(id).and_then(|row| self.entry_of(row));
         let after = row.as_ref().and_then(|row| self.entry_of(row));
+        let was_placed = self.replica(id).is_some_and(is_placed);
+        let of = row.as_ref().or(self.replica(id)).map(|row| row.deployment.clone());
+        let will_be_placed = row.as_ref().is_some_and(is_placed);
+        self.put_spare(id, false);
         match row {
             Some(row) => drop(self.replicas.insert(id, Arc::new(row))),
             None => drop(self.replicas.remove(&id)),
         }
+        if let Some(of) = of {
+            self.count_placed(&of, was_placed, will_be_placed);
+        }
+        self.put_spare(id, true);
         self.index.put_entry(before, false);
         self.index.put_entry(after, true);
     }
 
     fn entry_of(&self, row: &ReplicaRow) -> Option<ReplicaEntry> {
+        // What waits does so by the type that its own spec asks for.
+        let key = || Some((self.spec_of(row)?.sku.clone(), row.deployment.clone(), row.id));
         match &row.phase {
-            Phase::Pending { .. } => {
-                // Pending replicas wait by the type that their own spec asks for.
-                let sku = self.spec_of(row)?.sku.clone();
-                Some(ReplicaEntry::Pending((sku, row.deployment.clone(), row.id)))
-            }
+            Phase::Pending { .. } => key().map(ReplicaEntry::Pending),
+            Phase::Promised { .. } => key().map(ReplicaEntry::Promised),
             Phase::Leaving { leaving, .. } => {
                 (!leaving.quiet).then_some(ReplicaEntry::Leaving(row.id))
             }
             Phase::Stopped { at, .. } => {
                 row.phase.is_over().then_some(ReplicaEntry::Stopped((*at, row.id)))
             }
-            Phase::Promised { .. } | Phase::Placed { .. } => None,
+            Phase::Placed { .. } => None,
         }
     }
 
@@ -361,6 +393,14 @@ impl Fleet {
         let entries: Vec<_> = self.replicas().map(|row| self.entry_of(row)).collect();
         for entry in entries {
             self.index.put_entry(entry, true);
+        }
+        let standing: Vec<_> =
+            self.replicas().map(|row| (row.id, row.deployment.clone(), is_placed(row))).collect();
+        for (_, of, is_placed) in &standing {
+            self.count_placed(of, false, *is_placed);
+        }
+        for (id, _, _) in &standing {
+            self.put_spare(*id, true);
         }
         for row in self.deployments.values() {
             let name = (row.organization.clone(), row.spec.name.clone());
