@@ -15,6 +15,7 @@ use wharfage_agent_sys::process;
 use wharfage_shared::replica::Ended;
 
 use super::Driver;
+use crate::engines::failures::Failure;
 use crate::guard::record::{Command, Event, Folder, Params, Record, SocketPath};
 
 /// A guard that was told to end its engine and does not say so within this long is frozen: what was
@@ -49,23 +50,23 @@ struct Patience {
 pub async fn keep(driver: &Driver, mut kept: Kept, mut commands: mpsc::Receiver<Command>) {
     let replica = kept.params.order.replica;
     let mut patience = Patience::default();
-    let ended = loop {
-        if let Some(ended) = kept.folder.record().and_then(|record| record.ended) {
-            break ended;
+    let (ended, failure) = loop {
+        if let Some(end) = kept.folder.record().and_then(Record::end) {
+            break end;
         }
         if !process::is_alive(kept.record.guard) {
             // Its last act may have been to write the end down.
-            let last = kept.folder.record().and_then(|record| record.ended);
+            let last = kept.folder.record().and_then(Record::end);
             break last.unwrap_or_else(|| {
                 tracing::warn!(replica.id = %replica, "the guard died before its engine");
                 end_what_is_left(&kept.folder, &kept.params, &kept.record);
-                Ended::Unknown
+                (Ended::Unknown, None)
             });
         }
         match connect(&kept.folder).await {
             Ok(line) => {
-                if let Some(ended) = talk(driver, &kept, line, &mut commands, &mut patience).await {
-                    break ended;
+                if let Some(end) = talk(driver, &kept, line, &mut commands, &mut patience).await {
+                    break end;
                 }
             }
             Err(_) => {
@@ -80,7 +81,6 @@ pub async fn keep(driver: &Driver, mut kept: Kept, mut commands: mpsc::Receiver<
         }
     };
     // An end that nothing known explains keeps its exit; its output is in the logs.
-    let failure = kept.folder.record().and_then(|record| record.failure);
     if let Some(failure) = failure.filter(|failure| failure.kind.is_some()) {
         driver.say(Input::LastWords { replica, because: failure.because }).await;
     }
@@ -106,7 +106,7 @@ async fn talk(
     (mut events, mut output): Line,
     commands: &mut mpsc::Receiver<Command>,
     patience: &mut Patience,
-) -> Option<Ended> {
+) -> Option<(Ended, Option<Failure>)> {
     let replica = kept.params.order.replica;
     loop {
         tokio::select! {
@@ -123,11 +123,12 @@ async fn talk(
                 let Ok(Some(event)) = event else { return None };
                 match serde_json::from_str(&event) {
                     Ok(Event::Record(record)) => {
-                        if record.ended.is_some() {
-                            return record.ended;
-                        }
                         if record.asked {
                             patience.asked = None;
+                        }
+                        // Told before it is written: a full disk must not keep it.
+                        if let Some(end) = record.end() {
+                            return Some(end);
                         }
                     }
                     Ok(Event::Load { done, total }) => {

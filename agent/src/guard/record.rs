@@ -274,6 +274,11 @@ impl Folder {
 }
 
 impl Record {
+    /// How the engine ended, and why when it did so by itself; nothing while it runs.
+    pub fn end(self) -> Option<(Ended, Option<Failure>)> {
+        self.ended.map(|ended| (ended, self.failure))
+    }
+
     /// A guard that has begun and has not come to write its record.
     pub fn of_guard(guard: ProcessId) -> Self {
         Self {

@@ -50,9 +50,8 @@ fn an_engine_that_never_finds_a_free_port_is_gone_after_a_few_tries() {
     fleet.node.engine_that_first("echo x >> tries; echo 'Address already in use' >&2; exit 1");
     fleet.node.start();
     fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
-    let Ended::NeverStarted { because } = fleet.until_gone().ended else {
-        panic!("it was never ready")
-    };
+    let ended = fleet.until_gone().ended;
+    let Ended::NeverStarted { because } = ended else { panic!("it was never ready: {ended:?}") };
     assert!(because.starts_with("port: "), "{because}");
     let tries = std::fs::read_to_string(fleet.node.replica_folder(1).join("tries"));
     assert_eq!(tries.expect("counted").lines().count(), 4);
