@@ -37,8 +37,10 @@ engine-check: prerequisites ## A real engine (llama.cpp on the CPU) through the 
 bench: prerequisites ## Measure and write docs/benchmarks.md (WHARFAGE_DATA names the folder of traces)
 	docs/bench.sh
 
-gpu-check: prerequisites ## On a host with NVIDIA GPUs: read every field and compare it with nvidia-smi
-	$(CARGO) run $(LOCKED) -q -p wharfage-agent --example gpu_check
+gpu-check: prerequisites ## On a host with NVIDIA GPUs: fields against nvidia-smi, memory taken and released, cost
+	$(CARGO) build $(LOCKED) --release -p wharfage-agent --bin wharfage-agent --examples
+	target/release/examples/gpu_check --figures docs/gpu-figures.txt
+	docs/gpu-section.sh docs/benchmarks.md
 
 fmt: ## Format
 	$(CARGO) fmt --all

@@ -88,6 +88,7 @@ HEAD
     cat "$work"/all-* | sed -n 's/^skipped: /- skipped: /p'
     echo
     cat "$work/sections"
+    docs/gpu-section.sh
     cat << 'HEAD'
 ## Against the aims
 

@@ -6,6 +6,7 @@ mod disk;
 mod doctor;
 mod engines;
 mod gates;
+mod gpu_check;
 mod gpus;
 mod health;
 mod journeys;

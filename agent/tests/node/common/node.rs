@@ -358,7 +358,7 @@ impl Port {
 }
 
 /// Something that was built with the tests, in the folder of the build or in its `deps`.
-fn beside_tests(name: &str) -> PathBuf {
+pub fn beside_tests(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("its own path");
     wait_for(name, || {
         let folders = test.ancestors().skip(1).take(2);
