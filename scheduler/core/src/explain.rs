@@ -152,8 +152,9 @@ fn bare(deployment: &DeploymentId) -> Explanation {
 /// Every node's case for the deployment's next replica.
 fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp) -> Explanation {
     let ask = Ask::of(fleet, row);
-    let mut candidates: Vec<Candidate> =
-        placement::scan(fleet, row, &ask).map(|(node, verdict)| candidate(node, verdict)).collect();
+    let mut candidates: Vec<Candidate> = placement::scan(fleet, policy, row, &ask)
+        .map(|(node, verdict)| candidate(node, verdict))
+        .collect();
     candidates.sort_by(|a, b| match (&a.verdict, &b.verdict) {
         (Verdict::Feasible(a), Verdict::Feasible(b)) => a.cmp(b),
         (Verdict::Feasible(_), Verdict::Rejected(_)) => Ordering::Less,

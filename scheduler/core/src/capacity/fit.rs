@@ -7,6 +7,7 @@ use crate::fleet::Fleet;
 use crate::fleet::index::Capacity;
 use crate::fleet::rows::node::NodeRow;
 use crate::words::because::placement::{Rejection, Score};
+use crate::words::policy::PlacementPolicy;
 use wharfage_shared::capacity::ComputeClass;
 use wharfage_shared::ids::{DeploymentId, OrganizationId};
 use wharfage_shared::time::Millis;
@@ -15,6 +16,7 @@ use wharfage_shared::time::Millis;
 /// replicas of the same deployment there.
 pub fn fit(
     fleet: &Fleet,
+    rank: PlacementPolicy,
     ask: &Ask,
     of: &DeploymentId,
     last_start: Option<Millis>,
@@ -36,10 +38,16 @@ pub fn fit(
         admitted(fleet, &ask.organization, node)?;
     }
     let siblings = fleet.replicas_on(&node.id).filter(|row| row.deployment == *of).count();
+    let gpus_left = free - ask.gpus;
+    let (breaks_whole_node, crowding) = match rank {
+        PlacementPolicy::BestFit => (gpus_left > 0 && usize::from(free) == node.slots.len(), 0),
+        PlacementPolicy::Spread => (false, u8::MAX - gpus_left),
+    };
     Ok(Score {
         class,
-        breaks_whole_node: free > ask.gpus && usize::from(free) == node.slots.len(),
-        gpus_left: free - ask.gpus,
+        breaks_whole_node,
+        crowding,
+        gpus_left,
         opens_node,
         seconds_to_ready: last_start.map_or(0, |took| (took.0 / 1000) as u32),
         siblings: siblings as u32,

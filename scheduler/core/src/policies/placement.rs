@@ -12,8 +12,10 @@ use crate::fleet::Fleet;
 use crate::fleet::index::SeatGroup;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
+use crate::fleet::table::Table;
 use crate::words::because::placement::{Blocked, Placement, Rejection, Score};
 use crate::words::catalogue::instance_type;
+use crate::words::policy::{PlacementPolicy, Policy};
 use crate::words::replica::Seat;
 
 /// A seat with its reason.
@@ -28,7 +30,12 @@ pub struct Decision {
 }
 
 /// The best seat for a deployment's next replica, or coarsely why there is none.
-pub fn decide(fleet: &Fleet, deployment: &DeploymentRow, ask: &Ask) -> Result<Decision, Blocked> {
+pub fn decide(
+    fleet: &Fleet,
+    policy: &Policy,
+    deployment: &DeploymentRow,
+    ask: &Ask,
+) -> Result<Decision, Blocked> {
     let mut why = Why::default();
     let zones = zones_of(fleet, ask, &mut why);
     for class in &ask.classes {
@@ -41,7 +48,7 @@ pub fn decide(fleet: &Fleet, deployment: &DeploymentRow, ask: &Ask) -> Result<De
         for zone in &zones {
             for serves in [Some(&ask.organization), None] {
                 for whole in [false, true] {
-                    let range = Range { fleet, deployment, ask, zone, sold, serves, whole };
+                    let range = Range { fleet, policy, deployment, ask, zone, sold, serves, whole };
                     let score = range.best(&mut why);
                     best = [best, score].into_iter().flatten().min();
                 }
@@ -93,6 +100,7 @@ pub fn kept(
     let score = Score {
         class,
         breaks_whole_node: false,
+        crowding: 0,
         gpus_left: node.free(),
         opens_node,
         seconds_to_ready: deployment.last_start.map_or(0, |took| (took.0 / 1000) as u32),
@@ -141,10 +149,10 @@ fn zones_of(fleet: &Fleet, ask: &Ask, why: &mut Why) -> Vec<Zone> {
     zones
 }
 
-/// One stretch of the ordered set: nodes of one type, zone and class that serve the same, all of
-/// them wholly free or none.
+/// The nodes of one type in one zone that are sold alike and serve the same.
 struct Range<'a> {
     fleet: &'a Fleet,
+    policy: &'a Policy,
     deployment: &'a DeploymentRow,
     ask: &'a Ask,
     zone: &'a Zone,
@@ -154,26 +162,81 @@ struct Range<'a> {
 }
 
 impl Range<'_> {
-    /// The best seat of the stretch. Keys ascend by free GPUs and node, as the rank does: the first
-    /// that fits is the best unless a sibling stands there and one with as many free GPUs has none.
+    /// The best seat of the stretch, whichever way its pools choose.
     fn best(&self, why: &mut Why) -> Option<Score> {
-        let ask = self.ask;
         let group = SeatGroup {
-            sku: ask.sku.clone(),
+            sku: self.ask.sku.clone(),
             zone: self.zone.clone(),
             class: self.sold,
             serves: self.serves.cloned(),
             whole: self.whole,
         };
         let nodes = self.fleet.index.seats.get(&group)?;
+        let mut best = None;
+        for rank in [PlacementPolicy::BestFit, PlacementPolicy::Spread] {
+            if self.policy.placement == rank || !self.policy.placement_of_pools.is_empty() {
+                let score = match rank {
+                    PlacementPolicy::BestFit => self.fullest(nodes, why),
+                    PlacementPolicy::Spread => self.emptiest(nodes, why),
+                };
+                best = [best, score].into_iter().flatten().min();
+            }
+        }
+        best
+    }
+
+    /// Keys ascend by free GPUs and node, as the rank does: the first that fits is the best unless
+    /// a sibling stands there and one with as many free GPUs has none.
+    fn fullest(&self, nodes: &Table<(u8, NodeId), ()>, why: &mut Why) -> Option<Score> {
+        let mut from = self.ask.gpus;
+        loop {
+            let ((free, _), ()) = nodes.from(&(from, NodeId::new(""))).next()?;
+            match self.level(nodes, *free, PlacementPolicy::BestFit, why) {
+                Level::Best(score) => return Some(*score),
+                Level::Nothing => from = free.checked_add(1)?,
+                Level::Hopeless => return None,
+            }
+        }
+    }
+
+    /// The same from the other end.
+    fn emptiest(&self, nodes: &Table<(u8, NodeId), ()>, why: &mut Why) -> Option<Score> {
+        let mut levels = Vec::new();
+        let mut from = Some(self.ask.gpus);
+        while let Some(least) = from {
+            let Some(((free, _), ())) = nodes.from(&(least, NodeId::new(""))).next() else { break };
+            levels.push(*free);
+            from = free.checked_add(1);
+        }
+        for free in levels.into_iter().rev() {
+            match self.level(nodes, free, PlacementPolicy::Spread, why) {
+                Level::Best(score) => return Some(*score),
+                Level::Nothing => {}
+                Level::Hopeless => return None,
+            }
+        }
+        None
+    }
+
+    /// The best of the nodes with so many free GPUs.
+    fn level(
+        &self,
+        nodes: &Table<(u8, NodeId), ()>,
+        level: u8,
+        rank: PlacementPolicy,
+        why: &mut Why,
+    ) -> Level {
         let mut best: Option<Score> = None;
-        for ((free, node), ()) in nodes.from(&(ask.gpus, NodeId::new(""))) {
-            if best.as_ref().is_some_and(|best| best.gpus_left < free - ask.gpus) {
+        for ((free, node), ()) in nodes.from(&(level, NodeId::new(""))) {
+            if *free != level {
                 break;
             }
             let Some(node) = self.fleet.node(node) else { continue };
+            if self.policy.placement_in(&node.pool) != rank {
+                continue;
+            }
             let of = &self.deployment.id;
-            match fit(self.fleet, ask, of, self.deployment.last_start, node) {
+            match fit(self.fleet, rank, self.ask, of, self.deployment.last_start, node) {
                 Ok(score) => {
                     let stands_alone = score.siblings == 0;
                     best = best.into_iter().chain([score]).min();
@@ -184,13 +247,21 @@ impl Range<'_> {
                 Err(rejection) => {
                     // The region's sum is the same for every idle node of the stretch.
                     if why.hear(&rejection) {
-                        break;
+                        return Level::Hopeless;
                     }
                 }
             }
         }
-        best
+        best.map_or(Level::Nothing, |score| Level::Best(Box::new(score)))
     }
+}
+
+/// What the nodes with one count of free GPUs give.
+enum Level {
+    Best(Box<Score>),
+    Nothing,
+    /// What rejected one of the stretch rejects all of it.
+    Hopeless,
 }
 
 /// What stood in the way, coarsely.
@@ -234,9 +305,13 @@ impl Why {
 /// How a plain scan ranks a deployment's seats: what `decide` must agree with.
 pub fn scan<'a>(
     fleet: &'a Fleet,
+    policy: &'a Policy,
     deployment: &'a DeploymentRow,
     ask: &'a Ask,
 ) -> impl Iterator<Item = (&'a NodeRow, Result<Score, Rejection>)> {
     let of = &deployment.id;
-    fleet.nodes().map(move |node| (node, fit(fleet, ask, of, deployment.last_start, node)))
+    fleet.nodes().map(move |node| {
+        let rank = policy.placement_in(&node.pool);
+        (node, fit(fleet, rank, ask, of, deployment.last_start, node))
+    })
 }

@@ -148,7 +148,7 @@ fn place_next(plan: &mut Plan<'_>, id: &DeploymentId, sku: &Sku, tried: &mut Tri
     let ask = Ask::of(plan.fleet, row);
     let decision = match tried.blocked.get(&ask) {
         Some(kind) => Err(*kind),
-        None => placement::decide(plan.fleet, row, &ask),
+        None => placement::decide(plan.fleet, plan.policy, row, &ask),
     };
     match decision {
         Ok(decision) => {

@@ -73,7 +73,7 @@ pub(super) fn sooner(plan: &mut Plan<'_>, replica: ReplicaId) {
     let Some(row) = plan.fleet.replica(replica) else { return };
     let Some(of) = plan.fleet.deployment(&row.deployment) else { return };
     let ask = Ask::of(plan.fleet, of);
-    if let Ok(decision) = placement::decide(plan.fleet, of, &ask) {
+    if let Ok(decision) = placement::decide(plan.fleet, plan.policy, of, &ask) {
         withdraw(plan, replica);
         seat(plan, replica, &ask, decision);
     }

@@ -1,6 +1,9 @@
 //! Every duration and switch of the scheduler's decisions, with the design's values as defaults.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use wharfage_shared::ids::PoolId;
 use wharfage_shared::time::Millis;
 
 /// What an operator may tune. Lengths are whole seconds in `scheduler.toml`.
@@ -53,6 +56,21 @@ pub struct Policy {
     pub give_up_degraded_after_seconds: u32,
     /// Whether priority orders all organizations as one (teams of one company).
     pub priority_scope: PriorityScope,
+    /// How a seat is chosen among those that are feasible.
+    pub placement: PlacementPolicy,
+    /// Pools that choose otherwise.
+    pub placement_of_pools: BTreeMap<PoolId, PlacementPolicy>,
+}
+
+/// How a seat is chosen among those that are feasible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlacementPolicy {
+    /// The fullest node with room: whole nodes stay free for large asks.
+    #[default]
+    BestFit,
+    /// The emptiest node: replicas share as little as possible.
+    Spread,
 }
 
 /// Among whom priority decides.
@@ -92,6 +110,8 @@ impl Default for Policy {
             healthy_after_seconds: 600,
             give_up_degraded_after_seconds: 60,
             priority_scope: PriorityScope::Organization,
+            placement: PlacementPolicy::BestFit,
+            placement_of_pools: BTreeMap::new(),
         }
     }
 }
@@ -142,6 +162,11 @@ impl Policy {
             return Err(BadPolicy { key: "brake_percent", got, accepted });
         }
         Ok(self)
+    }
+
+    /// How a seat is chosen among the nodes of a pool.
+    pub fn placement_in(&self, pool: &PoolId) -> PlacementPolicy {
+        self.placement_of_pools.get(pool).copied().unwrap_or(self.placement)
     }
 
     /// Without a heartbeat for this long a node is silent.

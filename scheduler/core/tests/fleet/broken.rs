@@ -70,6 +70,7 @@ fn placed(replica: ReplicaId, seat: Seat, class: CapacityClass, at: Timestamp) -
     let score = Score {
         class: 0,
         breaks_whole_node: false,
+        crowding: 0,
         gpus_left: 0,
         opens_node: false,
         seconds_to_ready: 0,

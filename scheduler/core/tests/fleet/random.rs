@@ -1,6 +1,8 @@
 //! Random worlds: commands, faults and notices in any order. The world checks every rule after
 //! every step; at the end all faults are healed and every deployment must reach its count (L1).
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use wharfage_scheduler_core::words::command::deployments::Action as Deployments;
 use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
@@ -9,14 +11,15 @@ use wharfage_scheduler_core::words::deployment::{
     Bounds, GpuCount, Priority, Rollout, ScalingPatch, Spec,
 };
 use wharfage_scheduler_core::words::node::Intent;
+use wharfage_scheduler_core::words::policy::PlacementPolicy;
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Policy, PriorityScope, capacity, explain, policies, routes};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass};
-use wharfage_shared::ids::{NodeId, ReplicaId};
+use wharfage_shared::ids::{NodeId, PoolId, ReplicaId};
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::time::Millis;
 
-use crate::world::{Link, World, cordon, drain, id, spec, uncordon};
+use crate::world::{Link, SKU, World, ZONE, cordon, drain, id, spec, uncordon};
 
 /// Names that deployments may have: few, so that operations meet.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -448,7 +451,7 @@ fn decides_as_it_explains(world: &World) -> Result<(), TestCaseError> {
     let policy = world.controller.policy();
     for row in fleet.deployments() {
         let ask = capacity::ask::Ask::of(fleet, row);
-        let decided = policies::placement::decide(fleet, row, &ask).ok();
+        let decided = policies::placement::decide(fleet, policy, row, &ask).ok();
         let explained = explain::deployment(fleet, policy, &row.id, world.now);
         let explained = explained.expect("the deployment exists");
         let best = explained.candidates.iter().filter_map(|candidate| match &candidate.verdict {
@@ -477,13 +480,23 @@ fn routes_are_true(world: &World) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn live(
-    scope: PriorityScope,
-    standard: usize,
-    spot: usize,
-    ops: &[Op],
-) -> Result<(), TestCaseError> {
-    let mut world = World::under(Policy { priority_scope: scope, ..Policy::default() });
+/// What operators choose: priority among whom, and how seats are ranked.
+fn policy() -> impl Strategy<Value = Policy> {
+    (any::<bool>(), 0u8..4).prop_map(|(fleet, ranks)| {
+        let spread = PlacementPolicy::Spread;
+        let spot = PoolId::new(format!("{SKU}-spot-{}", ZONE.to_ascii_lowercase()));
+        let pools = if ranks == 2 { BTreeMap::from([(spot, spread)]) } else { BTreeMap::new() };
+        Policy {
+            priority_scope: if fleet { PriorityScope::Fleet } else { PriorityScope::Organization },
+            placement: if ranks == 3 { spread } else { PlacementPolicy::BestFit },
+            placement_of_pools: pools,
+            ..Policy::default()
+        }
+    })
+}
+
+fn live(policy: Policy, standard: usize, spot: usize, ops: &[Op]) -> Result<(), TestCaseError> {
+    let mut world = World::under(policy);
     world.add_nodes(standard, ComputeClass::Standard);
     world.add_nodes(spot, ComputeClass::Spot);
     world.run(10);
@@ -514,13 +527,12 @@ proptest! {
 
     #[test]
     fn every_rule_holds_in_random_worlds_and_deployments_reach_their_counts(
-        fleet in any::<bool>(),
+        policy in policy(),
         standard in 1usize..4,
         spot in 0usize..3,
         ops in proptest::collection::vec(op(), 1..40),
     ) {
-        let scope = if fleet { PriorityScope::Fleet } else { PriorityScope::Organization };
-        live(scope, standard, spot, &ops)?;
+        live(policy, standard, spot, &ops)?;
     }
 }
 

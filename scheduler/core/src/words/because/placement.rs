@@ -139,6 +139,9 @@ pub struct Score {
     pub class: u8,
     /// It would break up a node that is wholly free.
     pub breaks_whole_node: bool,
+    /// Where replicas are spread: the fewer GPUs stay free there, the larger.
+    #[serde(default)]
+    pub crowding: u8,
     /// GPUs that stay free there.
     pub gpus_left: u8,
     /// The node would begin to serve the organization.

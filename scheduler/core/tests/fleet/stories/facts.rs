@@ -46,6 +46,7 @@ pub fn stands(standing: &Standing<'_>) -> Vec<Event> {
     let score = Score {
         class: 0,
         breaks_whole_node: false,
+        crowding: 0,
         gpus_left: 0,
         opens_node: false,
         seconds_to_ready: 0,

@@ -1,7 +1,9 @@
 //! Who goes where, and in which order.
 
 use proptest::prelude::*;
+use wharfage_scheduler_core::Policy;
 use wharfage_scheduler_core::words::deployment::{GpuCount, Priority};
+use wharfage_scheduler_core::words::policy::PlacementPolicy;
 use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 
 use crate::world::{World, cordon, spec, uncordon};
@@ -117,6 +119,22 @@ fn room_for_whole_nodes_is_kept_first() {
     let mut world = World::with_nodes(2, 0);
     for (name, gpus, node) in
         [("a", 2, "node-1"), ("b", 4, "node-1"), ("c", 4, "node-2"), ("d", 2, "node-1")]
+    {
+        let mut small = spec(name);
+        small.gpus = GpuCount::new(gpus).expect("allowed");
+        world.deploy(small);
+        assert_eq!(world.places(name), [node], "{name} with {gpus} GPUs");
+    }
+}
+
+#[test]
+fn where_a_pool_spreads_the_emptiest_node_comes_first() {
+    let policy = Policy { placement: PlacementPolicy::Spread, ..Policy::default() };
+    let mut world = World::under(policy);
+    world.add_nodes(2, ComputeClass::Standard);
+    world.run(10);
+    for (name, gpus, node) in
+        [("a", 2, "node-1"), ("b", 1, "node-2"), ("c", 1, "node-2"), ("d", 4, "node-1")]
     {
         let mut small = spec(name);
         small.gpus = GpuCount::new(gpus).expect("allowed");
