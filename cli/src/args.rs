@@ -73,6 +73,68 @@ pub enum Simulation {
         #[arg(long, default_value_t = 1)]
         from: u64,
     },
+    /// Asks of 1, 2, 4 and 8 GPUs that come and go: how many find no node although GPUs are free.
+    Churn(ChurnArgs),
+    /// A trace's whole-GPU pods on a trace's nodes: how many of the GPUs can be given away.
+    Placement(PlacementArgs),
+}
+
+/// `wharfage simulate churn`.
+#[derive(Debug, clap::Args)]
+pub struct ChurnArgs {
+    /// Nodes of eight GPUs.
+    #[arg(long, default_value_t = 200)]
+    pub nodes: u32,
+    /// GPUs asked for at a time, as a share of all.
+    #[arg(long, default_value_t = 0.95)]
+    pub load: f64,
+    /// How often 1, 2, 4 and 8 GPUs are asked for, as weights.
+    #[arg(long, value_name = "W1,W2,W4,W8", value_delimiter = ',', default_value = "70,15,10,5")]
+    pub mix: Vec<u32>,
+    /// How a seat is chosen.
+    #[arg(long, value_enum, default_value_t = PlacementChoice::BestFit)]
+    pub policy: PlacementChoice,
+    /// Replicas that may move to make room for one ask.
+    #[arg(long, default_value_t = 0)]
+    pub moves: usize,
+    /// Runs, each with a seed of its own.
+    #[arg(long, default_value_t = 1)]
+    pub seeds: u64,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `wharfage simulate placement`.
+#[derive(Debug, clap::Args)]
+pub struct PlacementArgs {
+    /// Nodes: node_id, gpu_count, gpu_model.
+    #[arg(long, value_name = "CSV")]
+    pub nodes: PathBuf,
+    /// Pods: pod_id, num_gpu, gpu_milli, gpu_spec.
+    #[arg(long, value_name = "CSV")]
+    pub pods: PathBuf,
+    /// How a seat is chosen.
+    #[arg(long, value_enum, default_value_t = PlacementChoice::BestFit)]
+    pub policy: PlacementChoice,
+    /// Runs, each with a seed of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub seeds: u64,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a seat is chosen in a simulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum PlacementChoice {
+    /// The fullest node with room.
+    BestFit,
+    /// The emptiest node.
+    Spread,
+    /// Any node with room, to compare with.
+    Random,
 }
 
 /// `wharfage rate`.

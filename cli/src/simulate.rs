@@ -5,15 +5,17 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use wharfage_sim::{random, sheet};
+use wharfage_sim::{Choice, churn, random, replay, sheet};
 
-use crate::args::{SimulateArgs, Simulation};
+use crate::args::{ChurnArgs, PlacementArgs, PlacementChoice, SimulateArgs, Simulation};
 use crate::exit::Failure;
 
 /// Runs a sheet, or random worlds.
 pub fn run(args: &SimulateArgs) -> Result<(), Failure> {
     match (&args.kind, &args.sheet) {
         (Some(Simulation::Random { seeds, from }), _) => worlds(*from, *seeds),
+        (Some(Simulation::Churn(args)), _) => churn(args),
+        (Some(Simulation::Placement(args)), _) => placement(args),
         (None, Some(path)) => drill(path, args.seed, args.json),
         (None, None) => Err(Failure::usage("which sheet? `wharfage simulate FILE`")),
     }
@@ -64,6 +66,69 @@ fn worlds(from: u64, seeds: u64) -> Result<(), Failure> {
     println!("{} worlds, {node_seconds} node-seconds, {failed} failed", seeds);
     if failed > 0 {
         return Err(Failure::check(format!("{failed} of {seeds} worlds broke a rule")));
+    }
+    Ok(())
+}
+
+fn choice(policy: PlacementChoice) -> Choice {
+    match policy {
+        PlacementChoice::BestFit => Choice::BestFit,
+        PlacementChoice::Spread => Choice::Spread,
+        PlacementChoice::Random => Choice::Random,
+    }
+}
+
+fn churn(args: &ChurnArgs) -> Result<(), Failure> {
+    let mix = <[u32; 4]>::try_from(args.mix.as_slice()).map_err(|_| {
+        let got = args.mix.len();
+        Failure::usage(format!("--mix has {got} weights; accepted: four, W1,W2,W4,W8"))
+    })?;
+    let settings = churn::Settings {
+        nodes: args.nodes,
+        load: args.load,
+        mix,
+        choice: choice(args.policy),
+        moves: args.moves,
+        seeds: args.seeds,
+    };
+    let outcome = churn::run(&settings).map_err(|error| Failure::usage(error.to_string()))?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&json!(outcome)).unwrap_or_default());
+        return Ok(());
+    }
+    println!("gpus      asked    refused   although enough were free");
+    for of in &outcome.sizes {
+        let share = 100.0 * of.refused_although_free as f64 / of.asked.max(1) as f64;
+        let (gpus, asked, refused) = (of.gpus, of.asked, of.refused);
+        println!(
+            "{gpus:>4} {asked:>10} {refused:>10} {:>10} ({share:.2} %)",
+            of.refused_although_free
+        );
+    }
+    println!("utilization {:.2} %", 100.0 * outcome.utilization);
+    println!("moves per placement {:.4}", outcome.moves_per_placement);
+    Ok(())
+}
+
+fn placement(args: &PlacementArgs) -> Result<(), Failure> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path)
+            .map_err(|error| Failure::data(format!("{}: cannot be read: {error}", path.display())))
+    };
+    let (nodes, pods) = (read(&args.nodes)?, read(&args.pods)?);
+    let names = [args.nodes.display().to_string(), args.pods.display().to_string()];
+    let trace = replay::Trace::read([&names[0], &names[1]], &nodes, &pods)
+        .map_err(|error| Failure::data(error.to_string()))?;
+    let outcome = trace.run(choice(args.policy), args.seeds);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&json!(outcome)).unwrap_or_default());
+        return Ok(());
+    }
+    let replay::Outcome { nodes, gpus, pods, .. } = &outcome;
+    println!("{nodes} nodes, {gpus} GPUs, {pods} whole-GPU pods");
+    for at in &outcome.at {
+        let replay::Allocated { demand_percent, median, least, most } = at;
+        println!("asked {demand_percent} %: given {median:.2} % [{least:.2} to {most:.2}]");
     }
     Ok(())
 }

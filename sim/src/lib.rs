@@ -11,13 +11,17 @@ mod network;
 mod queue;
 mod rng;
 mod scheduler;
+mod shelf;
 mod stage;
 mod story;
 mod trace;
 mod world;
 
+pub mod churn;
 pub mod measure;
 pub mod random;
+pub mod replay;
 pub mod sheet;
 
+pub use shelf::Choice;
 pub use stage::Violation;

@@ -2,6 +2,7 @@
 //! anything and none knows another.
 
 pub mod brake;
+pub mod consolidation;
 pub mod evacuation;
 pub mod health;
 pub mod partition;
