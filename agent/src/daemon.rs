@@ -91,7 +91,8 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
     parts.troubles.extend(why);
     let driver = Arc::clone(&parts.driver);
     let alarms = watch_notices(&config, inputs.clone(), (done, delay), &stop);
-    let told = health::Told { nonce: parts.nonce.clone(), gpus: gpus.clone(), inputs, after };
+    let (nonce, delay) = (parts.nonce.clone(), parts.shutdown_delay.clone());
+    let told = health::Told { nonce, gpus: gpus.clone(), delay, inputs, after };
     let (kernel, deaf) = health::start(&driver, told, &stop);
     parts.troubles.extend(deaf);
     tokio::spawn(reload_on_hangup(hangups, path, Arc::clone(&driver), asks.clone(), stop.clone()));

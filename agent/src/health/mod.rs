@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::input::Input;
+use wharfage_shared::time::Millis;
 
 use self::kmsg::Said;
 use self::socket::Keeper;
@@ -26,6 +27,8 @@ pub struct Told {
     pub nonce: String,
     /// The GPUs.
     pub gpus: watch::Receiver<Arc<Gpus>>,
+    /// How long a shutdown of this host waits for its replicas.
+    pub delay: watch::Receiver<Option<Millis>>,
     /// Where looks and words go.
     pub inputs: mpsc::Sender<Input>,
     /// The last record of the kernel's log that was heard before.
@@ -39,9 +42,9 @@ pub fn start(
     told: Told,
     stop: &CancellationToken,
 ) -> (mpsc::Receiver<Said>, Option<String>) {
-    let Told { nonce, gpus, inputs, after } = told;
+    let Told { nonce, gpus, delay, inputs, after } = told;
     let config = driver.config();
-    tokio::spawn(evidence::watch(Arc::clone(driver), inputs.clone(), stop.clone()));
+    tokio::spawn(evidence::watch(Arc::clone(driver), delay, inputs.clone(), stop.clone()));
     let deaf = match socket::bind(&config.state_dir) {
         Ok(socket) => {
             let keeper = Keeper { driver: Arc::clone(driver), nonce, gpus, inputs };

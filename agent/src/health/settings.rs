@@ -21,8 +21,6 @@ pub struct Settings {
     pub kmsg: PathBuf,
     /// The process table and the kernel's own words.
     pub proc: PathBuf,
-    /// Where systemd's login manager is configured.
-    pub logind_conf: PathBuf,
     /// What says that systemd runs.
     pub systemd_runs: PathBuf,
     /// The folders of state and models need this share of their disk free.
@@ -100,7 +98,6 @@ impl Default for Settings {
             read_kmsg: true,
             kmsg: PathBuf::from("/dev/kmsg"),
             proc: PathBuf::from("/proc"),
-            logind_conf: PathBuf::from("/etc/systemd/logind.conf"),
             systemd_runs: PathBuf::from("/run/systemd/system"),
             least_disk_percent: 15,
             idle_memory_mib: 850,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::health::{Evidence, Saw};
@@ -19,7 +19,7 @@ use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::process::ProcessId;
 use wharfage_shared::health::GateId;
 use wharfage_shared::ids::GpuUuid;
-use wharfage_shared::time::Boottime;
+use wharfage_shared::time::{Boottime, Millis};
 
 use crate::config::Config;
 use crate::drivers::Driver;
@@ -33,6 +33,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// What looks need, and what they remember from one time to the next.
 pub(crate) struct Context {
     pub config: Config,
+    /// How long a shutdown waits for this agent; nothing while none is held back.
+    pub shutdown_delay: Option<Millis>,
     /// Since when processes of the agent are stuck in the kernel.
     pub stuck: Arc<Mutex<BTreeMap<ProcessId, Boottime>>>,
 }
@@ -46,7 +48,12 @@ struct Group {
 }
 
 /// Looks until `stop` and tells what was seen.
-pub async fn watch(driver: Arc<Driver>, inputs: mpsc::Sender<Input>, stop: CancellationToken) {
+pub async fn watch(
+    driver: Arc<Driver>,
+    delay: watch::Receiver<Option<Millis>>,
+    inputs: mpsc::Sender<Input>,
+    stop: CancellationToken,
+) {
     let stuck = Arc::default();
     let group = |gates, look| Group { gates, look, hangs: None };
     let mut groups = [
@@ -62,7 +69,8 @@ pub async fn watch(driver: Arc<Driver>, inputs: mpsc::Sender<Input>, stop: Cance
             _ = due.tick() => {}
         }
         let config = Config::clone(&driver.config());
-        let context = Arc::new(Context { config, stuck: Arc::clone(&stuck) });
+        let (shutdown_delay, stuck) = (*delay.borrow(), Arc::clone(&stuck));
+        let context = Arc::new(Context { config, shutdown_delay, stuck });
         for group in &mut groups {
             let seen = group.look_once(&context).await;
             if inputs.send(Input::Evidence(seen)).await.is_err() {

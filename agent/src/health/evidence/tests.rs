@@ -7,11 +7,11 @@ fn context(folder: &Folder) -> Context {
     let text = format!(
         "node = \"node-1\"\nstate_dir = \"{0}\"\ncache_dir = \"{0}/cache\"\nhooks_dir = \
          \"{0}/hooks.d\"\nrequire_root_owned = false\n[health]\nleast_disk_percent = 0\nproc = \
-         \"{0}/proc\"\nsystemd_runs = \"{0}/systemd\"\nlogind_conf = \"{0}/logind.conf\"\n",
+         \"{0}/proc\"\nsystemd_runs = \"{0}/systemd\"\n",
         folder.path().display()
     );
     let config = toml::from_str(&text).expect("a configuration");
-    Context { config, stuck: Arc::default() }
+    Context { config, shutdown_delay: None, stuck: Arc::default() }
 }
 
 fn saw(looks: &[Evidence], gate: &str) -> Saw {
@@ -77,13 +77,23 @@ fn a_host_whose_memory_is_used_up_fails_and_one_that_does_not_say_is_unknown() {
 }
 
 #[test]
-fn a_shutdown_that_waits_less_than_the_hooks_fails_and_without_systemd_there_is_none_to_wait() {
+fn a_shutdown_that_waits_less_than_the_hooks_fails_and_one_that_nobody_holds_back_is_unknown() {
     let folder = Folder::new("gate-inhibitor");
-    let context = context(&folder);
-    assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::NotApplicable);
+    let mut context = context(&folder);
+    let mut look = |seconds: Option<u64>| {
+        context.shutdown_delay = seconds.map(Millis::from_seconds);
+        saw(&inhibitor::look(&context), "G18")
+    };
+    assert_eq!(look(Some(60)), Saw::NotApplicable, "systemd does not run");
     std::fs::create_dir(folder.path().join("systemd")).expect("made");
-    assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::Fail, "five seconds are usual");
-    let conf = folder.path().join("logind.conf");
-    std::fs::write(conf, "[Login]\nInhibitDelayMaxSec=60\n").expect("written");
-    assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::Pass);
+    assert_eq!(look(None), Saw::Unknown, "logind has not answered");
+    assert_eq!(look(Some(5)), Saw::Fail, "ten seconds are left after the longest hook");
+    assert_eq!(look(Some(10)), Saw::Pass);
+    std::fs::create_dir(folder.path().join("hooks.d")).expect("made");
+    let hook = "command = [\"/bin/true\"]\ntimeout_seconds = 60\n";
+    std::fs::write(folder.path().join("hooks.d/save.toml"), hook).expect("written");
+    assert_eq!(look(Some(69)), Saw::Fail);
+    assert_eq!(look(Some(70)), Saw::Pass);
+    context.config.notices.logind = Some(false);
+    assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::NotApplicable);
 }
