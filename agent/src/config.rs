@@ -122,6 +122,8 @@ pub struct Nvml {
     pub enabled: bool,
     /// The library's path (default: the system's `libnvidia-ml.so.1`).
     pub library: Option<PathBuf>,
+    /// The path of CUDA's driver library (default: the system's `libcuda.so.1`).
+    pub cuda_library: Option<PathBuf>,
     /// Where the kernel driver lists its GPUs.
     #[serde(default = "default_driver_gpus")]
     pub driver_gpus: PathBuf,
@@ -358,6 +360,7 @@ impl Default for Nvml {
         Self {
             enabled: true,
             library: None,
+            cuda_library: None,
             driver_gpus: default_driver_gpus(),
             pci_devices: default_pci_devices(),
         }

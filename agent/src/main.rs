@@ -1,4 +1,4 @@
-//! `wharfage-agent`: the daemon on a GPU host, and the two programs that it starts from itself.
+//! `wharfage-agent`: the daemon on a GPU host, and the three programs that it starts from itself.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use wharfage_agent::config::Config;
 use wharfage_agent::exit::{self, Failure};
+use wharfage_agent::health::smoke;
 use wharfage_agent::health::socket::{self, Answer, Request};
 use wharfage_agent::{daemon, doctor, gpu, guard};
 use wharfage_shared::health::Repair;
@@ -60,6 +61,13 @@ enum Verb {
     #[command(hide = true)]
     NvmlHelper {
         /// The library's path, or `default`.
+        #[arg(long, value_name = "PATH")]
+        library: Option<OsString>,
+    },
+    /// Starts CUDA once; started by the agent.
+    #[command(hide = true)]
+    CudaSmoke {
+        /// The library's path.
         #[arg(long, value_name = "PATH")]
         library: Option<OsString>,
     },
@@ -121,6 +129,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Some(Verb::NvmlHelper { library }) => {
             Ok(gpu::helper::run(library.filter(|library| library != "default")))
         }
+        Some(Verb::CudaSmoke { library }) => Ok(smoke::run(library)),
         Some(Verb::CheckConfig) => {
             daemon::check(&load(arguments.config)?)?;
             println!("the configuration is good");

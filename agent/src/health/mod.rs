@@ -6,6 +6,7 @@ pub mod kmsg;
 pub mod line;
 pub mod policy;
 pub mod settings;
+pub mod smoke;
 pub mod socket;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub fn start(
     let Told { nonce, gpus, delay, inputs, after } = told;
     let config = driver.config();
     tokio::spawn(evidence::watch(Arc::clone(driver), delay, inputs.clone(), stop.clone()));
+    tokio::spawn(smoke::watch(Arc::clone(driver), gpus.clone(), inputs.clone(), stop.clone()));
     let deaf = match socket::bind(&config.state_dir) {
         Ok(socket) => {
             let keeper = Keeper { driver: Arc::clone(driver), nonce, gpus, inputs };

@@ -248,7 +248,8 @@ impl Layout {
              [nvml]\nlibrary = {nvml}\ndriver_gpus = {driver_gpus}\n\
              pci_devices = {pci_devices}\n\
              [health]\nallow_injection = true\nread_kmsg = false\n\
-             [health.off]\nG16 = \"development: the disk is whatever it is\"\n\
+             [health.off]\nG15 = \"development: CUDA knows nothing of fake GPUs\"\n\
+             G16 = \"development: the disk is whatever it is\"\n\
              G18 = \"development: a shutdown waits for nothing\"\n\
              [notices]\nlogind = false\n[notices.file]\npath = {notice}\n\
              [status]\nlisten = \"127.0.0.1:{port}\"\n\

@@ -30,6 +30,8 @@ pub struct Node {
     join: String,
     /// Further tables of `agent.toml`.
     pub settings: String,
+    /// CUDA's driver library: none is there, whatever the test's own host has.
+    pub cuda_library: PathBuf,
 }
 
 impl Node {
@@ -46,7 +48,8 @@ impl Node {
         let settings = "[health]\nread_kmsg = false\n[health.off]\nG16 = \"a test\"\n\
                         G17 = \"a test\"\n"
             .to_owned();
-        let node = Self { root, agent: None, status: Port::kept(), join, settings };
+        let cuda_library = root.join("libcuda.so.1");
+        let node = Self { root, agent: None, status: Port::kept(), join, settings, cuda_library };
         node.gpus(&serde_json::json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]));
         node.engine("stub", &[]);
         node
@@ -55,6 +58,11 @@ impl Node {
     /// The host's folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The host has CUDA's driver library, which sees the GPUs whose UUID has NVIDIA's form.
+    pub fn install_cuda(&mut self) {
+        self.cuda_library = beside_tests("libwharfage_fake_cuda.so");
     }
 
     /// Writes the fake GPUs.
@@ -131,7 +139,7 @@ impl Node {
             "node = \"node-1\"\njoin = \"{}\"\nstate_dir = \"{}\"\ncache_dir = \"{}\"\n\
              engines_dir = \"{}\"\nhooks_dir = \"{}\"\nrequire_root_owned = false\n\
              driver = \"process\"\non_exit = \"stop\"\n{further}\n\
-             [nvml]\nlibrary = \"{}\"\ndriver_gpus = \"{}\"\npci_devices = \"{}\"\n\
+             [nvml]\nlibrary = \"{}\"\ncuda_library = \"{}\"\ndriver_gpus = \"{}\"\npci_devices = \"{}\"\n\
              [notices]\nlogind = false\n[notices.file]\npath = \"{}\"\n\
              [status]\nlisten = \"127.0.0.1:{}\"\n[timing]\nstop_margin_seconds = 3\n\
              checkpoint_seconds = 2\ndrain_seconds = 1\nstop_seconds = 1\n\
@@ -143,6 +151,7 @@ impl Node {
             at("engines.d"),
             at("hooks.d"),
             beside_tests("libwharfage_fake_nvml.so").display(),
+            self.cuda_library.display(),
             at("driver"),
             at("pci"),
             at("notices/notice.json"),

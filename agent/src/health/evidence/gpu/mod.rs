@@ -76,7 +76,6 @@ pub fn look(
             (11, look.heat()),
             (12, look.modes()),
             (13, look.nvlinks()),
-            (15, (Saw::NotApplicable, "CUDA is not started for this".to_owned())),
         ];
         for (gate, (saw, said)) in of_gpu {
             looks.extend(seen(gate, Some(uuid), saw, said));
