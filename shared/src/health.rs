@@ -25,6 +25,10 @@ const OF_NODE: [u8; 9] = [2, 3, 14, 16, 17, 18, 19, 20, 21];
 const OF_GPU: [u8; 11] = [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15];
 
 impl GateId {
+    /// The scheduler's own: the node is enrolled, heard under its newest start, and its clock right.
+    pub const ENROLMENT: Self = Self(1);
+    /// The scheduler's own: an operator's word, and faults that come again and again.
+    pub const OPERATOR: Self = Self(LAST_GATE);
     /// The gate that looks at open incidents; its evidence is what was heard of XIDs.
     pub const INCIDENTS: Self = Self(9);
     /// The gate that looks at whether a GPU answers.

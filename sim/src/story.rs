@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wharfage_scheduler_core::words::event::{deployment, gateway, meter, money, node, replica};
-use wharfage_scheduler_core::words::node::{Hardware, Health, Intent, Reach};
+use wharfage_scheduler_core::words::node::{Doubt, Hardware, Health, Intent, Reach};
 use wharfage_scheduler_core::{Event, Fleet};
 use wharfage_shared::ids::{DeploymentId, NodeId, ReplicaId};
 use wharfage_shared::replica::{Ended, ReportedPhase};
@@ -51,6 +51,7 @@ fn of_node(event: &node::Event) -> Line {
             Health::Unfit { because } => format!("unfit: {because}"),
         },
         node::Event::HardwareJudged { hardware, .. } => of_hardware(hardware),
+        node::Event::Doubted { doubt, .. } => of_doubt(doubt)?,
         node::Event::BrakePulled { rule, nodes, of, .. } => {
             format!("{rule} hit {nodes} of {of} nodes: nothing is emptied by itself any more")
         }
@@ -82,6 +83,20 @@ fn of_node(event: &node::Event) -> Line {
         | node::Event::InventoryReported { .. } => return None,
     };
     Some((event.node().cloned(), text))
+}
+
+fn of_doubt(doubt: &Doubt) -> Option<String> {
+    Some(match doubt {
+        Doubt::ClockOff { ahead_ms } => {
+            let where_to = if *ahead_ms < 0 { "behind" } else { "ahead" };
+            format!("its clock is {} s {where_to}", ahead_ms.unsigned_abs() / 1000)
+        }
+        Doubt::ClockRight => "its clock is right again".to_owned(),
+        // The incident itself has its own line.
+        Doubt::Incident { .. } => return None,
+        Doubt::Repeated { incidents, days } => format!("{incidents} incidents within {days} days"),
+        Doubt::Forgiven { because } => format!("its incidents are forgiven: {because}"),
+    })
 }
 
 fn of_hardware(hardware: &Hardware) -> String {

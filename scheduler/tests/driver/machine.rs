@@ -195,6 +195,7 @@ impl Machine {
     pub async fn next(&self, heartbeat: &mut Heartbeat) -> HeartbeatAnswer {
         heartbeat.number += 1;
         heartbeat.sent_at = boottime();
+        heartbeat.wall = wall();
         self.beat(heartbeat).await.expect("answered")
     }
 }
@@ -203,6 +204,12 @@ impl Machine {
 pub fn boottime() -> Boottime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     Boottime(since.as_millis() as u64)
+}
+
+/// The machines' wall clock is right.
+fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    Timestamp(i64::try_from(since.as_millis()).expect("small"))
 }
 
 /// A first heartbeat, answered at once.
@@ -217,7 +224,7 @@ pub fn heartbeat(node: &NodeId) -> Heartbeat {
         persisted: DesiredVersion::default(),
         applied: DesiredVersion::default(),
         sent_at: boottime(),
-        wall: Timestamp(0),
+        wall: wall(),
         inventory_hash: "inventory-1".to_owned(),
         inventory: None,
         health_hash: String::new(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -352,6 +352,7 @@ impl Node<'_> {
     /// The next heartbeat; replicas that it is told to run are ready at once.
     pub async fn next(&mut self) {
         self.beat.number += 1;
+        self.beat.wall = wall();
         self.beat.sent_at = self.beat.sent_at + Millis(10);
         let (_, desired) = self.send().await;
         let Some(desired) = desired else { return };
@@ -395,6 +396,12 @@ fn ready(
     }
 }
 
+/// The machines' wall clock is right.
+fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    Timestamp(i64::try_from(since.as_millis()).expect("small"))
+}
+
 fn heartbeat(node: &NodeId) -> Heartbeat {
     Heartbeat {
         protocol: PROTOCOL_VERSION,
@@ -406,7 +413,7 @@ fn heartbeat(node: &NodeId) -> Heartbeat {
         persisted: DesiredVersion::default(),
         applied: DesiredVersion::default(),
         sent_at: Boottime(1_000_000),
-        wall: Timestamp(0),
+        wall: wall(),
         inventory_hash: "inventory-1".to_owned(),
         inventory: None,
         health_hash: String::new(),

@@ -173,6 +173,11 @@ impl Host {
         self.is_repaired(stage);
     }
 
+    /// Somebody sets the wall clock right.
+    pub fn clock_is_right(&mut self) {
+        self.wall_step = 0;
+    }
+
     /// The wall clock steps.
     pub fn clock_steps(&mut self, step: i64) {
         self.wall_step = self.wall_step.saturating_add(step);

@@ -144,6 +144,7 @@ impl Mischief {
         };
         for host in &mut world.hosts {
             host.gpus_heal(&mut world.stage);
+            host.clock_is_right();
         }
     }
 

@@ -11,6 +11,7 @@ use wharfage_shared::time::{Boottime, ClockOffset, Millis, Timestamp};
 
 use crate::fleet::Fleet;
 use crate::fleet::table::Table;
+use crate::policies::doubts::Clock;
 use crate::reconcile::plan::GatewayHeard;
 use crate::words::node::Reach;
 
@@ -40,6 +41,8 @@ pub(super) struct NodeHeard {
     pub proven: Option<(SegmentKey, Boottime)>,
     /// Clock samples in a row that were far above the fact, and the least of them.
     pub drift: Option<Drift>,
+    /// What the last samples of its wall clock showed.
+    pub clock: Clock,
     /// Its health report, with the report's hash.
     pub health: Option<(String, Arc<Health>)>,
 }

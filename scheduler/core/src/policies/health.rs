@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_shared::capacity::ComputeClass;
-use wharfage_shared::health::{Health as Report, NodeHealth};
+use wharfage_shared::health::{GateId, Health as Report, NodeHealth};
 use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::telemetry::{GpuReading, Inventory};
 
@@ -32,7 +32,8 @@ pub fn decide(
     let told = report.map(|report| &report.node);
     if told == Some(&NodeHealth::Qualifying) {
         // A new start of the agent has not looked at everything yet: what is known stays.
-        let health = trouble(node, inventory).map_or(Health::Qualifying, unfit);
+        let because = trouble(node, inventory).or_else(|| doubted(node));
+        let health = because.map_or(Health::Qualifying, unfit);
         return Judged { health, hardware: None };
     }
     let hardware = hardware(readings, report);
@@ -50,7 +51,8 @@ pub fn decide(
     let unjudged = readings.iter().filter(|_| report.is_none()).find_map(|reading| {
         reading.trouble.as_ref().map(|because| format!("{}: {because}", reading.uuid))
     });
-    let because = trouble(node, inventory).or(rule).or(unjudged).or(none_left).or(no_spot);
+    let because = trouble(node, inventory).or_else(|| doubted(node));
+    let because = because.or(rule).or(unjudged).or(none_left).or(no_spot);
     let unread =
         inventory.gpus.iter().any(|gpu| !readings.iter().any(|reading| reading.uuid == gpu.uuid));
     let health = match (because, &node.health) {
@@ -88,6 +90,15 @@ fn hardware(readings: &[GpuReading], report: Option<&Report>) -> Hardware {
     }
     rules.extend(report.asks.iter().map(|ask| ask.rule.clone()));
     Hardware { unfit, rules, asks: report.asks.clone() }
+}
+
+/// The gates that the scheduler itself looks at: the clock, and faults that come again and again.
+/// What an operator wants of the node is an axis of its own.
+fn doubted(node: &NodeRow) -> Option<String> {
+    let fails =
+        |gate: GateId, because: String| format!("gate {gate} ({}) fails: {because}", gate.about());
+    let clock = node.doubts.of_clock().map(|because| fails(GateId::ENROLMENT, because));
+    clock.or_else(|| node.doubts.of_repeats().map(|because| fails(GateId::OPERATOR, because)))
 }
 
 /// The first thing that is wrong with the whole node, as one sentence.

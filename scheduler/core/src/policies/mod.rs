@@ -3,6 +3,7 @@
 
 pub mod brake;
 pub mod consolidation;
+pub mod doubts;
 pub mod evacuation;
 pub mod health;
 pub mod partition;

@@ -182,6 +182,7 @@ impl Agenda {
             | node::Event::EpochIssued { .. }
             | node::Event::InventoryReported { .. }
             | node::Event::HealthChanged { .. }
+            | node::Event::Doubted { .. }
             | node::Event::Held { .. }
             | node::Event::OrphanFound { .. }
             | node::Event::OrphanGone { .. } => {}

@@ -7,7 +7,7 @@ use wharfage_shared::capacity::{ComputeClass, Sku, Tenancy, Zone};
 use wharfage_shared::health::Ask;
 use wharfage_shared::ids::{GpuUuid, NoticeId, OrganizationId, PoolId};
 use wharfage_shared::notice::{Leaves, NoticeKind, NoticeSource};
-use wharfage_shared::time::Timestamp;
+use wharfage_shared::time::{Millis, Timestamp};
 
 /// Whether the scheduler hears the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +76,119 @@ pub struct Pulled {
     pub nodes: u32,
     /// Of so many.
     pub of: u32,
+}
+
+/// What the scheduler itself holds against a node, beside what its agent says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Doubts {
+    /// Its wall clock is off, and since when.
+    pub clock: Option<ClockOff>,
+    /// Faults of its hardware that were counted lately, the oldest first.
+    pub incidents: Vec<IncidentFact>,
+    /// There were so many that nothing new goes there until an operator says so.
+    pub repeated: Option<Repeated>,
+    /// An operator's word: what was counted up to then is forgiven.
+    pub forgiven_at: Option<Timestamp>,
+}
+
+/// A wall clock that differs too much from the scheduler's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockOff {
+    /// By so much the node's is ahead; negative = behind.
+    pub ahead_ms: i64,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// What names an incident of a node for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentName {
+    /// Its number on the node.
+    pub number: u64,
+    /// On which GPU.
+    pub gpu: Option<GpuUuid>,
+    /// The XID that it began with: a node that lost its memory counts from one again.
+    pub xid: u32,
+}
+
+/// An incident that was counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentFact {
+    /// Which.
+    pub name: IncidentName,
+    /// When it was heard of.
+    pub at: Timestamp,
+}
+
+/// A node whose hardware fails again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeated {
+    /// So often.
+    pub incidents: u32,
+    /// Within so many days.
+    pub days: u32,
+    /// Since when it is closed for that.
+    pub at: Timestamp,
+}
+
+/// What becomes of the scheduler's own doubts about a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// Its wall clock is off.
+    ClockOff {
+        /// By so much it is ahead; negative = behind.
+        ahead_ms: i64,
+    },
+    /// Its wall clock is right again.
+    ClockRight,
+    /// Its hardware had a fault.
+    Incident {
+        /// Which.
+        name: IncidentName,
+    },
+    /// That was once too often.
+    Repeated {
+        /// So often.
+        incidents: u32,
+        /// Within so many days.
+        days: u32,
+    },
+    /// An operator's word: what was counted is forgiven.
+    Forgiven {
+        /// The operator's words.
+        because: String,
+    },
+}
+
+impl Doubts {
+    /// Incidents within `days` before `now` that are not forgiven.
+    pub fn lately(&self, days: u32, now: Timestamp) -> u32 {
+        let window = Millis::from_seconds(u64::from(days) * 86_400);
+        let counts = |fact: &&IncidentFact| {
+            now.since(fact.at) <= window
+                && self.forgiven_at.is_none_or(|forgiven| fact.at > forgiven)
+        };
+        u32::try_from(self.incidents.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
+    /// What is wrong with the clock (gate G1), one sentence.
+    pub fn of_clock(&self) -> Option<String> {
+        let off = self.clock?;
+        let by = off.ahead_ms.unsigned_abs() / 1000;
+        let where_to = if off.ahead_ms < 0 { "behind" } else { "ahead of" };
+        Some(format!("its wall clock is {by} s {where_to} the scheduler's"))
+    }
+
+    /// Why its hardware is not trusted any more (gate G22), one sentence.
+    pub fn of_repeats(&self) -> Option<String> {
+        let repeated = self.repeated?;
+        Some(format!(
+            "{} incidents within {} days; uncordon it when it was seen to",
+            repeated.incidents, repeated.days
+        ))
+    }
 }
 
 /// What an operator wants of it.

@@ -42,6 +42,12 @@ pub struct Policy {
     pub brake_nodes: u32,
     /// Within this time.
     pub brake_window_seconds: u32,
+    /// A node whose wall clock differs by so much or more takes nothing new.
+    pub clock_off_seconds: u32,
+    /// A node with so many faults of its hardware takes nothing new until an operator says so.
+    pub repeated_incidents: u32,
+    /// Within so many days.
+    pub repeated_incident_days: u32,
     /// The first wait after a failed start.
     pub backoff_first_seconds: u32,
     /// The longest wait after failed starts.
@@ -103,6 +109,9 @@ impl Default for Policy {
             brake_percent: 20,
             brake_nodes: 3,
             brake_window_seconds: 600,
+            clock_off_seconds: 5,
+            repeated_incidents: 3,
+            repeated_incident_days: 28,
             backoff_first_seconds: 1,
             backoff_most_seconds: 300,
             start_deadline_seconds: 600,
@@ -151,6 +160,9 @@ impl Policy {
         least("start_deadline_seconds", self.start_deadline_seconds, 1, "a start takes time")?;
         let patience = self.give_up_degraded_after_seconds;
         least("give_up_degraded_after_seconds", patience, interval, "heartbeat_interval_seconds")?;
+        least("clock_off_seconds", self.clock_off_seconds, 1, "reports take a while")?;
+        least("repeated_incidents", self.repeated_incidents, 2, "once is no repetition")?;
+        least("repeated_incident_days", self.repeated_incident_days, 1, "a time")?;
         if self.partition_percent > 100 {
             let accepted = "0 to 100".to_owned();
             let got = self.partition_percent.into();

@@ -99,6 +99,7 @@ fn sees_node_fact(fleet: &Fleet, caller: &Caller, event: &node::Event) -> bool {
         }
         node::Event::EpochIssued { .. }
         | node::Event::RejoinAllowed { .. }
+        | node::Event::Doubted { .. }
         | node::Event::BrakePulled { .. }
         | node::Event::BrakeReleased { .. }
         | node::Event::OrphanFound { .. }

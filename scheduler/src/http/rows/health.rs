@@ -3,7 +3,8 @@
 
 use serde::Serialize;
 use wharfage_scheduler_core::fleet::rows::node::NodeRow;
-use wharfage_shared::health::{Action, Asked, Gate, GateState, Incident, Repair};
+use wharfage_scheduler_core::words::node::{Intent, Reach};
+use wharfage_shared::health::{Action, Asked, Gate, GateId, GateState, Incident, Repair};
 use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::time::{Boottime, Timestamp};
 
@@ -119,12 +120,14 @@ impl Shown<'_> {
             braked: braked && fact.ask.what != Asked::RestartReplica,
         });
         let asks = asks.collect();
+        let mut gates = vec![enrolment(node), operator(node, self.now)];
         let Some((told, health)) = told.and_then(|told| Some((told, told.health.as_ref()?))) else {
-            return Report { asks, ..Report::default() };
+            return Report { gates, asks, ..Report::default() };
         };
         let at = |at: Boottime| instant(wall(told, at));
+        gates.extend(health.gates.iter().map(|gate| gate_row(gate, at(gate.since))));
         Report {
-            gates: health.gates.iter().map(|gate| gate_row(gate, at(gate.since))).collect(),
+            gates,
             incidents: health
                 .incidents
                 .iter()
@@ -138,6 +141,58 @@ impl Shown<'_> {
 /// An instant of the host on the scheduler's clock.
 fn wall(told: &NodeTelemetry, at: Boottime) -> Timestamp {
     told.heard_at.minus(told.sent_at.since(at))
+}
+
+/// G1, which the scheduler looks at: enrolled, heard under its newest start, its clock right.
+fn enrolment(node: &NodeRow) -> GateRow {
+    let (state, since, evidence) = match (&node.doubts.clock, node.reach) {
+        (_, Reach::Joining) => {
+            ("unknown", node.enrolled_at, "it was not heard since it enrolled".to_owned())
+        }
+        (_, Reach::Silent | Reach::Lost) => {
+            ("unknown", node.reach_since, "it is not heard".to_owned())
+        }
+        (_, Reach::Connected) if node.start.is_none() => {
+            ("unknown", node.reach_since, "the start of its agent has no number yet".to_owned())
+        }
+        (Some(off), Reach::Connected) => {
+            ("fail", off.at, node.doubts.of_clock().unwrap_or_default())
+        }
+        (None, Reach::Connected) => {
+            let said = format!("start {} of its agent is heard, its clock is right", node.epoch.0);
+            ("pass", node.reach_since, said)
+        }
+    };
+    own_gate(GateId::ENROLMENT, state, since, evidence)
+}
+
+/// G22, which the scheduler looks at: an operator's word, and faults that come again and again.
+fn operator(node: &NodeRow, now: Timestamp) -> GateRow {
+    let repeated = node.doubts.repeated.map(|repeated| repeated.at);
+    let (state, since, evidence) = match (&node.intent, node.doubts.of_repeats(), repeated) {
+        (_, Some(because), Some(since)) => ("fail", since, because),
+        (Intent::Cordoned { reason }, ..) => {
+            ("fail", node.enrolled_at, format!("cordoned: {reason}"))
+        }
+        (Intent::Draining { reason }, ..) => {
+            ("fail", node.enrolled_at, format!("being drained: {reason}"))
+        }
+        (Intent::Retired, ..) => ("fail", node.enrolled_at, "retired".to_owned()),
+        (Intent::Open, ..) => {
+            let incidents = node.doubts.lately(SHOWN_DAYS, now);
+            let said = format!("open; {incidents} incidents within {SHOWN_DAYS} days");
+            ("pass", node.doubts.forgiven_at.unwrap_or(node.enrolled_at), said)
+        }
+    };
+    own_gate(GateId::OPERATOR, state, since, evidence)
+}
+
+/// Incidents of a node that is open are shown for so long.
+const SHOWN_DAYS: u32 = 28;
+
+fn own_gate(id: GateId, state: &'static str, since: Timestamp, evidence: String) -> GateRow {
+    let (about, since) = (id.about(), instant(since));
+    GateRow { id: id.to_string(), about, gpu: None, state, since, evidence }
 }
 
 fn gate_row(gate: &Gate, since: String) -> GateRow {

@@ -16,12 +16,12 @@ use super::{problem, replicas, segments};
 use crate::controller::soft::{Drift, NodeHeard};
 use crate::controller::{Controller, Decided};
 use crate::fleet::rows::node::NodeRow;
-use crate::policies::health;
+use crate::policies::{doubts, health};
 use crate::reconcile::plan::Plan;
 use crate::reconcile::reconcile;
 use crate::words::event::meter::Event as MeterEvent;
 use crate::words::event::node::Event;
-use crate::words::node::{Hardware, NoticeFact, Reach};
+use crate::words::node::{Doubt, Hardware, NoticeFact, Reach};
 
 /// A host's clock that differs by more than this from the fact has stepped.
 const CLOCK_STEP_MS: i64 = 2000;
@@ -112,7 +112,10 @@ impl Controller {
         let told = told.map(|health| (heartbeat.health_hash.clone(), health));
         let health = told.or(before.health);
         let report = health.clone();
-        let heard = NodeHeard { at: now, number: heartbeat.number, proven, drift, health };
+        let row = self.fleet.node(node);
+        let sample = |row| doubts::of_clock(row, &self.policy, before.clock, heartbeat.wall, now);
+        let (off, clock) = row.map(sample).unwrap_or_default();
+        let heard = NodeHeard { at: now, number: heartbeat.number, proven, drift, clock, health };
         self.soft.nodes.insert(node.clone(), heard);
         let reach = self.fleet.node(node).map(|row| row.reach);
         self.watch(node, reach);
@@ -124,6 +127,7 @@ impl Controller {
         if let Some(event) = offset {
             plan.record(event);
         }
+        doubt(&mut plan, node, off, report.as_ref().map(|(_, report)| report.as_ref()));
         hardware(&mut plan, heartbeat, report);
         notices(&mut plan, heartbeat);
         replicas::reported(&mut plan, heartbeat);
@@ -252,6 +256,16 @@ enum Start {
     New(Epoch),
     /// One that is over, or one that only asks for its number again.
     Older,
+}
+
+/// What the scheduler itself holds against the node.
+fn doubt(plan: &mut Plan<'_>, node: &NodeId, clock: Option<Doubt>, report: Option<&Health>) {
+    let Some(row) = plan.fleet.node(node) else { return };
+    let told = report.map(|report| doubts::of_incidents(row, plan.policy, report, plan.now));
+    let at = plan.now;
+    for doubt in clock.into_iter().chain(told.unwrap_or_default()) {
+        plan.record(Event::Doubted { node: node.clone(), doubt, at });
+    }
 }
 
 /// Inventory and health.

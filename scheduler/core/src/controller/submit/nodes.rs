@@ -14,7 +14,7 @@ use crate::words::command::access::Admits;
 use crate::words::command::nodes::Action;
 use crate::words::event::access::Event as AccessEvent;
 use crate::words::event::node::Event;
-use crate::words::node::{Intent, NoticeFact, Pool};
+use crate::words::node::{Doubt, Intent, NoticeFact, Pool};
 use crate::words::refusal::{Kind, Refusal};
 
 pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, Refusal> {
@@ -31,7 +31,10 @@ pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, 
         Action::Cordon { node, reason } => {
             intend(plan, node, Intent::Cordoned { reason: reason.clone() })?;
         }
-        Action::Uncordon { node, reason: _ } => intend(plan, node, Intent::Open)?,
+        Action::Uncordon { node, reason } => {
+            intend(plan, node, Intent::Open)?;
+            forgive(plan, node, reason)?;
+        }
         Action::Drain { node, reason } => {
             intend(plan, node, Intent::Draining { reason: reason.clone() })?;
         }
@@ -117,6 +120,15 @@ fn intend(plan: &mut Plan<'_>, node: &NodeId, intent: Intent) -> Result<(), Refu
     if row.intent != intent {
         let (node, at) = (node.clone(), plan.now);
         plan.record(Event::IntentChanged { node, intent, at });
+    }
+    Ok(())
+}
+
+/// Faults that came again and again are forgiven by an operator's word.
+fn forgive(plan: &mut Plan<'_>, node: &NodeId, reason: &str) -> Result<(), Refusal> {
+    if known(plan, node)?.doubts.repeated.is_some() {
+        let (node, at, because) = (node.clone(), plan.now, reason.to_owned());
+        plan.record(Event::Doubted { node, doubt: Doubt::Forgiven { because }, at });
     }
     Ok(())
 }

@@ -12,7 +12,10 @@ use wharfage_shared::version::{Epoch, Generation};
 use crate::fleet::Fleet;
 use crate::fleet::rows::node::{AgentStart, NodeRow, Slot};
 use crate::words::event::node::Event;
-use crate::words::node::{AskFact, Brake, Hardware, Health, Intent, Pulled, Reach};
+use crate::words::node::{
+    AskFact, Brake, ClockOff, Doubt, Doubts, Hardware, Health, IncidentFact, Intent, Pulled, Reach,
+    Repeated,
+};
 
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
     match event {
@@ -46,6 +49,9 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         }
         Event::HardwareJudged { node, hardware, at } => {
             fleet.change_node(node, |row| judge(row, hardware, *at));
+        }
+        Event::Doubted { node, doubt, at } => {
+            fleet.change_node(node, |row| doubted(&mut row.doubts, doubt, *at));
         }
         Event::BrakePulled { rule, nodes, of, at } => {
             let pulled = Some(Pulled { at: *at, nodes: *nodes, of: *of });
@@ -119,6 +125,7 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
         health: Health::Qualifying,
         asks: Vec::new(),
         rules: BTreeMap::new(),
+        doubts: Doubts::default(),
         intent: Intent::Open,
         notices: BTreeMap::new(),
         past_notices: BTreeMap::new(),
@@ -136,6 +143,8 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
     let row = match old {
         None => fresh,
         Some(old) => NodeRow {
+            // The name is given anew to the same machine more often than to another one.
+            doubts: Doubts { clock: None, ..old.doubts },
             intent: old.intent,
             notices: old.notices,
             past_notices: old.past_notices,
@@ -189,6 +198,31 @@ fn judge(row: &mut NodeRow, hardware: &Hardware, at: Timestamp) {
         ask: ask.clone(),
     };
     row.asks = hardware.asks.iter().map(fact).collect();
+}
+
+/// So many incidents are remembered: more than any count that closes a node.
+const INCIDENTS_KEPT: usize = 64;
+
+fn doubted(doubts: &mut Doubts, doubt: &Doubt, at: Timestamp) {
+    match doubt {
+        Doubt::ClockOff { ahead_ms } => {
+            let since = doubts.clock.map_or(at, |off| off.at);
+            doubts.clock = Some(ClockOff { ahead_ms: *ahead_ms, at: since });
+        }
+        Doubt::ClockRight => doubts.clock = None,
+        Doubt::Incident { name } => {
+            doubts.incidents.push(IncidentFact { name: name.clone(), at });
+            let beyond = doubts.incidents.len().saturating_sub(INCIDENTS_KEPT);
+            doubts.incidents.drain(..beyond);
+        }
+        Doubt::Repeated { incidents, days } => {
+            doubts.repeated = Some(Repeated { incidents: *incidents, days: *days, at });
+        }
+        Doubt::Forgiven { because: _ } => {
+            doubts.repeated = None;
+            doubts.forgiven_at = Some(at);
+        }
+    }
 }
 
 fn mark_orphan(row: &mut NodeRow, replica: ReplicaId, gpus: &[GpuUuid]) {

@@ -12,7 +12,7 @@ use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::{Epoch, Generation};
 
 use crate::words::because::placement::Rejection;
-use crate::words::node::{AskFact, Departure, Health, Intent, NoticeFact, Reach};
+use crate::words::node::{AskFact, Departure, Doubts, Health, Intent, NoticeFact, Reach};
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct NodeRow {
     /// The rules that stop something here, and since when.
     #[serde(default)]
     pub rules: BTreeMap<String, Timestamp>,
+    /// What the scheduler itself holds against it.
+    #[serde(default)]
+    pub doubts: Doubts,
     /// What an operator wants of it.
     pub intent: Intent,
     /// Notices in force, by id.

@@ -7,7 +7,7 @@ use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::Epoch;
 
-use crate::words::node::{Hardware, Health, Intent, NoticeFact, Pool, Reach};
+use crate::words::node::{Doubt, Hardware, Health, Intent, NoticeFact, Pool, Reach};
 
 /// The version of these words.
 pub const EVENT_VERSION: u16 = 1;
@@ -88,6 +88,15 @@ pub enum Event {
         /// What its agent says.
         hardware: Hardware,
         /// Since when.
+        at: Timestamp,
+    },
+    /// What the scheduler itself holds against it.
+    Doubted {
+        /// Which.
+        node: NodeId,
+        /// What.
+        doubt: Doubt,
+        /// When.
         at: Timestamp,
     },
     /// A rule hits so many nodes that nothing is drained or reset because of it by itself any more.
@@ -189,6 +198,7 @@ impl Event {
             | Event::InventoryReported { node, .. }
             | Event::HealthChanged { node, .. }
             | Event::HardwareJudged { node, .. }
+            | Event::Doubted { node, .. }
             | Event::IntentChanged { node, .. }
             | Event::Noticed { node, .. }
             | Event::NoticeEnded { node, .. }

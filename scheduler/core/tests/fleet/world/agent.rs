@@ -52,6 +52,8 @@ pub struct Agent {
     pub node: NodeId,
     /// Whether it can be heard.
     pub link: Link,
+    /// By so much its wall clock is ahead of the scheduler's.
+    pub clock_ahead_ms: i64,
     /// A GPU's trouble.
     pub trouble: Option<String>,
     /// Its health report, with its hash; an agent of the version before makes none.
@@ -113,6 +115,7 @@ impl Agent {
         Self {
             node: node.clone(),
             link: Link::Up,
+            clock_ahead_ms: 0,
             trouble: None,
             health_hash: String::new(),
             health: None,
@@ -367,7 +370,7 @@ impl Agent {
             persisted: version,
             applied: version,
             sent_at: self.clock(now),
-            wall: now,
+            wall: Timestamp(now.0 + self.clock_ahead_ms),
             inventory_hash: "inventory".to_owned(),
             inventory: self.send_inventory.then(|| self.inventory.clone()),
             health_hash: self.health_hash.clone(),
