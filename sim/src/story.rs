@@ -95,6 +95,8 @@ fn of_doubt(doubt: &Doubt) -> Option<String> {
         // The incident itself has its own line.
         Doubt::Incident { .. } => return None,
         Doubt::Repeated { incidents, days } => format!("{incidents} incidents within {days} days"),
+        Doubt::RepairBegun { incident } => format!("its repair for incident {incident} begins"),
+        Doubt::RepairEnded { incident } => format!("its repair for incident {incident} is over"),
         Doubt::Forgiven { because } => format!("its incidents are forgiven: {because}"),
     })
 }

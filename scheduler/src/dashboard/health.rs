@@ -58,6 +58,7 @@ pub(super) fn of_node(node: &Row) -> Markup {
                 @if let Some(gpu) = &ask.gpu { " of " (gpu) }
                 @if ask.injected { " (injected)" }
                 @if ask.braked { ", held by a brake" }
+                @if let Some(because) = &ask.waits { ", waits: " (because) }
             }
         }
     }

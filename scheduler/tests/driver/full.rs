@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::process::Command as Process;
 
-use crate::machine::{boottime, heartbeat, inventory};
+use crate::machine::{boottime, heartbeat, inventory, wall};
 use crate::support::{Folder, bytes, organization};
 use wharfage_scheduler::driver::{Handle, SubmitError};
 use wharfage_scheduler_core::words::command::access::{self, Admits};
@@ -32,6 +32,7 @@ async fn provider(handle: &Handle, action: Action) {
 async fn beat(handle: &Handle, heartbeat: &mut Heartbeat) -> Result<HeartbeatAnswer, SubmitError> {
     heartbeat.number += 1;
     heartbeat.sent_at = boottime();
+    heartbeat.wall = wall();
     match handle.observe(Heard::Heartbeat(Box::new(heartbeat.clone()))).await? {
         Reply::Heartbeat(answer) => Ok(*answer.expect("a node of ours")),
         other => panic!("a heartbeat was answered with {other:?}"),

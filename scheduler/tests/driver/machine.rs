@@ -207,7 +207,7 @@ pub fn boottime() -> Boottime {
 }
 
 /// The machines' wall clock is right.
-fn wall() -> Timestamp {
+pub fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     Timestamp(i64::try_from(since.as_millis()).expect("small"))
 }

@@ -16,6 +16,7 @@ use crate::fleet::rows::node::NodeRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::fleet::table::Table;
 use crate::policies::relief::degraded_since;
+use crate::policies::repair::turn_ends;
 use crate::words::event::{Event, deployment, gateway, money, node, replica};
 use crate::words::policy::Policy;
 use crate::words::replica::Phase;
@@ -23,7 +24,7 @@ use crate::words::replica::Phase;
 /// Something that must be looked at at a stated time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Alarm {
-    /// A notice's drain or end.
+    /// A notice's drain or end, the end of a repair's turn.
     Node(NodeId),
     /// A back-off, a start deadline, a single copy's lease, the end of a degraded one's time.
     Deployment(DeploymentId),
@@ -77,7 +78,7 @@ impl Agenda {
         for node in fleet.nodes() {
             agenda.due.nodes.insert(node.id.clone());
             agenda.due.freed.insert(node.sku.clone());
-            agenda.arm_node(node);
+            agenda.arm_node(policy, node);
         }
         for deployment in fleet.deployments() {
             agenda.due.deployments.insert(deployment.id.clone());
@@ -107,7 +108,11 @@ impl Agenda {
             }
             self.alarms.remove(&key);
             match key.1 {
-                Alarm::Node(node) => self.due.nodes.extend([node]),
+                Alarm::Node(node) => {
+                    self.due.nodes.extend([node]);
+                    // It may be the end of a repair's turn.
+                    self.due.brakes = true;
+                }
                 Alarm::Deployment(deployment) => self.due.deployments.extend([deployment]),
                 Alarm::Contract(contract) => self.due.contracts.extend([contract]),
             }
@@ -143,7 +148,8 @@ impl Agenda {
 
     fn note_node(&mut self, fleet: &Fleet, policy: &Policy, event: &node::Event) {
         if let node::Event::BrakePulled { .. } | node::Event::BrakeReleased { .. } = event {
-            // What was to be emptied is not any more, or is again.
+            // What was to be emptied is not any more, or is again; repairs may begin.
+            self.due.brakes = true;
             for node in fleet.nodes().filter(|node| !node.asks.is_empty()) {
                 self.due.nodes.insert(node.id.clone());
                 self.due.freed.insert(node.sku.clone());
@@ -161,7 +167,7 @@ impl Agenda {
         self.due.nodes.insert(node.id.clone());
         // Room that appears places what waits, room that disappears changes why it waits.
         self.due.freed.insert(node.sku.clone());
-        self.arm_node(node);
+        self.arm_node(policy, node);
         match event {
             node::Event::ReachChanged { .. }
             | node::Event::IntentChanged { .. }
@@ -283,7 +289,10 @@ impl Agenda {
         self.due.deployments.extend(of.map(|row| row.id.clone()));
     }
 
-    fn arm_node(&mut self, node: &NodeRow) {
+    fn arm_node(&mut self, policy: &Policy, node: &NodeRow) {
+        if let Some(repair) = node.doubts.repair {
+            self.arm(turn_ends(policy, repair), Alarm::Node(node.id.clone()));
+        }
         for notice in node.notices.values() {
             for at in [notice.drain_at, notice.gone_at] {
                 self.arm(at, Alarm::Node(node.id.clone()));

@@ -12,6 +12,7 @@ mod level;
 mod place;
 mod promise;
 mod quiet;
+mod repair;
 mod scale;
 mod settle;
 mod terms;
@@ -36,6 +37,7 @@ pub fn reconcile(plan: &mut Plan<'_>) {
         }
         if due.brakes {
             brake::fleet(plan);
+            repair::fleet(plan);
         }
         for node in &due.nodes {
             leaving::node(plan, node);

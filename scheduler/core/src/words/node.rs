@@ -90,6 +90,17 @@ pub struct Doubts {
     pub repeated: Option<Repeated>,
     /// An operator's word: what was counted up to then is forgiven.
     pub forgiven_at: Option<Timestamp>,
+    /// The repair that is under way.
+    pub repair: Option<Repair>,
+}
+
+/// A reset or reboot that a node asked for and whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// The incident that it is for.
+    pub incident: u64,
+    /// Since when.
+    pub at: Timestamp,
 }
 
 /// A wall clock that differs too much from the scheduler's.
@@ -154,6 +165,16 @@ pub enum Doubt {
         incidents: u32,
         /// Within so many days.
         days: u32,
+    },
+    /// It is the turn of its repair.
+    RepairBegun {
+        /// The incident that it is for.
+        incident: u64,
+    },
+    /// Its agent asks for that repair no more, or the node is given up.
+    RepairEnded {
+        /// The incident that it was for.
+        incident: u64,
     },
     /// An operator's word: what was counted is forgiven.
     Forgiven {

@@ -42,6 +42,10 @@ pub struct Policy {
     pub brake_nodes: u32,
     /// Within this time.
     pub brake_window_seconds: u32,
+    /// At most this share of all nodes is reset or booted anew at once; always at least one.
+    pub repair_percent: u8,
+    /// A repair that is not over after this long keeps others waiting no more.
+    pub repair_turn_seconds: u32,
     /// A node whose wall clock differs by so much or more takes nothing new.
     pub clock_off_seconds: u32,
     /// A node with so many faults of its hardware takes nothing new until an operator says so.
@@ -109,6 +113,8 @@ impl Default for Policy {
             brake_percent: 20,
             brake_nodes: 3,
             brake_window_seconds: 600,
+            repair_percent: 10,
+            repair_turn_seconds: 3600,
             clock_off_seconds: 5,
             repeated_incidents: 3,
             repeated_incident_days: 28,
@@ -160,6 +166,7 @@ impl Policy {
         least("start_deadline_seconds", self.start_deadline_seconds, 1, "a start takes time")?;
         let patience = self.give_up_degraded_after_seconds;
         least("give_up_degraded_after_seconds", patience, interval, "heartbeat_interval_seconds")?;
+        least("repair_turn_seconds", self.repair_turn_seconds, 60, "a reboot takes minutes")?;
         least("clock_off_seconds", self.clock_off_seconds, 1, "reports take a while")?;
         least("repeated_incidents", self.repeated_incidents, 2, "once is no repetition")?;
         least("repeated_incident_days", self.repeated_incident_days, 1, "a time")?;
@@ -168,10 +175,13 @@ impl Policy {
             let got = self.partition_percent.into();
             return Err(BadPolicy { key: "partition_percent", got, accepted });
         }
-        if self.brake_percent > 100 {
-            let accepted = "0 to 100".to_owned();
-            let got = self.brake_percent.into();
-            return Err(BadPolicy { key: "brake_percent", got, accepted });
+        for (key, got) in
+            [("brake_percent", self.brake_percent), ("repair_percent", self.repair_percent)]
+        {
+            if got > 100 {
+                let accepted = "0 to 100".to_owned();
+                return Err(BadPolicy { key, got: got.into(), accepted });
+            }
         }
         Ok(self)
     }

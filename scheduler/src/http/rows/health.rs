@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use wharfage_scheduler_core::fleet::rows::node::NodeRow;
+use wharfage_scheduler_core::policies::repair::waits_because;
 use wharfage_scheduler_core::words::node::{Intent, Reach};
 use wharfage_shared::health::{Action, Asked, Gate, GateId, GateState, Incident, Repair};
 use wharfage_shared::ids::GpuUuid;
@@ -77,6 +78,8 @@ pub struct AskRow {
     pub injected: bool,
     /// A brake keeps it from being followed by itself.
     pub braked: bool,
+    /// Why its turn has not come; null = it is its turn, or it needs none.
+    pub waits: Option<String>,
 }
 
 /// A health rule that hit so many nodes that nothing is drained or reset by itself any more.
@@ -118,6 +121,10 @@ impl Shown<'_> {
             since: instant(fact.at),
             injected: fact.ask.injected,
             braked: braked && fact.ask.what != Asked::RestartReplica,
+            waits: match fact.ask.what {
+                Asked::Reset | Asked::Reboot => waits_because(self.fleet, node, fact.ask.incident),
+                Asked::RestartReplica | Asked::Drain | Asked::Replace => None,
+            },
         });
         let asks = asks.collect();
         let mut gates = vec![enrolment(node), operator(node, self.now)];

@@ -14,7 +14,7 @@ use crate::fleet::rows::node::{AgentStart, NodeRow, Slot};
 use crate::words::event::node::Event;
 use crate::words::node::{
     AskFact, Brake, ClockOff, Doubt, Doubts, Hardware, Health, IncidentFact, Intent, Pulled, Reach,
-    Repeated,
+    Repair, Repeated,
 };
 
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
@@ -218,6 +218,10 @@ fn doubted(doubts: &mut Doubts, doubt: &Doubt, at: Timestamp) {
         Doubt::Repeated { incidents, days } => {
             doubts.repeated = Some(Repeated { incidents: *incidents, days: *days, at });
         }
+        Doubt::RepairBegun { incident } => {
+            doubts.repair = Some(Repair { incident: *incident, at });
+        }
+        Doubt::RepairEnded { incident: _ } => doubts.repair = None,
         Doubt::Forgiven { because: _ } => {
             doubts.repeated = None;
             doubts.forgiven_at = Some(at);

@@ -151,7 +151,7 @@ impl NodeEntries {
             takes,
             usable: is_usable(node),
             serves: serves(node).cloned(),
-            ruled: !node.rules.is_empty(),
+            ruled: !node.rules.is_empty() || node.doubts.repair.is_some(),
             stands: node.reach != Reach::Joining && node.intent != Intent::Retired,
         }
     }

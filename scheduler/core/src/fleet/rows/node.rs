@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use wharfage_shared::capacity::{ComputeClass, Region, Sku, Tenancy, Zone};
+use wharfage_shared::health::Asked;
 use wharfage_shared::ids::{BootId, GpuUuid, NodeId, NoticeId, OrganizationId, PoolId, ReplicaId};
 use wharfage_shared::order::HeldFor;
 use wharfage_shared::telemetry::Inventory;
@@ -132,6 +133,23 @@ impl NodeRow {
     pub fn unfit_gpu(&self) -> Option<(&GpuUuid, &str)> {
         let mut unfit = self.slots.iter().filter(|slot| slot.is_free() && slot.unfit.is_some());
         unfit.find_map(|slot| slot.unfit.as_deref().map(|because| (&slot.gpu, because)))
+    }
+
+    /// The incidents for which it asks to be reset or booted anew, with since when; the oldest
+    /// first.
+    pub fn repairs(&self) -> Vec<(Timestamp, u64)> {
+        let is_repair = |what: Asked| matches!(what, Asked::Reset | Asked::Reboot);
+        let asks = self.asks.iter().filter(|fact| is_repair(fact.ask.what));
+        let mut repairs: Vec<(Timestamp, u64)> =
+            asks.map(|fact| (fact.at, fact.ask.incident)).collect();
+        repairs.sort_unstable();
+        repairs
+    }
+
+    /// Whether the repair that this incident asks for has not had its turn yet.
+    pub fn waits_for_repair(&self, incident: u64) -> bool {
+        let is_on = self.doubts.repair.is_some_and(|repair| repair.incident == incident);
+        !is_on && self.repairs().iter().any(|(_, waiting)| *waiting == incident)
     }
 
     /// The notice in force that ends first.

@@ -1,6 +1,7 @@
 //! One GPU at fault, the whole node at fault, what nodes ask for, and the brake.
 
 use wharfage_scheduler_core::explain;
+use wharfage_scheduler_core::policies::repair;
 use wharfage_scheduler_core::words::command::Action;
 use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
 use wharfage_scheduler_core::words::deployment::{GpuCount, Spec};
@@ -180,6 +181,97 @@ fn a_rule_that_hits_many_nodes_at_once_drains_nothing_until_an_operator_says_so(
     world.command(Action::Node(Nodes::ReleaseBrake { rule, reason })).expect("an operator's word");
     world.until(120, "it has moved", |world| world.ready("chat").iter().any(|node| *node != at));
     assert_eq!(world.fleet().brakes().count(), 0, "what was hit before does not pull it again");
+}
+
+/// A node that needs to boot anew because of its first GPU.
+fn needs_a_reboot(world: &mut World, node: &str) {
+    let asks = vec![ask(Asked::Drain, None, 79), ask(Asked::Reboot, None, 79)];
+    says(world, node, Report { node: NodeHealth::Unfit(why(79)), asks, ..well() });
+    world.run(6);
+}
+
+fn waits(world: &World, node: &str, incident: u64) -> Option<String> {
+    let node = world.fleet().node(&NodeId::from(node)).expect("it is known");
+    repair::waits_because(world.fleet(), node, incident)
+}
+
+fn under_repair(world: &World) -> Vec<String> {
+    let nodes = world.fleet().nodes().filter(|node| node.doubts.repair.is_some());
+    nodes.map(|node| node.id.to_string()).collect()
+}
+
+#[test]
+fn one_node_of_a_small_fleet_is_repaired_at_a_time_and_the_next_one_when_that_is_over() {
+    let mut world = World::with_nodes(6, 0);
+    world.run(10);
+    needs_a_reboot(&mut world, "node-4");
+    needs_a_reboot(&mut world, "node-2");
+    assert_eq!(under_repair(&world), ["node-4"], "who asked first");
+    assert_eq!(waits(&world, "node-4", 1), None);
+    assert_eq!(waits(&world, "node-2", 1).as_deref(), Some("repairs of node-4 go first"));
+    world.restart_scheduler();
+    world.run(60);
+    assert_eq!(under_repair(&world), ["node-4"], "a start changes no turn");
+    says(&mut world, "node-4", well());
+    world.run(10);
+    assert_eq!(under_repair(&world), ["node-2"]);
+    says(&mut world, "node-2", well());
+    world.run(10);
+    assert!(under_repair(&world).is_empty());
+}
+
+#[test]
+fn more_nodes_of_a_large_fleet_are_repaired_at_once_and_none_while_a_brake_is_on() {
+    let mut world = World::with_nodes(30, 0);
+    world.run(10);
+    for node in 1..=5 {
+        needs_a_reboot(&mut world, &format!("node-{node}"));
+    }
+    assert_eq!(under_repair(&world).len(), 3, "a tenth of thirty");
+    for node in 6..=8 {
+        needs_a_reboot(&mut world, &format!("node-{node}"));
+    }
+    assert_eq!(world.fleet().brakes().count(), 1);
+    says(&mut world, "node-1", well());
+    world.run(10);
+    assert_eq!(under_repair(&world).len(), 2, "nobody has the turn of who is done");
+    assert_eq!(waits(&world, "node-8", 1).as_deref(), Some("the brake of XID 79 is on"));
+    let (rule, reason) = ("XID 79".to_owned(), "it is real".to_owned());
+    world.command(Action::Node(Nodes::ReleaseBrake { rule, reason })).expect("an operator's word");
+    world.run(10);
+    assert_eq!(under_repair(&world).len(), 3);
+}
+
+#[test]
+fn a_repair_that_nobody_gets_done_keeps_the_next_one_waiting_for_an_hour() {
+    let mut world = World::with_nodes(6, 0);
+    world.run(10);
+    needs_a_reboot(&mut world, "node-1");
+    needs_a_reboot(&mut world, "node-2");
+    world.run(3_500);
+    assert_eq!(under_repair(&world), ["node-1"]);
+    world.run(120);
+    assert_eq!(under_repair(&world), ["node-1", "node-2"]);
+}
+
+#[test]
+fn one_repair_of_a_node_goes_before_the_next_one_of_the_same_node() {
+    let mut world = World::with_nodes(1, 0);
+    world.run(10);
+    let gpus = [gpu(&world, "node-1", 0), gpu(&world, "node-1", 1)];
+    let reset = |incident: u64, at: usize| {
+        let of = |what| Ask { incident, ..ask(what, Some(gpus[at].clone()), 119) };
+        [of(Asked::Drain), of(Asked::Reset)]
+    };
+    let both: Vec<Ask> = reset(1, 0).into_iter().chain(reset(2, 1)).collect();
+    says(&mut world, "node-1", Report { asks: both, ..well() });
+    world.run(10);
+    assert_eq!(waits(&world, "node-1", 1), None);
+    let because = "the repair for incident 1 of this node goes first".to_owned();
+    assert_eq!(waits(&world, "node-1", 2), Some(because));
+    says(&mut world, "node-1", Report { asks: reset(2, 1).to_vec(), ..well() });
+    world.run(10);
+    assert_eq!(waits(&world, "node-1", 2), None);
 }
 
 #[test]
