@@ -15,11 +15,12 @@ const NODES: &[Column] = &[
     ("SKU", "/sku"),
     ("CLASS", "/compute_class"),
     ("REACH", "/reach"),
-    ("HEALTH", "/health"),
+    ("HEALTH", "/health_words"),
     ("INTENT", "/intent"),
     ("DEPARTURE", "/departure"),
     ("GPUS", "#/gpus"),
     ("FREE", "/free_gpus"),
+    ("BECAUSE", "/because"),
 ];
 const DEPLOYMENTS: &[Column] = &[
     ("DEPLOYMENT", "/name"),
@@ -121,6 +122,9 @@ pub async fn list(client: &Client, what: Listable, how: Output) -> Result<(), Fa
             let flat = json!({ plural: flattened(&answer[plural]) });
             output::rows(&flat, plural, columns, how)
         }
+        (Listable::Nodes, Output::Table) => {
+            output::rows(&json!({ plural: in_words(&answer[plural]) }), plural, columns, how)
+        }
         _ => output::rows(&answer, plural, columns, how),
     }
 }
@@ -139,6 +143,27 @@ fn flattened(ledger: &Value) -> Vec<Value> {
         }
     }
     flat
+}
+
+/// Nodes with their health in words: how many GPUs are closed, and the first reason for anything.
+fn in_words(nodes: &Value) -> Vec<Value> {
+    let mut told = Vec::new();
+    for node in nodes.as_array().into_iter().flatten() {
+        let mut row = node.clone();
+        let gpus = node["gpus"].as_array().into_iter().flatten();
+        let closed: Vec<&str> = gpus.filter_map(|gpu| gpu["unfit"].as_str()).collect();
+        let health = node["health"].as_str().unwrap_or("-");
+        row["health_words"] = match (health, closed.len()) {
+            ("fit", 1) => json!("fit, 1 GPU closed"),
+            ("fit", count @ 2..) => json!(format!("fit, {count} GPUs closed")),
+            (health, _) => json!(health),
+        };
+        let first = closed.first().map(|because| json!(because));
+        let of_node = Some(&node["health_because"]).filter(|because| because.is_string());
+        row["because"] = of_node.cloned().or(first).unwrap_or(Value::Null);
+        told.push(row);
+    }
+    told
 }
 
 /// `wharfage describe WHAT ID`.
@@ -162,6 +187,27 @@ pub async fn describe(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nodes_health_reads_in_words_with_the_first_reason() {
+        let node = |health: &str, because: Value, unfit: [Value; 2]| {
+            let gpus = unfit.map(|unfit| json!({ "unfit": unfit }));
+            json!({ "health": health, "health_because": because, "gpus": gpus })
+        };
+        let fit = || Value::Null;
+        let nodes = json!([
+            node("fit", fit(), [fit(), fit()]),
+            node("fit", fit(), [fit(), json!("cordoned by XID 48")]),
+            node("unfit", json!("the disk is full"), [json!("it hangs"), fit()]),
+        ]);
+        let columns = [("HEALTH", "/health_words"), ("BECAUSE", "/because")];
+        let table = output::table(&in_words(&nodes), &columns);
+        let rows: Vec<&str> = table.lines().map(str::trim).collect();
+        let reads = |row: usize| rows[row].split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(reads(1), "fit -");
+        assert_eq!(reads(2), "fit, 1 GPU closed cordoned by XID 48");
+        assert_eq!(reads(3), "unfit the disk is full");
+    }
 
     #[test]
     fn the_ledger_reads_region_first_then_zone_by_zone() {
