@@ -54,6 +54,9 @@ impl Agent {
             Activity::Draining
         } else if here().next().is_some() {
             Activity::Quarantined
+        } else if self.judge.closes_any() {
+            // Who holds a node holds all of it: one that lacks a GPU is not what they pay for.
+            Activity::Unusable
         } else {
             Activity::IdleHeld
         }

@@ -161,6 +161,12 @@ impl Judge {
         self.incidents.wake()
     }
 
+    /// Whether something that was seen closes the node or one of its GPUs. What could not be looked
+    /// at closes it for what is new and is nobody's fault yet.
+    pub fn closes_any(&self) -> bool {
+        self.failing().iter().any(|(_, gate)| *gate != GateId::INHIBITOR)
+    }
+
     /// What the scheduler is told.
     pub fn verdict(&self) -> Arc<Health> {
         Arc::clone(&self.verdict)

@@ -1,7 +1,9 @@
 //! Stories of evidence: one chain of segments, cut where something changes, whole across a crash.
 
 use wharfage_agent_core::Input;
+use wharfage_agent_core::health::{Evidence, Saw};
 use wharfage_shared::capacity::ComputeClass;
+use wharfage_shared::health::GateId;
 use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::{HeldFor, Order, StopCause};
 use wharfage_shared::replica::Ended;
@@ -169,6 +171,40 @@ fn a_node_whose_every_gpu_is_silent_is_unusable_unless_it_serves() {
     assert_eq!(activity(&host), Some(Activity::Unusable));
     host.tell(Input::GpuTrouble { gpu: "GPU-1".into(), trouble: None });
     assert_eq!(activity(&host), Some(Activity::Draining));
+}
+
+#[test]
+fn a_held_node_that_lacks_a_gpu_is_not_its_users_time_unless_something_starts_or_serves_there() {
+    let mut host = Host::ready(Habits::default(), vec![order(1)]);
+    let gpu = |uuid: &str| wharfage_shared::telemetry::GpuIdentity {
+        uuid: uuid.into(),
+        name: "H100".to_owned(),
+        memory_mib: 81_559,
+        pci: None,
+        serial: None,
+    };
+    let gpus = vec![gpu("GPU-1"), gpu("GPU-2")];
+    host.tell(Input::Inventory(wharfage_shared::telemetry::Inventory {
+        gpus,
+        ..Default::default()
+    }));
+    let look = |host: &mut Host, gpu: &str, saw: Saw| {
+        let gate = GateId::new(7).expect("a gate");
+        let evidence = "a story".to_owned();
+        host.tell(Input::Evidence(vec![Evidence { gate, gpu: Some(gpu.into()), saw, evidence }]));
+    };
+    let activity = |host: &Host| host.agent.status().open_segment.map(|open| open.activity);
+    look(&mut host, "GPU-1", Saw::Fail);
+    assert_eq!(activity(&host), Some(Activity::Serving), "what serves is paid for");
+    host.stop(1, StopCause::ScaledDown, 1_000, true);
+    host.run_for(10_000);
+    assert_eq!(activity(&host), Some(Activity::Unusable), "idle and held, and a GPU is missing");
+    look(&mut host, "GPU-2", Saw::Unknown);
+    for _ in 0..4 {
+        host.run_for(30_000);
+        look(&mut host, "GPU-1", Saw::Pass);
+    }
+    assert_eq!(activity(&host), Some(Activity::IdleHeld), "unknown is nobody's fault");
 }
 
 #[test]
