@@ -57,6 +57,9 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         params: PathBuf,
     },
+    /// Says in one line of JSON whether CUDA starts; started by `doctor`.
+    #[command(hide = true)]
+    CudaProbe,
     /// Reads GPUs through NVML; started by the agent.
     #[command(hide = true)]
     NvmlHelper {
@@ -130,6 +133,14 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             Ok(gpu::helper::run(library.filter(|library| library != "default")))
         }
         Some(Verb::CudaSmoke { library }) => Ok(smoke::run(library)),
+        Some(Verb::CudaProbe) => {
+            // Plain text and numbers: turning them into JSON cannot fail.
+            let mut line = serde_json::to_vec(&doctor::cuda::probe()).unwrap_or_default();
+            line.push(b'\n');
+            // Who asked has given up meanwhile.
+            drop(std::io::stdout().write_all(&line));
+            Ok(exit::FINE)
+        }
         Some(Verb::CheckConfig) => {
             daemon::check(&load(arguments.config)?)?;
             println!("the configuration is good");

@@ -4,6 +4,7 @@ use super::Finding;
 use crate::config::Config;
 use crate::engines::Engines;
 use crate::hooks::definition;
+use crate::users::User;
 
 pub(super) fn buckets(config: &Config) -> Vec<Finding> {
     if config.buckets.is_empty() {
@@ -39,6 +40,11 @@ pub(super) fn hooks(config: &Config) -> Vec<Finding> {
     if !ids.is_empty() || refused.is_empty() {
         findings.push(Finding::works("hooks", detail));
     }
+    findings.extend(
+        known
+            .iter()
+            .filter_map(|(id, hook)| no_such_user("hooks", id.as_str(), hook.user.as_deref())),
+    );
     findings.extend(refused.into_iter().map(|why| Finding::broken("hooks", why, FILE_FIX)));
     findings
 }
@@ -52,7 +58,9 @@ pub(super) fn engines(config: &Config) -> Vec<Finding> {
         .map(|engine| {
             let (name, versions) = (&engine.name, engine.versions.join(", "));
             let program = engine.command.first().map_or("", String::as_str);
-            Finding::works("engines", format!("{name} {versions} ({program})"))
+            let detail = format!("{name} {versions} ({program})");
+            no_such_user("engines", &detail, engine.user.as_deref())
+                .unwrap_or_else(|| Finding::works("engines", detail))
         })
         .collect();
     if findings.is_empty() && engines.refused.is_empty() {
@@ -64,6 +72,13 @@ pub(super) fn engines(config: &Config) -> Vec<Finding> {
     let refused = engines.refused.into_iter();
     findings.extend(refused.map(|why| Finding::broken("engines", why, FILE_FIX)));
     findings
+}
+
+/// A definition whose user this host does not have cannot be run.
+fn no_such_user(subject: &'static str, what: &str, user: Option<&str>) -> Option<Finding> {
+    let why = User::named(user?).err()?;
+    let help = "add the user (`useradd --system`), or name another one";
+    Some(Finding::broken(subject, format!("{what}: {why}"), help))
 }
 
 const FILE_FIX: &str = "correct the file or take it away; `wharfage-agent check-config` reads it \

@@ -1,204 +1,140 @@
-//! What the host gives: systemd, control groups, clock, disk, notices, the way to the scheduler.
+//! What the host gives: systemd, control groups, the clock, ports, an agent that runs already.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
 
-use tokio::net::TcpStream;
 use wharfage_agent_sys::cgroup::Cgroup;
-use wharfage_link::identity::IdentityDir;
 
-use super::{Finding, State};
+use super::{Finding, is_run_by_systemd};
 use crate::config::Config;
-use crate::uplink;
-
-/// A scheduler that does not accept a connection within this long is not reached.
-const CONNECT: Duration = Duration::from_secs(3);
-
-/// Records and logs of replicas need so much at least.
-const LEAST_STATE_MIB: u64 = 64;
-
-/// Below this few models fit.
-const LITTLE_CACHE_MIB: u64 = 20 * 1024;
+use crate::drivers::{Way, systemd};
+use crate::health::socket;
 
 /// Seconds of 2025-01-01: a wall clock before it has lost its battery.
 const NOT_BEFORE: u64 = 1_735_689_600;
 
-/// What keeps a clock right, and what it leaves behind while it does.
-const KEEPERS: [(&str, &str); 5] = [
-    ("systemd-timesyncd", "/run/systemd/timesync/synchronized"),
-    ("chrony", "/run/chrony/chronyd.pid"),
-    ("chrony", "/run/chronyd.pid"),
-    ("ntpd", "/run/ntpd.pid"),
-    ("ptp4l", "/run/ptp4l"),
-];
+/// systemd answers at once.
+const BUS: Duration = Duration::from_secs(10);
 
-pub(super) async fn scheduler(config: &Config) -> Vec<Finding> {
-    let identity = IdentityDir::new(config.state_dir.join("identity"));
-    let joined = identity.is_enrolled();
-    let mut findings = Vec::new();
-    let help = "ask an operator for a new join string and put it into join or join_file";
-    match joined.then(|| identity.load()) {
-        Some(Err(error)) => {
-            let detail = format!("what the node got when it joined cannot be used: {error}");
-            findings.push(Finding::broken("scheduler", detail, help));
+#[zbus::proxy(
+    interface = "org.freedesktop.timedate1",
+    default_service = "org.freedesktop.timedate1",
+    default_path = "/org/freedesktop/timedate1"
+)]
+trait Clock {
+    #[zbus(property, name = "NTPSynchronized")]
+    fn ntp_synchronized(&self) -> zbus::Result<bool>;
+}
+
+/// How replicas run here, and what contains them.
+pub(super) async fn replicas(config: &Config) -> Vec<Finding> {
+    match Way::choose(config).await {
+        Ok((Way::Systemd(_), _)) => vec![
+            Finding::works("systemd", "it runs this host, replicas are units of their own"),
+            Finding::works("cgroups", "each replica's unit has a control group of its own"),
+        ],
+        Ok((Way::Process, None)) => {
+            let detail =
+                "driver = \"process\": replicas are processes of this host, without limits";
+            let help = "leave driver out: replicas become units where systemd runs";
+            vec![Finding::limited("systemd", detail, help), cgroups()]
         }
-        Some(Ok(own)) if own.is_expired(SystemTime::now()) => {
-            let detail = "the node's certificate has ended: it is renewed if that was less than a \
-                          week ago";
-            findings.push(Finding::limited("scheduler", detail, help));
+        Ok((Way::Process, Some(why))) => {
+            let help = if is_run_by_systemd() {
+                "install the package's wharfage-replica@.service, then `systemctl daemon-reload`"
+            } else {
+                "none needed in a container; on a host boot it with systemd"
+            };
+            vec![Finding::limited("systemd", why, help), cgroups()]
         }
-        Some(Ok(_)) | None => {}
+        Err(why) => {
+            let help = "install the package's wharfage-replica@.service, or leave driver out";
+            vec![Finding::broken("systemd", why, help), cgroups()]
+        }
     }
-    let address = match uplink::address(config, &identity) {
-        Ok(address) => address,
-        Err(error) => {
-            let help = "ask an operator for a join string and put it into join or join_file";
-            findings.push(Finding::broken("scheduler", error.to_string(), help));
-            return findings;
-        }
-    };
-    let word = if joined { "the node has joined" } else { "the node has not joined yet" };
-    let reached = tokio::time::timeout(CONNECT, TcpStream::connect(&address)).await;
-    findings.push(match reached {
-        Ok(Ok(_)) => Finding::works("scheduler", format!("{address} is reached, {word}")),
-        Ok(Err(error)) => not_reached(&address, word, &error.to_string()),
-        Err(_) => not_reached(&address, word, "no answer"),
-    });
-    findings
 }
 
-fn not_reached(address: &str, word: &str, why: &str) -> Finding {
-    let detail = format!("{address} is not reached ({why}), {word}");
-    Finding::broken("scheduler", detail, "start it, or open the way to its listener for agents")
-}
-
-pub(super) fn systemd() -> Finding {
-    if Path::new("/run/systemd/system").is_dir() {
-        return Finding::works("systemd", "it runs this host");
-    }
-    Finding::limited(
-        "systemd",
-        "it does not run here: replicas are processes of the agent, without limits and journal",
-        "none needed in a container; on a host boot it with systemd",
-    )
-}
-
-pub(super) fn cgroups() -> Finding {
+/// For replicas that are processes. It is tried from where this page runs, which may be given more
+/// than the agent is.
+fn cgroups() -> Finding {
+    let help = "on cgroup v2: a drop-in for the agent's unit with Delegate=yes and \
+                ProtectControlGroups=no";
     let name = format!("wharfage-doctor-{}", std::process::id());
-    match Cgroup::create(&name) {
-        Some(group) => {
-            group.remove();
-            Finding::works("cgroups", "each replica gets a control group of its own")
-        }
-        None => Finding::limited(
-            "cgroups",
-            "none can be made from here: replicas are told apart by session and environment",
-            "run this page as the agent's unit runs (cgroup v2, Delegate=yes)",
-        ),
-    }
-}
-
-pub(super) fn notices(config: &Config) -> Finding {
-    let Some(file) = &config.notices.file else {
-        return Finding::limited(
-            "notices",
-            "no source is configured: the node is lost without a warning when it is taken away",
-            "set [notices.file], or the source of your cloud",
-        );
+    let Some(group) = Cgroup::create(&name) else {
+        let detail =
+            "none can be made from here: replicas are told apart by session and environment";
+        return Finding::limited("cgroups", detail, help);
     };
-    let folder = file.path.parent().unwrap_or(Path::new("/"));
-    match fs::read_dir(folder) {
-        Ok(_) => {
-            let path = file.path.display();
-            Finding::works("notices", format!("file `{path}`, its folder can be read"))
-        }
-        Err(error) => Finding::broken(
-            "notices",
-            format!("the folder `{}` cannot be read: {error}", folder.display()),
-            "make it, and let the agent's user read it",
-        ),
+    group.remove();
+    if is_run_by_systemd() && !is_in_agents_unit() {
+        let detail =
+            "one can be made from this shell; whether the agent's unit may is not seen here";
+        return Finding::limited("cgroups", detail, help);
     }
+    Finding::works("cgroups", "each replica gets a control group of its own")
 }
 
-pub(super) fn clock() -> Finding {
+fn is_in_agents_unit() -> bool {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    own.contains("wharfage-agent.service")
+}
+
+pub(super) async fn clock() -> Finding {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let help = "enable systemd-timesyncd or chrony";
+    let help = "enable systemd-timesyncd or chrony; leases and bills do not need it, certificates \
+                and the deadlines of notices do";
     if now.as_secs() < NOT_BEFORE {
         let detail = "the wall clock is years behind: certificates will not be accepted";
         return Finding::broken("clock", detail, help);
     }
-    match KEEPERS.iter().find(|(_, path)| Path::new(path).exists()) {
-        Some((name, _)) => Finding::works("clock", format!("kept by {name}")),
-        None => Finding::limited(
-            "clock",
-            "nobody is seen to keep it: leases and bills do not need it, deadlines of notices do",
-            help,
-        ),
-    }
-}
-
-pub(super) fn disk(config: &Config) -> Vec<Finding> {
-    vec![
-        folder("state_dir", &config.state_dir, LEAST_STATE_MIB, State::Broken),
-        folder("cache_dir", &config.cache_dir, LITTLE_CACHE_MIB, State::Limited),
-    ]
-}
-
-/// A folder that the agent writes: there (or to be made), writable, with room.
-fn folder(key: &str, path: &Path, least_mib: u64, if_less: State) -> Finding {
-    let at = path.display();
-    let existing = path.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
-    if let Err(error) = writes(existing) {
-        let detail = format!("{key} `{at}`: `{}` cannot be written: {error}", existing.display());
-        let help = "let the agent's user write it, or name another folder in agent.toml";
-        return Finding::broken("disk", detail, help);
-    }
-    let free_mib = match rustix::fs::statvfs(existing) {
-        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize) / (1024 * 1024),
-        Err(error) => {
-            let detail = format!("{key} `{at}`: its free space is not known: {error}");
-            return Finding::limited("disk", detail, "look at it with `df`");
+    match tokio::time::timeout(BUS, synchronised()).await {
+        Ok(Ok(true)) => Finding::works("clock", "the kernel says that it is synchronised"),
+        Ok(Ok(false)) => {
+            Finding::limited("clock", "the kernel says that nobody keeps it right", help)
         }
-    };
-    let room = format!("{key} `{at}` can be written, {free_mib} MiB are free");
-    if free_mib >= least_mib {
-        return Finding::works("disk", room);
+        Ok(Err(why)) => {
+            let detail = format!("whether it is kept right is not known: {why}");
+            Finding::limited("clock", detail, "`chronyc tracking` or `timedatectl` tell")
+        }
+        Err(_) => {
+            let detail = "whether it is kept right is not known: the system bus does not answer";
+            Finding::limited("clock", detail, "`chronyc tracking` or `timedatectl` tell")
+        }
     }
-    let detail = format!("{room}: fewer than {least_mib}");
-    Finding { state: if_less, ..Finding::limited("disk", detail, "make room") }
 }
 
-/// Whether something can be written there and brought to the disk; nothing is left behind.
-fn writes(folder: &Path) -> std::io::Result<()> {
-    let path: PathBuf = folder.join(format!(".wharfage-doctor-{}", std::process::id()));
-    let written = fs::File::create(&path).and_then(|file| {
-        use std::io::Write;
-        (&file).write_all(b"doctor")?;
-        file.sync_all()
-    });
-    // What could not be made need not be removed.
-    drop(fs::remove_file(&path));
-    written
+async fn synchronised() -> Result<bool, String> {
+    let bus = systemd::connect().await?;
+    let asked = async { ClockProxy::new(&bus).await?.ntp_synchronized().await };
+    asked.await.map_err(|error| error.to_string())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::Folder;
-
-    #[test]
-    fn a_folder_that_is_to_be_made_is_judged_by_the_one_above_it() {
-        let here = Folder::new("doctor-disk");
-        let wanted = here.path().join("state/below");
-        let good = folder("state_dir", &wanted, 0, State::Broken);
-        assert_eq!(good.state, State::Works, "{good:?}");
-        assert!(!wanted.exists(), "nothing is made");
-        assert_eq!(fs::read_dir(here.path()).expect("there").count(), 0, "nothing is left");
-        let full = folder("state_dir", &wanted, u64::MAX, State::Broken);
-        assert_eq!(full.state, State::Broken, "{full:?}");
-        assert!(full.detail.contains("fewer than"), "{full:?}");
-        let nowhere = folder("cache_dir", Path::new("/proc/1/wharfage"), 0, State::Limited);
-        assert_eq!(nowhere.state, State::Broken, "{nowhere:?}");
+/// Whether an agent runs with this state folder, and whether one could listen.
+pub(super) fn agent(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if socket::connect(&config.state_dir).is_ok() {
+        let page = config.status.listen;
+        let detail = format!("one runs with this state folder; its page is http://{page}/status");
+        findings.push(Finding::works("agent", detail));
+    } else {
+        let detail = "none is heard in this state folder";
+        findings.push(Finding::limited("agent", detail, "`systemctl start wharfage-agent`"));
+        let listen = config.status.listen;
+        if let Err(error) = TcpListener::bind(listen) {
+            let detail = format!("status.listen {listen} cannot be had: {error}");
+            let help = "free the port (`ss -ltnp`), or name another one";
+            findings.push(Finding::broken("agent", detail, help));
+        }
     }
+    let ip = config.guard_listen_ip;
+    if let Err(error) = TcpListener::bind((ip, 0)) {
+        let detail = format!("guard_listen_ip {ip} cannot be listened on: {error}");
+        findings.push(Finding::broken("agent", detail, "name an address that this host has"));
+    }
+    let user = config.replicas.user.as_deref();
+    if let Some(Err(why)) = user.map(crate::users::User::named) {
+        let help = "add it (the package's wharfage.sysusers.conf), or name another user";
+        findings.push(Finding::broken("agent", format!("replicas.user: {why}"), help));
+    }
+    findings
 }

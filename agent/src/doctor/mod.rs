@@ -1,13 +1,19 @@
 //! `wharfage-agent doctor`: one page of what works on this host, and the fix for what does not.
 //! It looks and changes nothing; a running agent is not disturbed by it.
 
-mod checkpoint;
+pub mod cuda;
 mod definitions;
+mod disk;
 mod gpus;
 mod host;
+mod notices;
 mod page;
+mod scheduler;
+
+use std::path::Path;
 
 use serde::Serialize;
+use wharfage_agent_sys::process::effective_user;
 
 use crate::config::Config;
 use crate::exit::Failure;
@@ -56,16 +62,21 @@ impl Finding {
 
 /// Looks at everything.
 pub async fn examine(config: &Config) -> Result<Page, Failure> {
-    let mut findings = gpus::look(config).await?;
-    findings.extend(host::scheduler(config).await);
-    findings.push(host::systemd());
-    findings.push(host::cgroups());
-    findings.push(host::notices(config));
-    findings.push(checkpoint::look(config));
-    findings.push(host::clock());
-    findings.extend(host::disk(config));
+    let (mut findings, has_gpus) = gpus::look(config).await?;
+    findings.extend(cuda::look(config, has_gpus).await);
+    findings.push(notices::kernel_log(config));
+    findings.extend(host::agent(config));
+    findings.extend(scheduler::look(config).await);
+    findings.extend(host::replicas(config).await);
+    findings.extend(notices::look(config).await);
+    findings.push(host::clock().await);
+    findings.extend(disk::look(config));
     findings.extend(definitions::buckets(config));
     findings.extend(definitions::hooks(config));
     findings.extend(definitions::engines(config));
-    Ok(Page { node: config.node.clone(), findings })
+    Ok(Page { node: config.node.clone(), user: effective_user(), findings })
+}
+
+fn is_run_by_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
 }

@@ -17,6 +17,8 @@ const INDENT: usize = 22;
 pub struct Page {
     /// The node's name.
     pub node: String,
+    /// The user that looked: what others may do is not seen.
+    pub user: u32,
     /// In the order of the page.
     pub findings: Vec<Finding>,
 }
@@ -25,6 +27,7 @@ pub struct Page {
 struct Row<'a> {
     node: &'a str,
     agent_version: &'a str,
+    uid: u32,
     broken: usize,
     limited: usize,
     findings: &'a [Finding],
@@ -41,6 +44,7 @@ impl Page {
         let row = Row {
             node: &self.node,
             agent_version: env!("CARGO_PKG_VERSION"),
+            uid: self.user,
             broken: self.broken(),
             limited: self.count(State::Limited),
             findings: &self.findings,
@@ -63,7 +67,11 @@ impl fmt::Display for Page {
             (broken, limited) => format!("{broken} broken, {limited} limited"),
         };
         let version = env!("CARGO_PKG_VERSION");
-        writeln!(f, "wharfage-agent {version} on `{}`: {sum}\n", self.node)?;
+        writeln!(
+            f,
+            "wharfage-agent {version} on `{}`, seen by uid {}: {sum}\n",
+            self.node, self.user
+        )?;
         let mut before = "";
         for finding in &self.findings {
             let word = match finding.state {
@@ -76,7 +84,7 @@ impl fmt::Display for Page {
             write!(f, "{subject:<12} {word:<8} ")?;
             f.write_str(&filled(&finding.detail))?;
             if let Some(fix) = &finding.fix {
-                write!(f, "{:INDENT$}fix: {}", "", filled(fix))?;
+                write!(f, "{:INDENT$}{}", "", filled(&format!("fix: {fix}")))?;
             }
         }
         Ok(())
@@ -113,15 +121,16 @@ mod tests {
         let long = "word ".repeat(30);
         let page = Page {
             node: "node-1".to_owned(),
+            user: 0,
             findings: vec![
                 Finding::works("clock", "synchronised"),
                 Finding::broken("disk", "`/var` is full", "make room"),
-                Finding::limited("disk", long.trim(), "none"),
+                Finding::limited("disk", long.trim(), long.trim()),
             ],
         };
         let text = page.to_string();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].ends_with("on `node-1`: 1 broken, 1 limited"), "{text}");
+        assert!(lines[0].ends_with("on `node-1`, seen by uid 0: 1 broken, 1 limited"), "{text}");
         assert_eq!(lines[2], "clock        works    synchronised");
         assert_eq!(lines[3], "disk         BROKEN   `/var` is full");
         assert_eq!(lines[4], "                      fix: make room");

@@ -314,7 +314,8 @@ fn mask(cpus: &[u32]) -> Vec<u8> {
     bytes
 }
 
-async fn connect() -> Result<Connection, String> {
+/// A connection to the system's bus, or one sentence.
+pub(crate) async fn connect() -> Result<Connection, String> {
     let connecting =
         async { zbus::connection::Builder::system().method_timeout(TIMEOUT).build().await };
     match tokio::time::timeout(TIMEOUT, connecting).await {

@@ -90,6 +90,13 @@ pub struct Sightings {
     pci: BTreeSet<Place>,
 }
 
+impl Sightings {
+    /// So many GPUs answer on the bus.
+    pub fn on_the_bus(&self) -> usize {
+        self.pci.len()
+    }
+}
+
 /// A place on the PCI bus: domain, bus, device, function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place(u32, u8, u8, u8);
@@ -130,7 +137,8 @@ pub fn watch(roots: Roots) -> watch::Receiver<Sightings> {
     receiver
 }
 
-fn look(roots: &Roots) -> Sightings {
+/// Reads the folders once.
+pub fn look(roots: &Roots) -> Sightings {
     let driver = folders(&roots.driver).into_iter().map(|(place, folder)| {
         let information = fs::read_to_string(folder.join("information")).unwrap_or_default();
         (place, uuid_in(&information))

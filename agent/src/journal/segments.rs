@@ -18,6 +18,9 @@ use super::frames::{self, End};
 /// Rewritten when it has grown beyond this: acknowledged segments and old notes fall away.
 const REWRITE_ABOVE: u64 = 256 * 1024;
 
+/// The first record, which names the log, is longer: what is shorter never named one.
+const SHORTEST_LOG: usize = 64;
+
 /// One record of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "record")]
@@ -80,7 +83,7 @@ impl SegmentLog {
                 troubles.extend(full);
                 log
             }
-            (_, End::Clean | End::Torn) if bytes.len() < 64 => Self::begin(&path, fresh)?,
+            (_, End::Clean | End::Torn) if bytes.len() < SHORTEST_LOG => Self::begin(&path, fresh)?,
             _ => {
                 let aside = put_aside(&path)?;
                 troubles.push(format!(
@@ -96,6 +99,28 @@ impl SegmentLog {
         let mut opened = Opened { log, open: None, unsaved: None, troubles };
         opened.settle_open_segment(boot)?;
         Ok(opened)
+    }
+
+    /// What an agent that starts would say of the log of this state folder; nothing is changed.
+    pub fn inspect(state_dir: &Path) -> io::Result<Option<String>> {
+        let bytes = match fs::read(state_dir.join("segments.log")) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let read = frames::decode(&bytes);
+        let records: Option<Vec<Record>> =
+            read.records.iter().map(|r| serde_json::from_slice(r).ok()).collect();
+        let is_good = records.is_some_and(|records| is_log(&records));
+        Ok(match read.end {
+            End::Clean | End::Torn if is_good || bytes.len() < SHORTEST_LOG => None,
+            _ => Some(format!(
+                "the segment log is damaged after {} of {} bytes: the agent will put it aside and \
+                 begin a new one",
+                read.good_bytes,
+                bytes.len()
+            )),
+        })
     }
 
     fn begin(path: &Path, id: SegmentLogId) -> io::Result<Self> {

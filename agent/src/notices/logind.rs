@@ -17,6 +17,7 @@ use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSourc
 use wharfage_shared::time::{Boottime, Millis};
 
 use super::Alarm;
+use crate::drivers::systemd;
 
 /// logind answers at once; a bus that hangs must not hold this source.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,6 +117,14 @@ async fn listen(ears: &mut Ears) -> zbus::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// How long a shutdown would wait for this node, asked once; nothing is held.
+pub async fn allowed_delay() -> Result<Millis, String> {
+    let bus = systemd::connect().await?;
+    let asked = async { LoginProxy::new(&bus).await?.inhibit_delay_max_usec().await };
+    let microseconds = asked.await.map_err(|error| format!("logind does not answer: {error}"))?;
+    Ok(Millis(microseconds / 1000))
 }
 
 async fn inhibit(login: &LoginProxy<'_>) -> zbus::Result<zbus::OwnedFd> {

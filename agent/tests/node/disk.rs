@@ -71,7 +71,7 @@ fn elsewhere(node: &Node, mount: &str, arguments: &[&str]) -> Command {
 const READ_ONLY: &str = "mount --bind \"$STATE\" \"$STATE\" && \
                          mount -o remount,bind,ro \"$STATE\" \"$STATE\"";
 
-const FULL: &str = "cp -a \"$STATE\" \"$STATE.kept\" && mount -t tmpfs -o size=64k none \"$STATE\" && \
+const FULL: &str = "rm -rf \"$STATE.kept\" && cp -a \"$STATE\" \"$STATE.kept\" && mount -t tmpfs -o size=64k none \"$STATE\" && \
                     cp -a \"$STATE.kept\"/. \"$STATE\" && \
                     { dd if=/dev/zero of=\"$STATE/filler\" bs=4096 2>/dev/null; \
                       dd if=/dev/zero of=\"$STATE/rest\" bs=1 2>/dev/null; true; }";
@@ -133,6 +133,11 @@ fn an_agent_on_a_read_only_disk_says_so_and_the_next_one_finds_everything() {
     assert_eq!(done.status.code(), Some(69), "{}", said(&done));
     assert!(said(&done).contains("Read-only file system"), "{}", said(&done));
     assert!(said(&done).contains("replicas go on"), "{}", said(&done));
+    let seen = elsewhere(&fleet.node, READ_ONLY, &["doctor"]).output().expect("it runs");
+    let page = String::from_utf8_lossy(&seen.stdout).into_owned();
+    assert_eq!(seen.status.code(), Some(1), "{page}");
+    assert!(page.contains("disk         BROKEN   state_dir"), "{page}");
+    assert!(page.contains("fix: mount it writable"), "{page}");
     assert!(process::is_alive(record.guard));
     fleet.node.start();
     wait_for("the replica adopted", || fleet.node.log().contains("adopted").then_some(()));
@@ -157,6 +162,10 @@ fn an_agent_that_starts_on_a_full_disk_serves_and_tells_and_writes_when_there_is
     let forgotten = || !fleet.node.replica_folder(1).exists();
     wait_for("its records to be removed", || forgotten().then_some(()));
     fleet.node.kill_agent();
+    let seen = elsewhere(&fleet.node, FULL, &["doctor"]).output().expect("it runs");
+    let page = String::from_utf8_lossy(&seen.stdout).into_owned();
+    assert_eq!(seen.status.code(), Some(1), "{page}");
+    assert!(page.contains("No space left on") && page.contains("fix: make room"), "{page}");
     fleet.node.start_as(elsewhere(&fleet.node, FULL, &[]));
     wait_for("the status page", || fleet.node.status());
     fleet.scheduler.order(vec![run_with(run_order(2, "GPU-a"), &[])]);
@@ -187,6 +196,10 @@ fn damage_is_told_file_by_file_and_the_agent_goes_on() {
     fleet.node.kill_agent();
     let state = fleet.node.root().join("state");
     damage(&state);
+    let config = fleet.node.config("");
+    let config = config.to_str().expect("text");
+    let (_, said) = fleet.node.another(&["--config", config, "doctor"]);
+    assert_eq!(said, "", "it has nothing to complain of but the page");
     fleet.node.start();
     let expected = [
         "desired.json` is damaged",
@@ -207,8 +220,7 @@ fn damage_is_told_file_by_file_and_the_agent_goes_on() {
 
     fleet.node.kill_agent();
     fs::write(state.join("identity/cert.pem"), "not a certificate").expect("written");
-    let config = fleet.node.config("");
-    let (status, said) = fleet.node.another(&["--config", &config.display().to_string()]);
+    let (status, said) = fleet.node.another(&["--config", config]);
     assert_eq!(status.code(), Some(78), "{said}");
     assert!(said.contains("identity/cert.pem` is unusable"), "{said}");
 }

@@ -54,6 +54,19 @@ pub async fn enroll(
     }
 }
 
+/// Whether the scheduler of this join string answers there: who does has proven that it belongs to the
+/// authority. Nothing is sent that counts.
+pub async fn is_answered(join: &JoinString) -> Result<(), EnrollError> {
+    let client = http_client(pinned_config(&join.authority)?, &join.address).map_err(sort)?;
+    let path = "/agent/v1/enroll";
+    let call = client.get(url(&join.address, path)).timeout(EXCHANGE_TIMEOUT);
+    match exchange(call, &join.address, path, &Decoder::default()).await {
+        // It is asked with the wrong method: any word of it will do.
+        Ok(_) | Err(ClientError::Refused { .. } | ClientError::BadAnswer { .. }) => Ok(()),
+        Err(error) => Err(sort(error)),
+    }
+}
+
 /// Asks for the next certificate over the present one and keeps it.
 pub async fn renew(
     client: &MachineClient,

@@ -88,6 +88,11 @@ impl Scheduler {
         Self { known, address, pin, stop, _runtime: runtime }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// A join string with this secret.
     pub fn join(&self, secret: &str) -> String {
         format!("wharfage-join:v1:{}:{}:{secret}", self.address, self.pin)

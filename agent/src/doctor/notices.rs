@@ -1,0 +1,106 @@
+//! Where the node hears that it will be taken away, and where it hears of faults.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use wharfage_agent_sys::clock;
+use wharfage_shared::time::Millis;
+
+use super::{Finding, is_run_by_systemd};
+use crate::config::Config;
+use crate::notices::file::{Look, NoticeFile};
+use crate::notices::logind;
+
+pub(super) async fn look(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(file(config));
+    match config.notices.logind {
+        Some(false) => {}
+        None if !is_run_by_systemd() => {}
+        Some(true) | None => findings.push(shutdowns(config, logind::allowed_delay().await)),
+    }
+    if findings.is_empty() {
+        findings.push(Finding::limited(
+            "notices",
+            "no source is configured: the node is lost without a warning when it is taken away",
+            "set notices.logind = true where systemd runs, and [notices.file]",
+        ));
+    }
+    findings
+}
+
+fn file(config: &Config) -> Option<Finding> {
+    let path = &config.notices.file.as_ref()?.path;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if let Err(error) = fs::read_dir(folder) {
+        return Some(Finding::broken(
+            "notices",
+            format!("the folder `{}` cannot be read: {error}", folder.display()),
+            "make it, and let the agent's user read it",
+        ));
+    }
+    let at = path.display();
+    let detail = match NoticeFile::new(path).look(clock::boottime(), clock::wall()) {
+        Look::Alarm(why) => {
+            return Some(Finding::broken("notices", why, "correct the file or take it away"));
+        }
+        Look::Heard { .. } => format!("file `{at}`: it holds a notice now"),
+        Look::Same | Look::Withdrawn(_) | Look::Quiet => {
+            format!("file `{at}`: its folder can be read, there is no notice")
+        }
+    };
+    Some(Finding::works("notices", detail))
+}
+
+fn shutdowns(config: &Config, delay: Result<Millis, String>) -> Finding {
+    let timing = config.timing;
+    let needed = timing.stop_margin_seconds + timing.drain_seconds + timing.stop_seconds;
+    match delay {
+        Ok(delay) if delay >= Millis::from_seconds(u64::from(needed)) => {
+            let detail = format!("a shutdown of this host waits up to {} s", delay.0 / 1000);
+            Finding::works("notices", detail)
+        }
+        Ok(delay) => Finding::limited(
+            "notices",
+            format!(
+                "a shutdown of this host waits up to {} s; drain, stop and margin need {needed} s",
+                delay.0 / 1000
+            ),
+            "raise InhibitDelayMaxSec of logind (the package's wharfage-logind.conf), then \
+             `systemctl kill -s HUP systemd-logind`",
+        ),
+        Err(why) => {
+            let detail = format!("a shutdown of this host would come without a notice: {why}");
+            let help = "see whether dbus and systemd-logind run, or set notices.logind = false";
+            match config.notices.logind {
+                Some(true) => Finding::broken("notices", detail, help),
+                Some(false) | None => Finding::limited("notices", detail, help),
+            }
+        }
+    }
+}
+
+/// Whether XIDs of the kernel's log are heard.
+pub(super) fn kernel_log(config: &Config) -> Finding {
+    let path = &config.health.kmsg;
+    let at = path.display();
+    if !config.health.read_kmsg {
+        let detail = "not read (health.read_kmsg = false): XIDs come from NVML only";
+        return Finding::limited("kernel log", detail, "set health.read_kmsg = true");
+    }
+    match opened(path) {
+        Ok(()) => Finding::works("kernel log", format!("`{at}` can be read for XIDs")),
+        Err(error) => Finding::limited(
+            "kernel log",
+            format!("`{at}` cannot be read ({error}): XIDs come from NVML only"),
+            "run the agent as root or give its unit CAP_SYSLOG; a container needs the device",
+        ),
+    }
+}
+
+fn opened(path: &Path) -> io::Result<()> {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    File::options().read(true).custom_flags(flags).open(path).map(drop)
+}
