@@ -24,4 +24,6 @@ pub mod users;
 pub mod weights;
 
 #[cfg(test)]
+mod strange_input;
+#[cfg(test)]
 mod testing;

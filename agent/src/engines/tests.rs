@@ -249,6 +249,22 @@ proptest! {
     }
 
     #[test]
+    fn a_text_is_filled_in_one_pass_and_names_only_what_stands_in_it(
+        text in "[{}a-c._é]{0,40}", value in "\\PC{0,8}",
+    ) {
+        prop_assert_eq!(&placeholders::fill(&text, &[]), &text);
+        let inside = placeholders::named(&text);
+        prop_assert!(inside.iter().all(|name| text.contains(name)));
+        let values: Vec<_> = inside.iter().map(|name| ((*name).to_owned(), value.clone())).collect();
+        let filled = placeholders::fill(&text, &values);
+        if inside.is_empty() {
+            prop_assert_eq!(filled, text);
+        } else {
+            prop_assert!(filled.contains(&value));
+        }
+    }
+
+    #[test]
     fn pages_of_almost_samples_never_panic_and_never_make_numbers_up(
         lines in prop::collection::vec("a(\\{[a-c\"=,\\\\ }]{0,12}\\}?)? ?[-0-9.eE+NaIinf]{0,8}", 0..20),
     ) {

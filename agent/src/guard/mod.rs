@@ -5,7 +5,7 @@ mod control;
 mod engine;
 mod last_words;
 mod launch;
-mod logs;
+pub(crate) mod logs;
 mod pump;
 pub mod record;
 mod run;
