@@ -199,7 +199,12 @@ fn ask(config: &Config, request: &Request) -> Result<u8, Failure> {
 }
 
 fn threads() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Runtime::new()
+    // The agent waits nearly always: a thread for each core of a large host would only cost memory.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder
+        .worker_threads(2)
+        .enable_all()
+        .build()
         .map_err(|error| Failure::unavailable(format!("no threads: {error}")))
 }
 

@@ -4,12 +4,10 @@
 //! standard input is closed and every call has returned. A GPU that hangs, even while it is being
 //! identified, holds up no other one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -20,7 +18,8 @@ use wharfage_shared::ids::GpuUuid;
 use super::supervisor::DOES_NOT_ANSWER;
 use super::words::{Absent, Line};
 
-/// How often each GPU is read.
+/// How often each GPU is read. All are read at the same moments, so that the agent wakes up once for
+/// them.
 pub const INTERVAL: Duration = Duration::from_millis(500);
 
 /// One section is read at each interval; after this many the first comes again. It leaves room for
@@ -33,23 +32,77 @@ const IDENTIFIED_WITHIN: Duration = Duration::from_secs(2);
 /// How often NVML's count, a GPU that cannot be identified, or XIDs are asked for again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// How long one wait for an XID lasts.
-const XID_WAIT_MS: u32 = 500;
-
-/// How often a thread that waits looks whether it should end.
-const LOOK: Duration = Duration::from_millis(100);
+/// How long one wait for an XID lasts; the end is not seen before it is over.
+const XID_WAIT_MS: u32 = 1000;
 
 /// Who a GPU at some place of the list is, or why that is not known.
 type Found = (u32, Result<Board, Trouble>);
 
+/// What the threads tell each other; who waits is woken by each word.
+#[derive(Default)]
+struct Desk {
+    told: Mutex<Told>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Told {
+    /// Everything ends.
+    is_over: bool,
+    /// What was found out and not announced yet.
+    finds: VecDeque<Found>,
+}
+
+impl Desk {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends everything; whether that is new.
+    fn end(&self) -> bool {
+        let was_over = std::mem::replace(&mut self.told().is_over, true);
+        self.changed.notify_all();
+        !was_over
+    }
+
+    fn find(&self, found: Found) {
+        self.told().finds.push_back(found);
+        self.changed.notify_all();
+    }
+
+    /// Waits this long, or until everything ends.
+    fn wait(&self, how_long: Duration) {
+        let told = self.told();
+        // A thread that panicked had its say: what it held is plain data.
+        drop(self.changed.wait_timeout_while(told, how_long, |told| !told.is_over));
+    }
+
+    /// The next find, once there is one within this time (or ever); nothing when everything ends.
+    fn next_find(&self, within: Option<Duration>) -> Option<Found> {
+        let is_quiet = |told: &mut Told| !told.is_over && told.finds.is_empty();
+        let told = self.told();
+        let mut told = match within {
+            Some(within) => {
+                let waited = self.changed.wait_timeout_while(told, within, is_quiet);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                let waited = self.changed.wait_while(told, is_quiet);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            }
+        };
+        told.finds.pop_front().filter(|_| !told.is_over)
+    }
+}
+
 /// Runs until the agent closes standard input; the process's exit status.
 pub fn run(library: Option<OsString>) -> u8 {
-    let stop = Arc::new(AtomicBool::new(false));
-    let watching = Arc::clone(&stop);
+    let desk = Arc::new(Desk::default());
+    let watching = Arc::clone(&desk);
     thread::spawn(move || {
         // The agent never writes: the end of the stream is the only thing that comes.
         drop(std::io::stdin().read(&mut [0]));
-        watching.store(true, Ordering::Relaxed);
+        watching.end();
     });
     let opened = Reader::open(library.as_deref()).and_then(|reader| {
         let count = reader.count()?;
@@ -63,15 +116,13 @@ pub fn run(library: Option<OsString>) -> u8 {
         }
     };
     let broken = Mutex::new(BTreeSet::new());
-    let helper = Helper { reader: &reader, stop: &stop, count, broken: &broken };
+    let helper = Helper { reader: &reader, desk: &desk, count, broken: &broken };
     thread::scope(|scope| {
-        let (found, finds) = mpsc::channel();
         for index in 0..count {
-            let found = found.clone();
-            scope.spawn(move || helper.watch(scope, index, &found));
+            scope.spawn(move || helper.watch(scope, index));
         }
         scope.spawn(move || helper.recount());
-        helper.announce(&finds);
+        helper.announce();
     });
     0
 }
@@ -79,7 +130,7 @@ pub fn run(library: Option<OsString>) -> u8 {
 #[derive(Clone, Copy)]
 struct Helper<'env> {
     reader: &'env Reader,
-    stop: &'env AtomicBool,
+    desk: &'env Desk,
     /// How many GPUs there are.
     count: u32,
     /// Those that speak of a driver that does not work.
@@ -88,26 +139,21 @@ struct Helper<'env> {
 
 impl<'env> Helper<'env> {
     fn is_over(self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.desk.told().is_over
     }
 
     /// Says a line; without a listener everything ends.
     fn say(self, line: &Line) {
         if !say(line) {
-            self.stop.store(true, Ordering::Relaxed);
+            self.desk.end();
         }
     }
 
-    /// Waits, but not for long once everything ends.
-    fn wait(self, how_long: Duration) {
-        let until = Instant::now() + how_long;
-        while !self.is_over() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            thread::sleep(left.min(LOOK));
-        }
+    /// Waits for the next moment at which all GPUs are read.
+    fn wait_for_tick(self) {
+        let interval = INTERVAL.as_millis() as u64;
+        let left = interval - clock::boottime().0 % interval;
+        self.desk.wait(Duration::from_millis(left));
     }
 
     /// Minds what a GPU says of the driver. When all of them say that it does not work, NVML must
@@ -128,21 +174,21 @@ impl<'env> Helper<'env> {
     /// Ends everything: NVML does not work in this process.
     fn give_up(self, trouble: &Trouble) {
         // Several threads meet the same trouble: the first one says it.
-        if !self.stop.swap(true, Ordering::Relaxed) {
+        if self.desk.end() {
             say(&Line::Unusable { because: trouble.because.clone() });
         }
     }
 
     /// Tells who the GPUs are: once all are identified or had their time, and at each change.
-    fn announce(self, finds: &mpsc::Receiver<Found>) {
+    fn announce(self) {
         let count = self.count;
         let mut known: BTreeMap<u32, Result<Board, Trouble>> = BTreeMap::new();
         let deadline = Instant::now() + IDENTIFIED_WITHIN;
         while known.len() < count as usize && !self.is_over() {
             let left = deadline.saturating_duration_since(Instant::now());
-            match finds.recv_timeout(left) {
-                Ok((index, found)) => drop(known.insert(index, found)),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            match self.desk.next_find(Some(left)) {
+                Some((index, found)) => drop(known.insert(index, found)),
+                None => break,
             }
         }
         let versions = self.reader.versions();
@@ -161,13 +207,12 @@ impl<'env> Helper<'env> {
             let absent = absent.collect();
             self.say(&Line::Gpus { boards, absent, versions: versions.clone() });
             let (index, found) = loop {
-                match finds.recv_timeout(LOOK) {
-                    Ok((index, found)) if known.get(&index) != Some(&found) => {
+                match self.desk.next_find(None) {
+                    Some((index, found)) if known.get(&index) != Some(&found) => {
                         break (index, found);
                     }
-                    Ok(_) => {}
-                    Err(RecvTimeoutError::Timeout) if !self.is_over() => {}
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+                    Some(_) => {}
+                    None => return,
                 }
             };
             known.insert(index, found);
@@ -175,13 +220,8 @@ impl<'env> Helper<'env> {
     }
 
     /// Reads one GPU until the end.
-    fn watch<'scope>(
-        self,
-        scope: &'scope Scope<'scope, 'env>,
-        index: u32,
-        found: &mpsc::Sender<Found>,
-    ) {
-        let Some(mut gpu) = self.identify(index, found) else { return };
+    fn watch<'scope>(self, scope: &'scope Scope<'scope, 'env>, index: u32) {
+        let Some(mut gpu) = self.identify(index) else { return };
         let uuid = gpu.board().uuid.clone();
         let listening = uuid.clone();
         scope.spawn(move || self.hear_xids(&listening));
@@ -190,7 +230,7 @@ impl<'env> Helper<'env> {
             self.section(&mut gpu, &uuid, number);
         }
         for tick in (0..CYCLE).cycle() {
-            self.wait(INTERVAL);
+            self.wait_for_tick();
             if self.is_over() {
                 return;
             }
@@ -200,25 +240,24 @@ impl<'env> Helper<'env> {
             } else if tick == SECTIONS {
                 // What stands in the way of this is told by the readings.
                 if let Ok(true) = gpu.identify() {
-                    // Nobody listens only when everything ends.
-                    drop(found.send((index, Ok(gpu.board().clone()))));
+                    self.desk.find((index, Ok(gpu.board().clone())));
                 }
             }
         }
     }
 
     /// Who the GPU is, asked until it says so.
-    fn identify(self, index: u32, found: &mpsc::Sender<Found>) -> Option<Gpu<'env>> {
+    fn identify(self, index: u32) -> Option<Gpu<'env>> {
         while !self.is_over() {
             match self.reader.gpu(index) {
                 Ok(gpu) => {
-                    drop(found.send((index, Ok(gpu.board().clone()))));
+                    self.desk.find((index, Ok(gpu.board().clone())));
                     return Some(gpu);
                 }
                 Err(trouble) => {
                     self.mind(index, Some(&trouble));
-                    drop(found.send((index, Err(trouble))));
-                    self.wait(AGAIN);
+                    self.desk.find((index, Err(trouble)));
+                    self.desk.wait(AGAIN);
                 }
             }
         }
@@ -243,7 +282,7 @@ impl<'env> Helper<'env> {
     /// A GPU that comes or goes shifts the list: NVML is then initialised anew.
     fn recount(self) {
         loop {
-            self.wait(AGAIN);
+            self.desk.wait(AGAIN);
             if self.is_over() {
                 return;
             }
@@ -264,7 +303,7 @@ impl<'env> Helper<'env> {
                 Ok(Some(xids)) => xids,
                 // The GPU's own thread tells what is wrong with it.
                 Err(_) => {
-                    self.wait(AGAIN);
+                    self.desk.wait(AGAIN);
                     continue;
                 }
             };
@@ -276,7 +315,7 @@ impl<'env> Helper<'env> {
                         self.say(&Line::Xid { at, gpu: gpu.clone(), xid });
                     }
                     Err(_) => {
-                        self.wait(AGAIN);
+                        self.desk.wait(AGAIN);
                         break;
                     }
                 }

@@ -106,6 +106,13 @@ impl Gpus {
         boards.flat_map(|board| board.slots.iter().map(move |slot| (board, slot)))
     }
 
+    /// Whether both tell the same of who the GPUs are and whether they can be read at all.
+    pub fn is_same_inventory(&self, other: &Self) -> bool {
+        self.identities == other.identities
+            && self.driver_version == other.driver_version
+            && self.trouble == other.trouble
+    }
+
     /// How many GPUs have told each of their slower readings.
     pub fn sections_read(&self) -> usize {
         let told = self.sections.values().filter(|sections| sections.are_all_read());

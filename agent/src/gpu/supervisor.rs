@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::health::{XidSeen, XidSource};
 use wharfage_agent_sys::clock;
@@ -41,6 +42,9 @@ const WORKED_FOR: Millis = Millis::from_seconds(60);
 
 /// How often silence is looked for: a tenth of what makes a GPU silent.
 const SILENCE_LOOK: Duration = Duration::from_millis(250);
+
+/// Readings of all GPUs come within moments of each other and are told together.
+const GATHERED: Duration = Duration::from_millis(25);
 
 /// A lost GPU is looked for by initialising NVML anew after this long; doubled up to
 /// `LONGEST_RENEWAL`.
@@ -146,8 +150,10 @@ enum Parted {
 
 /// What a line says about its helper.
 enum Heard {
-    /// NVML works.
+    /// NVML works, and everybody was told.
     Works,
+    /// NVML works; what was read is still to be told.
+    Reading,
     /// NVML works, but its list is old.
     Outdated,
     /// NVML does not work.
@@ -199,11 +205,20 @@ impl Supervisor {
         let started = clock::boottime();
         let mut answered = false;
         let mut look = tokio::time::interval(SILENCE_LOOK);
+        let mut told_at = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Parted::Stopped,
+                () = until(told_at) => {
+                    told_at = None;
+                    self.publish();
+                }
                 line = lines.recv() => match line.map(|line| self.hear(line)) {
                     Some(Heard::Works) => answered = true,
+                    Some(Heard::Reading) => {
+                        answered = true;
+                        told_at.get_or_insert_with(|| Instant::now() + GATHERED);
+                    }
                     // It may hang in a call of another GPU and never come to its end.
                     Some(Heard::Useless) => return Parted::Hangs(child),
                     Some(Heard::Outdated) if self.others() + 1 < MOST_ALIVE => {
@@ -283,9 +298,13 @@ impl Supervisor {
                 return Heard::Useless;
             }
             Line::Recounted => return Heard::Outdated,
-            Line::Reading { at, slots } => self.gpus.read(at, slots),
+            Line::Reading { at, slots } => {
+                self.gpus.read(at, slots);
+                return Heard::Reading;
+            }
             Line::Section { at, gpu, number, section, trouble } => {
                 self.gpus.section(at, gpu, number, section.map(|section| *section), trouble);
+                return Heard::Reading;
             }
             Line::Xid { at, gpu, xid } => {
                 let board = self.gpus.boards.iter().find(|board| board.uuid == gpu);
@@ -339,6 +358,14 @@ impl Supervisor {
 
     fn publish(&self) {
         self.sender.send_replace(Arc::new(self.gpus.clone()));
+    }
+}
+
+/// Waits until then; for ever without a time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -312,6 +312,7 @@ impl Runtime {
 
     fn hear_gpus(&mut self, gpus: Arc<Gpus>) {
         let read_before = self.gpus.sections_read();
+        let is_same_inventory = self.gpus.is_same_inventory(&gpus);
         self.gpus = gpus;
         self.gpu_past.note(&self.gpus, clock::boottime());
         let troubles = self.gpus.troubles();
@@ -328,7 +329,10 @@ impl Runtime {
         if before != troubles || read_before != self.gpus.sections_read() {
             self.look_at_gpus();
         }
-        self.compare_inventory();
+        // Readings come every moment; the inventory is made anew when it may be another one.
+        if !is_same_inventory {
+            self.compare_inventory();
+        }
     }
 
     fn reload_definitions(&mut self) {
