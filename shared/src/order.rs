@@ -165,6 +165,8 @@ pub enum StopCause {
     HardwareFault,
     /// Its GPU or its node is emptied for a repair.
     HardwareRepair,
+    /// Its claim gave the instance back.
+    ClaimEnded,
     /// Its engine ended by itself.
     Crashed,
     /// The log does not know it.
@@ -188,6 +190,7 @@ impl std::fmt::Display for StopCause {
             StopCause::Degraded => "its proof of readiness failed for too long",
             StopCause::HardwareFault => "its GPU is at fault",
             StopCause::HardwareRepair => "its GPU or its node is emptied for a repair",
+            StopCause::ClaimEnded => "its claim gave the instance back",
             StopCause::Crashed => "its engine ended",
             StopCause::Orphan => "the log does not know it",
             StopCause::Terminated => "an operator ended it",

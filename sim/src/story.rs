@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use wharfage_scheduler_core::words::event::{deployment, gateway, meter, money, node, replica};
+use wharfage_scheduler_core::words::event::{
+    claim, deployment, gateway, meter, money, node, replica,
+};
 use wharfage_scheduler_core::words::node::{Doubt, Hardware, Health, Intent, Reach};
 use wharfage_scheduler_core::{Event, Fleet};
 use wharfage_shared::ids::{DeploymentId, NodeId, ReplicaId};
@@ -25,6 +27,7 @@ pub(crate) fn line(fleet: &Fleet, event: &Event) -> Line {
         Event::Money(money::Event::ContractEnded { contract, .. }) => {
             Some((None, format!("contract {contract} is over")))
         }
+        Event::Claim(event) => of_claim(event),
         Event::Meter(meter::Event::Incident { description, key, .. }) => {
             Some((Some(key.node.clone()), format!("incident: {description}")))
         }
@@ -34,6 +37,27 @@ pub(crate) fn line(fleet: &Fleet, event: &Event) -> Line {
         | Event::Access(_)
         | Event::Meter(_)
         | Event::Request(_) => None,
+    }
+}
+
+fn of_claim(event: &claim::Event) -> Line {
+    match event {
+        claim::Event::Created { claim, spec, .. } => {
+            let (count, sku, zone) = (spec.instances, &spec.sku, &spec.zone);
+            Some((None, format!("{claim} claims {count} {sku} in {zone}")))
+        }
+        claim::Event::Granted { claim, instances, .. } => {
+            Some((None, format!("{claim} is to hold {instances}")))
+        }
+        claim::Event::Bound { claim, node, .. } => {
+            Some((Some(node.clone()), format!("is set aside for {claim}")))
+        }
+        claim::Event::Released { claim, node, .. } => {
+            Some((Some(node.clone()), format!("{claim} gives it back")))
+        }
+        claim::Event::Filled { claim, .. } => Some((None, format!("{claim} has all it asks for"))),
+        claim::Event::Deleted { claim, .. } => Some((None, format!("{claim} is deleted"))),
+        claim::Event::Resized { .. } | claim::Event::QuotaSet { .. } => None,
     }
 }
 

@@ -4,10 +4,10 @@
 //! Time that the log does not prove yet is in no interval; it comes later, in its own period.
 
 use wharfage_billing::invoice::{Draft, DraftRequest, draft as draft_of};
-use wharfage_billing::meter::{Contributes, Interval};
+use wharfage_billing::meter::{Claim, Contributes, Interval};
 use wharfage_billing::money::{Currency, NotARate, UnknownCurrency};
 use wharfage_billing::terms::{Contract, Plan, Price, Terms, TermsError};
-use wharfage_shared::ids::OrganizationId;
+use wharfage_shared::ids::{ClaimId, OrganizationId};
 use wharfage_shared::order::HeldFor;
 use wharfage_shared::segment::{Activity, SegmentKey};
 use wharfage_shared::time::{Boottime, Timestamp};
@@ -103,13 +103,19 @@ fn interval(
         sku: node.sku.clone(),
         compute_class: held.compute_class,
         node: key.node.clone(),
-        claim: None,
+        claim: held.claim.as_ref().and_then(|id| claim_of(fleet, id)),
         start,
         end,
         activity,
         contributes: Contributes::Customer,
         evidence: key.clone(),
     })
+}
+
+/// The claim that held the node; one that has ended is still known.
+fn claim_of(fleet: &Fleet, id: &ClaimId) -> Option<Claim> {
+    let capacity_type = fleet.claim(id)?.spec.capacity_type;
+    Some(Claim { id: id.clone(), capacity_type })
 }
 
 /// What an organization's hours cost: every list price, its own contracts, its currency.

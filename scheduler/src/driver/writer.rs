@@ -240,6 +240,16 @@ impl Writer {
             Event::Replica(event) => {
                 self.controller.fleet().replica(event.replica())?.node().cloned()
             }
+            Event::Claim(event) => match event {
+                event::claim::Event::Bound { node, .. }
+                | event::claim::Event::Released { node, .. } => Some(node.clone()),
+                event::claim::Event::Created { .. }
+                | event::claim::Event::Resized { .. }
+                | event::claim::Event::Granted { .. }
+                | event::claim::Event::Filled { .. }
+                | event::claim::Event::Deleted { .. }
+                | event::claim::Event::QuotaSet { .. } => None,
+            },
             Event::Term { .. }
             | Event::Deployment(_)
             | Event::Gateway(_)

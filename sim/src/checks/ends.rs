@@ -40,6 +40,10 @@ pub(crate) fn nobody_may_place(node: &NodeRow) -> Option<String> {
     if let Some(notice) = node.notices.keys().next() {
         return Some(format!("is under notice {notice}"));
     }
+    let held = node.held_for.as_ref().and_then(|held| held.claim.as_ref());
+    if let Some(claimed) = node.claimed.as_ref().filter(|claimed| held != Some(&claimed.claim)) {
+        return Some(format!("is kept for the claim {}", claimed.claim));
+    }
     node.departed_at.map(|_| "has departed".to_owned())
 }
 
@@ -85,14 +89,16 @@ fn fits(fleet: &Fleet, deployment: &DeploymentRow, node: &NodeRow) -> bool {
     let spec = &deployment.spec;
     let serves = node.held_for.as_ref().map(|held| &held.organization);
     let is_mine = serves.is_none_or(|serves| *serves == deployment.organization);
-    // What opens a node may be kept for a contract of somebody else: only the ledger can tell.
-    let is_kept = serves.is_none() && fleet.contracts().next().is_some();
+    // What opens a node may be kept for a contract or a claim of somebody else: only the ledger can
+    // tell.
+    let guaranteed = fleet.contracts().next().is_some() || fleet.claims().next().is_some();
+    let is_kept = serves.is_none() && guaranteed;
     nobody_may_place(node).is_none()
         && node.sku == spec.sku
         && spec.zone.as_ref().is_none_or(|zone| *zone == node.zone)
         && class_allows(spec, node)
         && node.free() >= spec.gpus.get()
-        && node.owner.is_none()
+        && (node.owner.is_none() || node.claimed.is_some())
         && is_mine
         && !is_kept
 }

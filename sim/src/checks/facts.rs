@@ -11,7 +11,7 @@ use wharfage_scheduler_core::words::event;
 use wharfage_scheduler_core::words::node::{Intent, Reach};
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Event, Fleet, invariants};
-use wharfage_shared::capacity::{CapacityClass, ComputeClass, Region, Sku};
+use wharfage_shared::capacity::{CapacityClass, CapacityType, ComputeClass, Region, Sku};
 use wharfage_shared::health::{Ask, Asked};
 use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::replica::ReportedPhase;
@@ -113,9 +113,12 @@ impl Facts {
                 Some(seat.node.clone())
             }
             Event::Replica(event) => self.fleet.replica(event.replica())?.node().cloned(),
+            Event::Claim(event::claim::Event::Bound { node, .. })
+            | Event::Claim(event::claim::Event::Released { node, .. }) => Some(node.clone()),
             Event::Term { .. }
             | Event::Deployment(_)
             | Event::Gateway(_)
+            | Event::Claim(_)
             | Event::Money(_)
             | Event::Access(_)
             | Event::Meter(_)
@@ -131,7 +134,8 @@ impl Facts {
             Event::Replica(event::replica::Event::Promised { replica, victims, .. }) => {
                 self.promised(stage, *replica, victims);
             }
-            Event::Node(event::node::Event::Held { node, held_for: Some(_), .. }) => {
+            Event::Node(event::node::Event::Held { node, held_for: Some(_), .. })
+            | Event::Claim(event::claim::Event::Bound { node, .. }) => {
                 self.opened(stage, node, committed);
             }
             Event::Money(event::money::Event::Signed { contract, .. }) => {
@@ -148,6 +152,7 @@ impl Facts {
             | Event::Replica(_)
             | Event::Deployment(_)
             | Event::Gateway(_)
+            | Event::Claim(_)
             | Event::Money(_)
             | Event::Access(_)
             | Event::Meter(_)
@@ -271,7 +276,8 @@ impl Facts {
 
     fn committed_before(&self, event: &Event) -> Option<u32> {
         match event {
-            Event::Node(event::node::Event::Held { node, held_for: Some(_), .. }) => {
+            Event::Node(event::node::Event::Held { node, held_for: Some(_), .. })
+            | Event::Claim(event::claim::Event::Bound { node, .. }) => {
                 let node = self.fleet.node(node)?;
                 Some(self.committed(&node.region(), &node.sku).1)
             }
@@ -282,28 +288,39 @@ impl Facts {
     /// (usable, committed) of standard instances, counted from rows.
     fn committed(&self, region: &Region, sku: &Sku) -> (u32, u32) {
         let mut usable = 0;
-        let mut by_organization: BTreeMap<&OrganizationId, (u32, u32)> = BTreeMap::new();
+        let mut by_organization: BTreeMap<&OrganizationId, Shares> = BTreeMap::new();
         for node in self.fleet.nodes() {
             let is_of = node.sku == *sku && node.region() == *region;
             let standard = node.compute_class == ComputeClass::Standard && node.owner.is_none();
             // What serves somebody stays theirs until it is lost, whatever else is said of it.
             let is_there = node.reach != Reach::Lost && node.departed_at.is_none();
-            let serves = node.held_for.is_some() && is_there;
+            let serves = (node.held_for.is_some() || node.claimed.is_some()) && is_there;
             if !is_of || !standard || !(serves || nobody_may_place(node).is_none()) {
                 continue;
             }
             usable += 1;
-            if let Some(held) = &node.held_for {
-                by_organization.entry(&held.organization).or_default().1 += 1;
+            match (&node.claimed, &node.held_for) {
+                (Some(claimed), _) => {
+                    let shares = by_organization.entry(&claimed.organization).or_default();
+                    match claimed.capacity_type {
+                        CapacityType::Serverless => shares.serverless += 1,
+                        CapacityType::Customer => shares.used += 1,
+                    }
+                }
+                (None, Some(held)) if held.compute_class == ComputeClass::Standard => {
+                    by_organization.entry(&held.organization).or_default().used += 1;
+                }
+                (None, _) => {}
             }
         }
         for row in self.fleet.contracts().filter(|row| row.in_force) {
             if row.contract.region == *region && row.contract.sku == *sku {
-                let entry = by_organization.entry(&row.contract.organization).or_default();
-                entry.0 += row.contract.instances;
+                let shares = by_organization.entry(&row.contract.organization).or_default();
+                shares.contracts += row.contract.instances;
             }
         }
-        let committed = by_organization.values().map(|(guaranteed, used)| guaranteed.max(used));
+        let each = by_organization.values();
+        let committed = each.map(|shares| shares.contracts.max(shares.used) + shares.serverless);
         (usable, committed.sum())
     }
 
@@ -347,13 +364,24 @@ impl Facts {
     }
 }
 
-/// S3: whether the classes that a spec names allow how a node is sold. Unset is claims, then
-/// on-demand; spot only by name.
+/// One organization's standard instances of a type in a region.
+#[derive(Default)]
+struct Shares {
+    contracts: u32,
+    used: u32,
+    serverless: u32,
+}
+
+/// S3: whether the classes that a spec names allow how a node is held and sold. Unset is claims,
+/// then on-demand; spot only by name.
 pub(crate) fn class_allows(spec: &Spec, node: &NodeRow) -> bool {
-    match node.compute_class {
-        ComputeClass::Spot => spec.classes.contains(&CapacityClass::Spot),
-        ComputeClass::Standard => {
-            spec.classes.is_empty() || spec.classes.contains(&CapacityClass::OnDemand)
-        }
-    }
+    let held = node.held_for.as_ref();
+    let lent = held.is_some_and(|held| held.compute_class == ComputeClass::Spot);
+    let claimed = held.is_some_and(|held| held.claim.is_some());
+    let class = match (node.compute_class == ComputeClass::Spot || lent, claimed) {
+        (true, _) => return spec.classes.contains(&CapacityClass::Spot),
+        (false, true) => CapacityClass::Reserved,
+        (false, false) => CapacityClass::OnDemand,
+    };
+    spec.classes.is_empty() || spec.classes.contains(&class)
 }

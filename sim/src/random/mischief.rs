@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_scheduler_core::Caller;
-use wharfage_scheduler_core::words::command::{Action, deployments, money, nodes};
+use wharfage_scheduler_core::words::claim;
+use wharfage_scheduler_core::words::command::{Action, claims, deployments, money, nodes};
 use wharfage_scheduler_core::words::contract::{Contract, ContractTerms};
 use wharfage_scheduler_core::words::deployment::{
     Bounds, Extension, GpuCount, Model, Priority, Runtime, Scaling, ScalingPatch, Spec,
 };
-use wharfage_shared::capacity::CapacityClass;
-use wharfage_shared::ids::{ContractId, DeploymentId, HookId, NodeId, OrganizationId};
+use wharfage_shared::capacity::{CapacityClass, CapacityType};
+use wharfage_shared::ids::{ClaimId, ContractId, DeploymentId, HookId, NodeId, OrganizationId};
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::replica::HookKind;
 use wharfage_shared::time::Millis;
@@ -24,7 +25,7 @@ use crate::world::{ENGINE, World, front_door_of};
 const MOST_DEPLOYMENTS: usize = 6;
 
 /// What is done, and how often in a thousand.
-const ACTS: [(Act, u64); 24] = [
+const ACTS: [(Act, u64); 26] = [
     (Act::Deploy, 160),
     (Act::Delete, 30),
     (Act::Scale, 60),
@@ -36,6 +37,8 @@ const ACTS: [(Act, u64); 24] = [
     (Act::Drain, 40),
     (Act::Reclaim, 30),
     (Act::Sign, 20),
+    (Act::Claim, 30),
+    (Act::Unclaim, 15),
     (Act::Load, 70),
     (Act::Notice, 60),
     (Act::Withdraw, 20),
@@ -64,6 +67,8 @@ enum Act {
     Drain,
     Reclaim,
     Sign,
+    Claim,
+    Unclaim,
     Load,
     Notice,
     Withdraw,
@@ -114,6 +119,8 @@ impl Mischief {
             Act::Terminate => self.terminate(world),
             Act::Cordon | Act::Uncordon | Act::Drain | Act::Reclaim => self.operate(world, *act),
             Act::Sign => self.sign(world),
+            Act::Claim => self.claim(world),
+            Act::Unclaim => self.unclaim(world),
             Act::Notice
             | Act::Withdraw
             | Act::AgentDies
@@ -317,6 +324,40 @@ impl Mischief {
             },
         };
         let _ = world.submit(Caller::provider(), Action::Money(money::Action::Sign(contract)));
+    }
+
+    /// A new claim, or another count for one that is there.
+    fn claim(&mut self, world: &mut World) {
+        let Some(organization) = self.rng.pick(&self.organizations).cloned() else { return };
+        let Some((index, _)) = self.a_node(world) else { return };
+        let host = &world.hosts[index];
+        let (sku, zone) = (host.sku.clone(), host.zone.clone());
+        let customer = self.rng.chance(500);
+        let capacity_type =
+            if customer { CapacityType::Customer } else { CapacityType::Serverless };
+        let name = format!("claim-{}", self.rng.between(1, 4));
+        let id = ClaimId::from(name.as_str());
+        let instances = self.rng.between(1, 3) as u32;
+        let known = world
+            .fleet()
+            .claim(&id)
+            .filter(|row| row.deleted_at.is_none())
+            .map(|row| row.spec.clone());
+        let action = match known {
+            Some(spec) => claims::Action::Replace { id, spec: claim::Spec { instances, ..spec } },
+            None => {
+                let says_managed = false;
+                let spec = claim::Spec { name, capacity_type, says_managed, sku, zone, instances };
+                claims::Action::Create { id, organization, spec }
+            }
+        };
+        let _ = world.submit(Caller::provider(), Action::Claim(action));
+    }
+
+    fn unclaim(&mut self, world: &mut World) {
+        let id = ClaimId::from(format!("claim-{}", self.rng.between(1, 4)).as_str());
+        let action = claims::Action::Delete { id };
+        let _ = world.submit(Caller::provider(), Action::Claim(action));
     }
 
     fn befall(&mut self, world: &mut World, act: Act) {

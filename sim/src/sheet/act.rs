@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wharfage_scheduler_core::words::command::{Action, access, deployments, money, nodes};
+use wharfage_scheduler_core::words::claim;
+use wharfage_scheduler_core::words::command::{Action, access, claims, deployments, money, nodes};
 use wharfage_scheduler_core::words::contract::{Contract as CoreContract, ContractTerms};
 use wharfage_scheduler_core::words::deployment::{
     Bounds, Extension, GpuCount, Model, Priority, Runtime, Scaling, ScalingPatch, Spec,
@@ -10,11 +11,11 @@ use wharfage_scheduler_core::words::deployment::{
 use wharfage_scheduler_core::words::principal::Role;
 use wharfage_scheduler_core::{Caller, Refusal};
 use wharfage_shared::capacity::Sku;
-use wharfage_shared::ids::{ContractId, HookId, NodeId, OrganizationId};
+use wharfage_shared::ids::{ClaimId, ContractId, HookId, NodeId, OrganizationId};
 use wharfage_shared::replica::HookKind;
 use wharfage_shared::time::Millis;
 
-use super::statement::{Contract, Deploy, Fault, Sheet, Statement, Verb};
+use super::statement::{Claim, Contract, Deploy, Fault, Sheet, Statement, Verb};
 use crate::network::{Place, Way};
 use crate::world::{ENGINE, World, front_door_of};
 
@@ -82,9 +83,7 @@ pub(super) fn act(
             Ok(())
         }
         Statement::Contract(contract) => sign(world, number, contract),
-        Statement::Claim(claim) => {
-            Err(refused(&claim.name, "claims are not supported yet".to_owned()))
-        }
+        Statement::Claim(claim) => set_aside(world, claim),
         Statement::Deploy(made) => deploy(world, context, made),
         Statement::Load { deployment, in_flight } => {
             world.load(deployment, *in_flight);
@@ -140,6 +139,21 @@ fn sign(world: &mut World, number: usize, contract: &Contract) -> Result<(), Ref
         terms,
     };
     world.submit(Caller::provider(), Action::Money(money::Action::Sign(signed))).map(|_| ())
+}
+
+fn set_aside(world: &mut World, claim: &Claim) -> Result<(), Refusal> {
+    let spec = claim::Spec {
+        name: claim.name.clone(),
+        capacity_type: claim.capacity_type,
+        says_managed: false,
+        sku: claim.sku.clone(),
+        zone: claim.zone.clone(),
+        instances: claim.count,
+    };
+    let id = ClaimId::from(claim.name.as_str());
+    let organization = claim.organization.clone();
+    let action = claims::Action::Create { id, organization, spec };
+    world.submit(Caller::provider(), Action::Claim(action)).map(|_| ())
 }
 
 fn deploy(world: &mut World, context: &Context, deploy: &Deploy) -> Result<(), Refusal> {

@@ -335,6 +335,7 @@ fn keeps_state(because: StopCause) -> bool {
         StopCause::Preempted
         | StopCause::NodeDrained
         | StopCause::NodeNoticed
+        | StopCause::ClaimEnded
         | StopCause::HardwareRepair => true,
         StopCause::ScaledDown
         | StopCause::Deleted

@@ -7,6 +7,7 @@ use wharfage_shared::ids::{HookId, OrganizationId};
 
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::node::NodeRow;
 use crate::words::deployment::Spec;
 
 /// Everything that decides where a replica may stand; equal asks have equal answers.
@@ -38,14 +39,12 @@ pub fn classes(spec: &Spec) -> Vec<CapacityClass> {
     if spec.classes.is_empty() { UNSET.to_vec() } else { spec.classes.clone() }
 }
 
-/// Whether a class may stand on a node that is sold so. RESERVED alone means claims.
-pub fn stands_on(class: CapacityClass, sold: ComputeClass) -> bool {
-    match (class, sold) {
-        (CapacityClass::OnDemand, ComputeClass::Standard)
-        | (CapacityClass::Spot, ComputeClass::Spot) => true,
-        (CapacityClass::Reserved, ComputeClass::Standard | ComputeClass::Spot)
-        | (CapacityClass::OnDemand, ComputeClass::Spot)
-        | (CapacityClass::Spot, ComputeClass::Standard) => false,
+/// The one class that may stand on a node as it is held and sold now. RESERVED means claims.
+pub fn ground(node: &NodeRow) -> CapacityClass {
+    match node.sold() {
+        ComputeClass::Standard if node.is_allocated() => CapacityClass::Reserved,
+        ComputeClass::Standard => CapacityClass::OnDemand,
+        ComputeClass::Spot => CapacityClass::Spot,
     }
 }
 
@@ -85,10 +84,8 @@ impl Ask {
         self.zones.as_ref().is_none_or(|zones| zones.contains(zone))
     }
 
-    /// The first of its classes that may stand on a node that is sold so, with its place in the
-    /// order of preference.
-    pub fn class_on(&self, sold: ComputeClass) -> Option<(u8, CapacityClass)> {
-        let classes = (0u8..).zip(&self.classes);
-        classes.map(|(at, class)| (at, *class)).find(|(_, class)| stands_on(*class, sold))
+    /// The place of this ground in the order of preference, if it may stand there at all.
+    pub fn place_of(&self, ground: CapacityClass) -> Option<u8> {
+        (0u8..).zip(&self.classes).find(|(_, class)| **class == ground).map(|(at, _)| at)
     }
 }

@@ -2,13 +2,13 @@
 
 use std::cmp::Ordering;
 
-use crate::capacity::ask::Ask;
+use crate::capacity::ask::{Ask, ground};
 use crate::fleet::Fleet;
 use crate::fleet::index::Capacity;
 use crate::fleet::rows::node::NodeRow;
 use crate::words::because::placement::{Rejection, Score};
 use crate::words::policy::PlacementPolicy;
-use wharfage_shared::capacity::ComputeClass;
+use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 use wharfage_shared::ids::{DeploymentId, OrganizationId};
 use wharfage_shared::time::Millis;
 
@@ -82,13 +82,19 @@ fn admits_anybody(ask: &Ask, node: &NodeRow) -> Result<u8, Rejection> {
         return Err(Rejection::OtherZone { zone: node.zone.clone() });
     }
     node.may_place()?;
-    if node.owner.is_some() {
+    if node.owner.is_some() && !node.is_allocated() {
         return Err(Rejection::Owned);
     }
-    match ask.class_on(node.compute_class) {
-        Some((class, _)) => Ok(class),
-        None => Err(Rejection::ClassNotAllowed { sold: node.compute_class }),
+    if node.claimed.as_ref().is_some_and(|claimed| claimed.organization != ask.organization) {
+        return Err(Rejection::ServesAnother);
     }
+    let ground = ground(node);
+    ask.place_of(ground).ok_or_else(|| match ground {
+        CapacityClass::Reserved => Rejection::ClaimNotAllowed,
+        CapacityClass::OnDemand | CapacityClass::Spot => {
+            Rejection::ClassNotAllowed { sold: node.sold() }
+        }
+    })
 }
 
 /// Whether it is kept for somebody of another organization, who will have it alone.
@@ -170,8 +176,7 @@ pub fn admitted_instead_of(
     if other.is_some_and(|other| other.used > other.guaranteed) {
         committed -= 1;
     }
-    let within_guarantee = shares.used < shares.guaranteed;
-    if within_guarantee || committed < usable {
+    if shares.is_below_guarantee() || committed < usable {
         return Ok(());
     }
     Err(Rejection::Guaranteed { usable, committed })

@@ -1,17 +1,19 @@
 //! The ledger: what is usable, guaranteed, committed and free, per (region, SKU) and per zone.
 //!
-//! *Guaranteed* to an organization = its contracts in force. *Committed* = the larger of guaranteed
-//! and what it uses that is not spot. An on-demand ask needs a sum of committed that stays within
-//! what is usable (S10).
+//! *Guaranteed* to an organization = its contracts in force; a CUSTOMER claim draws on them first
+//! and only its excess adds; SERVERLESS claims add. *Committed* = the larger of guaranteed and what
+//! it uses that is not spot, every claimed instance counting as used. An on-demand ask needs an
+//! instance that no claim holds and a sum of committed that stays within what is usable (S10).
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use wharfage_shared::capacity::{ComputeClass, Region, Sku, Zone};
+use wharfage_shared::capacity::{CapacityType, ComputeClass, Region, Sku, Zone};
 use wharfage_shared::ids::OrganizationId;
 
 use crate::fleet::Fleet;
 use crate::fleet::rows::node::NodeRow;
+use crate::words::contract::ContractTerms;
 use crate::words::node::Reach;
 
 /// One (region, SKU).
@@ -27,11 +29,17 @@ pub struct LedgerRow {
     pub guaranteed: u32,
     /// The sum of what is committed: what on-demand may not exceed `usable` with.
     pub committed: u32,
-    /// What is used of the standard instances.
+    /// What is used of the standard instances, every claimed one included.
     pub used: u32,
+    /// Usable and neither used nor claimed.
+    pub idle: u32,
+    /// What may still be taken on demand or claimed by somebody who is guaranteed nothing.
+    pub free: u32,
+    /// Usable instances that are lent as spot: they come back when they are called for.
+    pub reclaimable: u32,
     /// By how many instances the guarantees exceed what is usable: shown, alarmed, credited.
     pub shortfall: u32,
-    /// Instances sold as spot that may be used now.
+    /// Instances declared spot that may be used now.
     pub spot_usable: u32,
     /// What is used of them.
     pub spot_used: u32,
@@ -41,16 +49,30 @@ pub struct LedgerRow {
     pub zones: BTreeMap<Zone, ZoneCapacity>,
 }
 
-/// One organization's part of a row.
+/// One organization's part of a row, in instances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrganizationCapacity {
-    /// By its contracts in force.
+    /// By Reserved contracts in force.
+    pub reserved: u32,
+    /// By Flex contracts in force.
+    pub flex: u32,
+    /// Set aside by its SERVERLESS claims.
+    pub claimed_serverless: u32,
+    /// The provider's instances that its CUSTOMER claims hold.
+    pub claimed_customer: u32,
+    /// Its own nodes that its CUSTOMER claims hold; outside every other figure.
+    pub claimed_owned: u32,
+    /// Contracts or CUSTOMER claims, whichever are more, and SERVERLESS claims.
     pub guaranteed: u32,
-    /// Standard instances that serve it.
+    /// Standard instances that serve it or are claimed by it.
     pub used: u32,
-    /// The larger of the two.
+    /// Of these, within its contracts.
+    pub used_contract: u32,
+    /// Of these, beyond its contracts and SERVERLESS claims.
+    pub used_on_demand: u32,
+    /// The larger of guaranteed and used.
     pub committed: u32,
-    /// Spot instances that serve it.
+    /// Spot instances that serve it, declared and lent.
     pub spot_used: u32,
 }
 
@@ -59,15 +81,23 @@ pub struct OrganizationCapacity {
 pub struct ZoneCapacity {
     /// All that are enrolled, whatever their state.
     pub nodes: u32,
+    /// Those that a tenant owns.
+    pub owned: u32,
     /// Standard instances that may be used now.
     pub usable: u32,
-    /// Standard instances that serve somebody.
+    /// Standard instances that serve somebody or are claimed.
     pub used: u32,
-    /// Usable and serving nobody.
+    /// Those that claims hold or are kept for.
+    pub claimed: u32,
+    /// Usable and neither used nor claimed.
     pub idle: u32,
-    /// Spot instances that may be used now.
+    /// What the zone and the region's sum leave for on-demand.
+    pub free: u32,
+    /// Lent as spot.
+    pub reclaimable: u32,
+    /// Instances declared spot that may be used now.
     pub spot_usable: u32,
-    /// Spot instances that serve somebody.
+    /// What is used of them.
     pub spot_used: u32,
 }
 
@@ -82,18 +112,37 @@ pub fn capacity(fleet: &Fleet) -> Vec<LedgerRow> {
     for contract in fleet.contracts().filter(|row| row.in_force) {
         let contract = &contract.contract;
         let row = row(&mut rows, contract.region.clone(), &contract.sku);
-        row.organizations.entry(contract.organization.clone()).or_default().guaranteed +=
-            contract.instances;
+        let shares = row.organizations.entry(contract.organization.clone()).or_default();
+        match contract.terms {
+            ContractTerms::Reserved { .. } => shares.reserved += contract.instances,
+            ContractTerms::Flex { .. } => shares.flex += contract.instances,
+        }
     }
     for row in rows.values_mut() {
         for shares in row.organizations.values_mut() {
-            shares.committed = shares.guaranteed.max(shares.used);
+            shares.sum_up();
             row.guaranteed += shares.guaranteed;
             row.committed += shares.committed;
         }
         row.shortfall = row.guaranteed.saturating_sub(row.usable);
+        row.free = row.usable.saturating_sub(row.committed);
+        for zone in row.zones.values_mut() {
+            zone.free = (zone.idle + zone.reclaimable).min(row.free);
+        }
     }
     rows.into_values().collect()
+}
+
+impl OrganizationCapacity {
+    /// What follows from the counts.
+    fn sum_up(&mut self) {
+        let contracts = self.reserved + self.flex;
+        let beside_serverless = self.used - self.claimed_serverless;
+        self.guaranteed = contracts.max(self.claimed_customer) + self.claimed_serverless;
+        self.used_contract = beside_serverless.min(contracts);
+        self.used_on_demand = beside_serverless - self.used_contract;
+        self.committed = contracts.max(beside_serverless) + self.claimed_serverless;
+    }
 }
 
 fn row<'a>(
@@ -108,6 +157,9 @@ fn row<'a>(
         guaranteed: 0,
         committed: 0,
         used: 0,
+        idle: 0,
+        free: 0,
+        reclaimable: 0,
         shortfall: 0,
         spot_usable: 0,
         spot_used: 0,
@@ -120,34 +172,56 @@ fn row<'a>(
 fn count(row: &mut LedgerRow, node: &NodeRow) {
     let zone = row.zones.entry(node.zone.clone()).or_default();
     zone.nodes += 1;
+    let there = node.reach != Reach::Lost && node.departed_at.is_none();
+    let claimed = node.claimed.as_ref().filter(|_| there);
     if node.owner.is_some() {
+        zone.owned += 1;
+        if let Some(claimed) = claimed {
+            row.organizations.entry(claimed.organization.clone()).or_default().claimed_owned += 1;
+        }
         return;
     }
-    let there = node.reach != Reach::Lost && node.departed_at.is_none();
-    let may_place = node.may_place().is_ok();
     let holder = node.held_for.as_ref().filter(|_| there);
-    let usable = u32::from(may_place || holder.is_some());
-    let used = u32::from(holder.is_some());
-    let shares = holder.map(|held| row.organizations.entry(held.organization.clone()).or_default());
-    match node.compute_class {
-        ComputeClass::Standard => {
-            zone.usable += usable;
-            zone.used += used;
-            zone.idle += u32::from(may_place && used == 0);
-            row.usable += usable;
-            row.used += used;
-            if let Some(shares) = shares {
-                shares.used += 1;
-            }
-        }
-        ComputeClass::Spot => {
-            zone.spot_usable += usable;
-            zone.spot_used += used;
-            row.spot_usable += usable;
-            row.spot_used += used;
-            if let Some(shares) = shares {
-                shares.spot_used += 1;
-            }
-        }
+    let usable = u32::from(claimed.is_some() || holder.is_some() || node.may_place().is_ok());
+    let whose = claimed.map(|claimed| &claimed.organization);
+    let whose = whose.or(holder.map(|held| &held.organization));
+    let mut nobody = OrganizationCapacity::default();
+    let shares = match whose {
+        Some(organization) => row.organizations.entry(organization.clone()).or_default(),
+        None => &mut nobody,
+    };
+    if node.compute_class == ComputeClass::Spot {
+        let used = u32::from(whose.is_some());
+        zone.spot_usable += usable;
+        row.spot_usable += usable;
+        zone.spot_used += used;
+        row.spot_used += used;
+        shares.spot_used += used;
+        return;
     }
+    zone.usable += usable;
+    row.usable += usable;
+    let lent = holder.is_some_and(|held| held.compute_class == ComputeClass::Spot);
+    match (claimed, lent) {
+        (Some(claimed), _) => {
+            zone.claimed += 1;
+            match claimed.capacity_type {
+                CapacityType::Serverless => shares.claimed_serverless += 1,
+                CapacityType::Customer => shares.claimed_customer += 1,
+            }
+        }
+        (None, true) => {
+            zone.reclaimable += 1;
+            row.reclaimable += 1;
+            shares.spot_used += 1;
+            return;
+        }
+        (None, false) => {}
+    }
+    let used = u32::from(whose.is_some());
+    zone.used += used;
+    row.used += used;
+    shares.used += used;
+    zone.idle += usable - used;
+    row.idle += usable - used;
 }

@@ -2,6 +2,7 @@
 //! guaranteed.
 
 pub mod ask;
+pub mod claims;
 pub mod fit;
 pub mod ledger;
 pub mod standing;

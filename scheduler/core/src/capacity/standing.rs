@@ -1,7 +1,7 @@
 //! Whether a replica counts for its deployment, and if not, why: asked by scaling, evacuation,
 //! rollout and explanations alike.
 
-use crate::capacity::ask::{classes, stands_on};
+use crate::capacity::ask::{classes, ground};
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
@@ -55,8 +55,7 @@ pub fn standing(fleet: &Fleet, deployment: &DeploymentRow, replica: &ReplicaRow)
     if matches!(phase, Some(ReportedPhase::Quarantined | ReportedPhase::Stopping)) {
         return Standing::Failing;
     }
-    let allowed = classes(&deployment.spec);
-    let forbidden = !allowed.iter().any(|class| stands_on(*class, node.compute_class));
+    let forbidden = !classes(&deployment.spec).contains(&ground(node));
     if !current || forbidden { Standing::Outdated } else { Standing::Wanted }
 }
 

@@ -19,14 +19,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use wharfage_shared::ids::{
-    ContractId, DeploymentId, GatewayId, GatewayName, JoinId, NodeId, OrganizationId, PoolId,
-    ReplicaId, TokenId,
+    ClaimId, ContractId, DeploymentId, GatewayId, GatewayName, JoinId, NodeId, OrganizationId,
+    PoolId, ReplicaId, TokenId,
 };
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::Term;
 
 use self::index::Index;
 use self::rows::access::{JoinRow, OrganizationRow, TokenRow};
+use self::rows::claim::ClaimRow;
 use self::rows::deployment::DeploymentRow;
 use self::rows::gateway::{GatewayProcessRow, GatewayRow};
 use self::rows::meter::Meter;
@@ -38,6 +39,7 @@ use crate::words::deployment::Spec;
 use crate::words::event::money::Invoice;
 use crate::words::event::request::{self, RequestKey};
 use crate::words::node::{Brake, Pool, Pulled, Reach};
+use crate::words::quota::QuotaKey;
 use crate::words::replica::{Phase, PhaseWord};
 
 /// Everything that the log says.
@@ -64,6 +66,11 @@ pub struct Fleet {
     /// By health rule.
     #[serde(default)]
     pub(crate) brakes: BTreeMap<String, Brake>,
+    #[serde(default)]
+    pub(crate) claims: Table<ClaimId, Arc<ClaimRow>>,
+    /// Those that were set; the others follow from nodes and contracts.
+    #[serde(default)]
+    pub(crate) quotas: Table<QuotaKey, u32>,
     #[serde(skip)]
     pub(crate) index: Index,
 }
@@ -245,6 +252,21 @@ impl Fleet {
     /// One contract.
     pub fn contract(&self, id: &ContractId) -> Option<&ContractRow> {
         self.contracts.get(id).map(|row| &**row)
+    }
+
+    /// Capacity claims in the order of their ids, those that have ended left out.
+    pub fn claims(&self) -> impl Iterator<Item = &ClaimRow> {
+        self.claims.values().map(|row| &**row).filter(|row| row.deleted_at.is_none())
+    }
+
+    /// One capacity claim, ended or not.
+    pub fn claim(&self, id: &ClaimId) -> Option<&ClaimRow> {
+        self.claims.get(id).map(|row| &**row)
+    }
+
+    /// Instance quotas that were set, in order.
+    pub fn quotas(&self) -> impl Iterator<Item = (&QuotaKey, u32)> {
+        self.quotas.iter().map(|(key, instances)| (key, *instances))
     }
 
     /// List prices in the order in which they were set.

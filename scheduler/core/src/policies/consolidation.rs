@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use wharfage_shared::capacity::{CapacityClass, ComputeClass, Zone};
 use wharfage_shared::ids::{NodeId, OrganizationId, ReplicaId};
 
 use crate::capacity::ask::Ask;
@@ -101,19 +102,18 @@ fn groups<'a>(
     organization: &OrganizationId,
 ) -> Vec<&'a crate::fleet::table::Table<(u8, NodeId), ()>> {
     let mut sets = Vec::new();
-    let from = (ask.sku.clone(), wharfage_shared::capacity::Zone::new(""));
+    let from = (ask.sku.clone(), Zone::new(""));
     let zones = fleet.index.zones.from(&from).take_while(|((sku, _), _)| *sku == ask.sku);
     for ((sku, zone), _) in zones.filter(|((_, zone), _)| ask.admits_zone(zone)) {
-        for class in [
-            wharfage_shared::capacity::ComputeClass::Standard,
-            wharfage_shared::capacity::ComputeClass::Spot,
-        ] {
-            if ask.class_on(class).is_none() {
-                continue;
-            }
+        for ground in &ask.classes {
+            let class = match ground {
+                CapacityClass::Reserved | CapacityClass::OnDemand => ComputeClass::Standard,
+                CapacityClass::Spot => ComputeClass::Spot,
+            };
+            let claimed = *ground == CapacityClass::Reserved;
             let (sku, zone) = (sku.clone(), zone.clone());
             let serves = Some(organization.clone());
-            let group = SeatGroup { sku, zone, class, serves, whole: false };
+            let group = SeatGroup { sku, zone, class, serves, claimed, whole: false };
             sets.extend(fleet.index.seats.get(&group));
         }
     }

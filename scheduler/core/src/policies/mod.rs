@@ -2,6 +2,7 @@
 //! anything and none knows another.
 
 pub mod brake;
+pub mod claims;
 pub mod consolidation;
 pub mod doubts;
 pub mod evacuation;

@@ -40,15 +40,25 @@ pub fn decide(
     let zones = zones_of(fleet, ask, &mut why);
     for class in &ask.classes {
         let sold = match class {
-            CapacityClass::Reserved => continue,
-            CapacityClass::OnDemand => ComputeClass::Standard,
+            CapacityClass::Reserved | CapacityClass::OnDemand => ComputeClass::Standard,
             CapacityClass::Spot => ComputeClass::Spot,
         };
+        let claimed = *class == CapacityClass::Reserved;
         let mut best: Option<Score> = None;
         for zone in &zones {
             for serves in [Some(&ask.organization), None] {
                 for whole in [false, true] {
-                    let range = Range { fleet, policy, deployment, ask, zone, sold, serves, whole };
+                    let range = Range {
+                        fleet,
+                        policy,
+                        deployment,
+                        ask,
+                        zone,
+                        sold,
+                        serves,
+                        claimed,
+                        whole,
+                    };
                     let score = range.best(&mut why);
                     best = [best, score].into_iter().flatten().min();
                 }
@@ -139,10 +149,11 @@ fn zones_of(fleet: &Fleet, ask: &Ask, why: &mut Why) -> Vec<Zone> {
         }
         if counts.nodes > 0 && ask.admits_zone(zone) {
             why.nodes = true;
-            why.usable |= counts.standard + counts.spot > 0;
-            let standard = counts.standard > 0 && ask.class_on(ComputeClass::Standard).is_some();
-            let spot = counts.spot > 0 && ask.class_on(ComputeClass::Spot).is_some();
-            why.allowed |= standard || spot;
+            why.usable |= counts.standard + counts.spot + counts.claimed > 0;
+            let of = |ground, count: u32| count > 0 && ask.place_of(ground).is_some();
+            why.allowed |= of(CapacityClass::OnDemand, counts.standard)
+                || of(CapacityClass::Spot, counts.spot)
+                || of(CapacityClass::Reserved, counts.claimed);
             zones.push(zone.clone());
         }
     }
@@ -158,6 +169,7 @@ struct Range<'a> {
     zone: &'a Zone,
     sold: ComputeClass,
     serves: Option<&'a OrganizationId>,
+    claimed: bool,
     whole: bool,
 }
 
@@ -169,6 +181,7 @@ impl Range<'_> {
             zone: self.zone.clone(),
             class: self.sold,
             serves: self.serves.cloned(),
+            claimed: self.claimed,
             whole: self.whole,
         };
         let nodes = self.fleet.index.seats.get(&group)?;

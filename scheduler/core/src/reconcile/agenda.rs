@@ -6,18 +6,20 @@
 use std::collections::BTreeSet;
 
 use wharfage_shared::capacity::Sku;
-use wharfage_shared::ids::{ContractId, DeploymentId, NodeId};
+use wharfage_shared::ids::{ClaimId, ContractId, DeploymentId, NodeId};
 use wharfage_shared::time::Timestamp;
 
+use crate::capacity::claims::decreases_at;
 use crate::capacity::standing::held_until;
 use crate::fleet::Fleet;
+use crate::fleet::rows::claim::ClaimRow;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::fleet::table::Table;
 use crate::policies::relief::degraded_since;
 use crate::policies::repair::turn_ends;
-use crate::words::event::{Event, deployment, gateway, money, node, replica};
+use crate::words::event::{Event, claim, deployment, gateway, money, node, replica};
 use crate::words::policy::Policy;
 use crate::words::replica::Phase;
 
@@ -30,6 +32,8 @@ pub enum Alarm {
     Deployment(DeploymentId),
     /// The start or the end of a contract period.
     Contract(ContractId),
+    /// A decrease that waits.
+    Claim(ClaimId),
 }
 
 /// What must be looked at.
@@ -52,6 +56,8 @@ pub struct Due {
     pub brakes: bool,
     /// Contracts whose period may have begun or ended.
     pub contracts: BTreeSet<ContractId>,
+    /// Claims that changed.
+    pub claims: BTreeSet<ClaimId>,
 }
 
 impl Due {
@@ -61,6 +67,7 @@ impl Due {
             && self.deployments.is_empty()
             && self.freed.is_empty()
             && self.contracts.is_empty()
+            && self.claims.is_empty()
             && !self.brakes
     }
 }
@@ -92,6 +99,10 @@ impl Agenda {
             agenda.due.contracts.insert(contract.contract.id.clone());
             agenda.arm_contract(fleet, &contract.contract.id);
         }
+        for claim in fleet.claims() {
+            agenda.due.claims.insert(claim.id.clone());
+            agenda.arm_claim(policy, claim);
+        }
         agenda
     }
 
@@ -115,6 +126,7 @@ impl Agenda {
                 }
                 Alarm::Deployment(deployment) => self.due.deployments.extend([deployment]),
                 Alarm::Contract(contract) => self.due.contracts.extend([contract]),
+                Alarm::Claim(claim) => self.due.claims.extend([claim]),
             }
         }
     }
@@ -130,6 +142,7 @@ impl Agenda {
             Event::Replica(event) => self.note_replica(fleet, policy, event),
             Event::Deployment(event) => self.note_deployment(fleet, policy, event),
             Event::Gateway(event) => self.note_gateway(fleet, event),
+            Event::Claim(event) => self.note_claim(fleet, policy, event),
             Event::Money(event) => match event {
                 money::Event::Signed { contract, .. } => {
                     self.due.contracts.insert(contract.id.clone());
@@ -253,6 +266,28 @@ impl Agenda {
         }
     }
 
+    /// An instance that is bound, taken into use or given back is new or less room for others.
+    fn note_claim(&mut self, fleet: &Fleet, policy: &Policy, event: &claim::Event) {
+        let Some(row) = event.claim().and_then(|id| fleet.claim(id)) else { return };
+        match event {
+            claim::Event::Bound { node, .. } | claim::Event::Released { node, .. } => {
+                self.due.nodes.insert(node.clone());
+                self.due.freed.insert(row.spec.sku.clone());
+                let on_it = fleet.replicas_on(node);
+                self.due.deployments.extend(on_it.map(|replica| replica.deployment.clone()));
+            }
+            claim::Event::Created { .. }
+            | claim::Event::Resized { .. }
+            | claim::Event::Deleted { .. } => {
+                self.due.claims.insert(row.id.clone());
+            }
+            claim::Event::Granted { .. }
+            | claim::Event::Filled { .. }
+            | claim::Event::QuotaSet { .. } => {}
+        }
+        self.arm_claim(policy, row);
+    }
+
     fn note_deployment(&mut self, fleet: &Fleet, policy: &Policy, event: &deployment::Event) {
         let id = event.deployment();
         if let deployment::Event::Scaled { .. } = event {
@@ -329,6 +364,12 @@ impl Agenda {
         let single = of.is_some_and(|of| of.spec.extension.single_copy);
         if single && let Some(Some(until)) = held_until(fleet, policy, replica) {
             self.arm(until, alarm());
+        }
+    }
+
+    fn arm_claim(&mut self, policy: &Policy, claim: &ClaimRow) {
+        if let Some(at) = decreases_at(policy, claim, Timestamp(0)) {
+            self.arm(at, Alarm::Claim(claim.id.clone()));
         }
     }
 

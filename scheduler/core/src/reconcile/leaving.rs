@@ -49,7 +49,7 @@ pub(super) fn node(plan: &mut Plan<'_>, id: &NodeId) {
     }
 }
 
-fn withdraw_promises(plan: &mut Plan<'_>, id: &NodeId, of: impl Fn(&Slot) -> bool) {
+pub(super) fn withdraw_promises(plan: &mut Plan<'_>, id: &NodeId, of: impl Fn(&Slot) -> bool) {
     let Some(row) = plan.fleet.node(id) else { return };
     let mut promised: Vec<ReplicaId> = {
         let slots = row.slots.iter().filter(|slot| of(slot));

@@ -7,6 +7,7 @@ pub mod agenda;
 pub mod plan;
 
 mod brake;
+pub(crate) mod claims;
 mod leaving;
 mod level;
 mod place;
@@ -42,6 +43,7 @@ pub fn reconcile(plan: &mut Plan<'_>) {
         for node in &due.nodes {
             leaving::node(plan, node);
         }
+        claims::all(plan, &due.claims, &due.freed);
         for deployment in &due.deployments {
             scale::deployment(plan, deployment);
             leaving::deployment(plan, deployment);

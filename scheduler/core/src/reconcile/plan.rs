@@ -10,7 +10,7 @@ use wharfage_shared::version::Term;
 
 use super::agenda::Agenda;
 use crate::fleet::Fleet;
-use crate::words::event::{Event, access, deployment, gateway, meter, money, node, replica};
+use crate::words::event::{Event, access, claim, deployment, gateway, meter, money, node, replica};
 use crate::words::policy::Policy;
 
 /// What one gateway process said last; gone with the scheduler's memory.
@@ -82,6 +82,12 @@ impl From<deployment::Event> for Event {
 impl From<gateway::Event> for Event {
     fn from(event: gateway::Event) -> Self {
         Event::Gateway(event)
+    }
+}
+
+impl From<claim::Event> for Event {
+    fn from(event: claim::Event) -> Self {
+        Event::Claim(event)
     }
 }
 

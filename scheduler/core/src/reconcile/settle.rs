@@ -7,11 +7,12 @@ use crate::words::event::deployment::Event as DeploymentEvent;
 use crate::words::event::node::Event;
 use crate::words::replica::Phase;
 
-/// A node serves its organization until its last replica is gone, with proof.
+/// A node serves its organization until its last replica is gone, with proof, or until its claim
+/// gives it back.
 pub(super) fn node(plan: &mut Plan<'_>, id: &NodeId) {
     let Some(row) = plan.fleet.node(id) else { return };
     let promised = row.slots.iter().any(|slot| slot.promised.is_some());
-    if row.held_for.is_some() && row.replicas.is_empty() && !promised {
+    if row.held_for.is_some() && !row.is_allocated() && row.replicas.is_empty() && !promised {
         let (node, at) = (id.clone(), plan.now);
         plan.record(Event::Held { node, held_for: None, at });
     }

@@ -2,6 +2,7 @@
 
 pub mod because;
 pub mod catalogue;
+pub mod claim;
 pub mod command;
 pub mod contract;
 pub mod deployment;
@@ -10,5 +11,6 @@ pub mod gateway;
 pub mod node;
 pub mod policy;
 pub mod principal;
+pub mod quota;
 pub mod refusal;
 pub mod replica;

@@ -64,6 +64,8 @@ pub struct Policy {
     pub healthy_after_seconds: u32,
     /// A replica whose proof has failed for this long is given up for another one.
     pub give_up_degraded_after_seconds: u32,
+    /// From one decrease of a SERVERLESS claim to the next.
+    pub claim_decrease_seconds: u32,
     /// Whether priority orders all organizations as one (teams of one company).
     pub priority_scope: PriorityScope,
     /// How a seat is chosen among those that are feasible.
@@ -124,6 +126,7 @@ impl Default for Policy {
             start_deadline_factor: 3,
             healthy_after_seconds: 600,
             give_up_degraded_after_seconds: 60,
+            claim_decrease_seconds: 3600,
             priority_scope: PriorityScope::Organization,
             placement: PlacementPolicy::BestFit,
             placement_of_pools: BTreeMap::new(),

@@ -10,6 +10,8 @@ pub enum Kind {
     Deployment,
     /// A gateway resource.
     Gateway,
+    /// A capacity claim.
+    CapacityClaim,
     /// A node.
     Node,
     /// A pool.
@@ -36,6 +38,7 @@ impl Kind {
         match self {
             Kind::Deployment => "deployment",
             Kind::Gateway => "gateway",
+            Kind::CapacityClaim => "capacityClaim",
             Kind::Node => "node",
             Kind::Pool => "pool",
             Kind::Replica => "replica",

@@ -4,6 +4,7 @@ use wharfage_scheduler_core::words::because::placement::{Placement, Score};
 use wharfage_scheduler_core::words::contract::{Contract, ContractTerms};
 use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Priority, Spec};
 use wharfage_scheduler_core::words::event::access::Event as Access;
+use wharfage_scheduler_core::words::event::claim::Event as Claims;
 use wharfage_scheduler_core::words::event::deployment::Event as Deployments;
 use wharfage_scheduler_core::words::event::meter::Event as Meter;
 use wharfage_scheduler_core::words::event::money::{Event as Money, Invoice};
@@ -12,7 +13,9 @@ use wharfage_scheduler_core::words::event::replica::Event as Replicas;
 use wharfage_scheduler_core::words::node::{Hardware, Intent, NoticeFact, Pool};
 use wharfage_scheduler_core::words::replica::{Phase, Seat};
 use wharfage_scheduler_core::{Event, Fleet, invariants};
-use wharfage_shared::capacity::{CapacityClass, ComputeClass, Region, Sku, Tenancy, Zone};
+use wharfage_shared::capacity::{
+    CapacityClass, CapacityType, ComputeClass, Region, Sku, Tenancy, Zone,
+};
 use wharfage_shared::ids::{BootId, ContractId, GpuUuid, NodeId, NoticeId, PoolId, ReplicaId};
 use wharfage_shared::notice::{Leaves, NoticeKind, NoticeSource};
 use wharfage_shared::order::{HeldFor, StopCause};
@@ -21,7 +24,7 @@ use wharfage_shared::segment::{Activity, Segment, SegmentKey};
 use wharfage_shared::time::{Boottime, Millis, Timestamp};
 use wharfage_shared::version::{Epoch, Term};
 
-use crate::world::{SKU, START, World, ZONE, id, spec};
+use crate::world::{SKU, START, World, ZONE, claimed, id, spec};
 
 /// acme's `one` stands on node-1; node-2 is idle, node-3 is spot and idle. Then `facts`.
 fn after(facts: impl Fn(&Fleet, Timestamp) -> Vec<Event>) -> Vec<String> {
@@ -154,6 +157,52 @@ fn s2_one_more_is_started_than_max() {
     });
     finds(&found, "S2", "one has started 2 replicas that count, at most 1");
     finds(&found, "S2", "one has 2 replicas that count, 1 are allowed");
+}
+
+fn claim(capacity_type: CapacityType, instances: u32, at: Timestamp) -> Event {
+    let spec = claimed("hold", capacity_type, instances);
+    let (claim, organization) = ("hold".into(), "acme".into());
+    Event::Claim(Claims::Created { claim, organization, spec, at })
+}
+
+fn bound(node: &str, at: Timestamp) -> Event {
+    Event::Claim(Claims::Bound { claim: "hold".into(), node: node.into(), at })
+}
+
+#[test]
+fn s2_a_claim_holds_what_is_not_its_own_or_more_than_it_may() {
+    let serverless = CapacityType::Serverless;
+    let found = after(|_, at| vec![claim(serverless, 1, at), bound("node-3", at)]);
+    finds(&found, "S2", "node-3 is not what the claim hold asks for");
+    let found =
+        after(|_, at| vec![claim(serverless, 1, at), bound("node-1", at), bound("node-2", at)]);
+    finds(&found, "S2", "hold holds 2 instances and is to hold 1");
+    let found = after(|_, at| vec![claim(CapacityType::Customer, 1, at)]);
+    finds(&found, "S2", "hold makes 1 claimed instances of a quota of 0");
+    let found = after(|_, at| {
+        let deleted = Event::Claim(Claims::Deleted { claim: "hold".into(), at });
+        vec![claim(serverless, 1, at), bound("node-2", at), deleted]
+    });
+    finds(&found, "S2", "node-2 is set aside for hold, which has ended");
+}
+
+#[test]
+fn s3_on_demand_on_what_a_claim_holds() {
+    let found = after(|fleet, at| {
+        let on_demand = changed(fleet, "wait", at, |spec| spec.classes = vec![ON_DEMAND]);
+        let node = NodeId::from("node-2");
+        let (organization, claim_id) = ("acme".into(), Some("hold".into()));
+        let compute_class = ComputeClass::Standard;
+        let held_for = Some(HeldFor { organization, claim: claim_id, compute_class });
+        vec![
+            on_demand,
+            claim(CapacityType::Serverless, 1, at),
+            bound("node-2", at),
+            Event::Node(Nodes::Held { node, held_for, at }),
+            placed(of(fleet, "wait").id, seat("node-2", 0, 4), ON_DEMAND, at),
+        ]
+    });
+    finds(&found, "S3", "stands on claimed capacity, which its classes forbid");
 }
 
 #[test]

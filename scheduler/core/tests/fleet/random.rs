@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use wharfage_scheduler_core::fleet::rows::node::NodeRow;
 use wharfage_scheduler_core::words::command::deployments::Action as Deployments;
 use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
 use wharfage_scheduler_core::words::command::{Action, access};
@@ -14,12 +15,12 @@ use wharfage_scheduler_core::words::node::Intent;
 use wharfage_scheduler_core::words::policy::PlacementPolicy;
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Policy, PriorityScope, capacity, explain, policies, routes};
-use wharfage_shared::capacity::{CapacityClass, ComputeClass};
+use wharfage_shared::capacity::{CapacityClass, CapacityType, ComputeClass};
 use wharfage_shared::ids::{NodeId, PoolId, ReplicaId};
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::time::Millis;
 
-use crate::world::{Link, SKU, World, ZONE, cordon, drain, id, spec, uncordon};
+use crate::world::{Link, SKU, World, ZONE, claimed, cordon, drain, id, spec, uncordon};
 
 /// Names that deployments may have: few, so that operations meet.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -104,12 +105,30 @@ enum Op {
         organization: bool,
         instances: u32,
     },
+    Claim {
+        name: usize,
+        zeta: bool,
+        customer: bool,
+        instances: u32,
+    },
+    Resize {
+        name: usize,
+        instances: u32,
+    },
+    Unclaim {
+        name: usize,
+    },
+    Quota {
+        zeta: bool,
+        instances: Option<u32>,
+    },
     Gateway {
         stuck: bool,
         up: bool,
     },
     Join {
         spot: bool,
+        owned: bool,
     },
 }
 
@@ -131,7 +150,7 @@ struct Shape {
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
-    let wants = (any::<bool>(), 0u32..4, 1u32..4, 0u32..3, 0u32..4, 0usize..5);
+    let wants = (any::<bool>(), 0u32..4, 1u32..4, 0u32..3, 0u32..4, 0usize..7);
     let how = (0usize..3, 0u32..8, 0u32..8, 0u32..3, 0u32..2, 0u32..60);
     (wants, how).prop_map(|((zeta, gpus, min, spare, priority, classes), how)| {
         let (version, single, disabled, surge, gap, grace) = how;
@@ -183,8 +202,15 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::RestartScheduler),
         1 => (any::<bool>(), 1u32..3)
             .prop_map(|(organization, instances)| Op::Sign { organization, instances }),
+        4 => (name(), any::<bool>(), any::<bool>(), 1u32..4).prop_map(
+            |(name, zeta, customer, instances)| Op::Claim { name, zeta, customer, instances }
+        ),
+        3 => (name(), 1u32..4).prop_map(|(name, instances)| Op::Resize { name, instances }),
+        2 => name().prop_map(|name| Op::Unclaim { name }),
+        1 => (any::<bool>(), proptest::option::of(0u32..4))
+            .prop_map(|(zeta, instances)| Op::Quota { zeta, instances }),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(stuck, up)| Op::Gateway { stuck, up }),
-        1 => any::<bool>().prop_map(|spot| Op::Join { spot }),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(spot, owned)| Op::Join { spot, owned }),
     ]
 }
 
@@ -198,6 +224,8 @@ fn wanted(name: &str, shape: &Shape) -> Spec {
         0 | 1 => Vec::new(),
         2 => vec![CapacityClass::OnDemand],
         3 => vec![CapacityClass::Spot, CapacityClass::OnDemand],
+        4 => vec![CapacityClass::Reserved, CapacityClass::OnDemand],
+        5 => vec![CapacityClass::Reserved],
         _ => vec![CapacityClass::Spot],
     };
     wanted.runtime.config.insert("seed".to_owned(), shape.version.to_string());
@@ -270,8 +298,13 @@ fn carry_out(world: &mut World, op: &Op) {
                 (gateway.is_stuck, gateway.is_up) = (*stuck, *up);
             }
         }
-        Op::Join { spot } => {
-            if world.agents.len() < 8 {
+        Op::Claim { .. } | Op::Resize { .. } | Op::Unclaim { .. } | Op::Quota { .. } => {
+            set_aside(world, op);
+        }
+        Op::Join { spot, owned } => {
+            if world.agents.len() < 8 && *owned {
+                world.add_owned("acme");
+            } else if world.agents.len() < 8 {
                 let class = if *spot { ComputeClass::Spot } else { ComputeClass::Standard };
                 world.add_nodes(1, class);
             }
@@ -286,6 +319,23 @@ fn carry_out(world: &mut World, op: &Op) {
         | Op::Hang { .. }
         | Op::Crash { .. }
         | Op::Stray { .. } => on_host(world, op, now),
+    }
+}
+
+/// Claims and quotas. What is not there, taken or too much is refused.
+fn set_aside(world: &mut World, op: &Op) {
+    let whose = |zeta: &bool| if *zeta { "zeta" } else { "acme" };
+    match op {
+        Op::Claim { name, zeta, customer, instances } => {
+            let kind = if *customer { CapacityType::Customer } else { CapacityType::Serverless };
+            let spec = claimed(NAMES[*name], kind, *instances);
+            let _ = world.claim_for(whose(zeta), spec);
+        }
+        Op::Resize { name, .. } if world.fleet().claim(&NAMES[*name].into()).is_none() => {}
+        Op::Resize { name, instances } => drop(world.resize(NAMES[*name], *instances)),
+        Op::Unclaim { name } => drop(world.unclaim(NAMES[*name])),
+        Op::Quota { zeta, instances } => world.quota(whose(zeta), *instances),
+        _ => {}
     }
 }
 
@@ -417,28 +467,31 @@ fn reached(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// A node that would take one more of a deployment, by a plain reading of the rows; what contracts
-/// guarantee to others is left out of the question.
+/// A node that would take one more of a deployment, by a plain reading of the rows; what contracts and
+/// claims guarantee to others is left out of the question.
 fn takes(
     world: &World,
     row: &wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow,
 ) -> Option<NodeId> {
-    if world.fleet().contracts().next().is_some() {
+    let claims = world.fleet().claims().next().is_some();
+    if claims || world.fleet().contracts().next().is_some() {
         return None;
     }
     let spec = &row.spec;
-    let allowed = |class| match class {
-        ComputeClass::Standard => {
-            spec.classes.is_empty() || spec.classes.contains(&CapacityClass::OnDemand)
-        }
-        ComputeClass::Spot => spec.classes.contains(&CapacityClass::Spot),
+    let has = |class| spec.classes.contains(&class);
+    let allowed = |node: &NodeRow| match (node.compute_class, node.is_allocated()) {
+        (ComputeClass::Spot, _) => has(CapacityClass::Spot),
+        (ComputeClass::Standard, true) => spec.classes.is_empty() || has(CapacityClass::Reserved),
+        (ComputeClass::Standard, false) => spec.classes.is_empty() || has(CapacityClass::OnDemand),
     };
     let found = world.fleet().nodes().find(|node| {
         let free = node.slots.iter().filter(|slot| slot.is_free()).count();
         let serves = node.held_for.as_ref().map(|held| &held.organization);
         node.intent == Intent::Open
             && node.notices.is_empty()
-            && allowed(node.compute_class)
+            && allowed(node)
+            && (node.claimed.is_some() == node.is_allocated())
+            && (node.owner.is_none() || node.is_allocated())
             && serves.is_none_or(|organization| *organization == row.organization)
             && free >= usize::from(spec.gpus.get())
     });

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use wharfage_scheduler_core::Fleet;
 use wharfage_scheduler_core::fleet::rows::node::NodeRow;
 use wharfage_scheduler_core::words::event::{
-    Event, access, deployment, gateway, meter, money, node, replica,
+    Event, access, claim, deployment, gateway, meter, money, node, replica,
 };
 use wharfage_scheduler_core::words::principal::Caller;
-use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
+use wharfage_shared::ids::{ClaimId, DeploymentId, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::order::HeldFor;
 use wharfage_shared::time::Timestamp;
 
@@ -68,6 +68,7 @@ fn fact(fleet: &Fleet, caller: &Caller, event: &Event) -> Option<Value> {
         Event::Replica(event) => sees_replica(fleet, caller, event.replica(), event),
         Event::Deployment(event) => sees_deployment_fact(fleet, caller, event),
         Event::Gateway(event) => sees_gateway_fact(fleet, caller, event),
+        Event::Claim(event) => sees_claim_fact(fleet, caller, event),
         Event::Money(event) => sees_money_fact(fleet, caller, event),
         Event::Access(event) => sees_access_fact(fleet, caller, event),
         Event::Meter(event) => sees_meter_fact(caller, event),
@@ -152,6 +153,20 @@ fn sees_gateway_fact(fleet: &Fleet, caller: &Caller, event: &gateway::Event) -> 
         gateway::Event::Enrolled { .. }
         | gateway::Event::Connected { .. }
         | gateway::Event::Lapsed { .. } => false,
+    }
+}
+
+fn sees_claim_fact(fleet: &Fleet, caller: &Caller, event: &claim::Event) -> bool {
+    let own = |id: &ClaimId| fleet.claim(id).is_some_and(|row| caller.sees(&row.organization));
+    match event {
+        claim::Event::QuotaSet { quota, .. } => caller.sees(&quota.organization),
+        claim::Event::Created { organization, .. } => caller.sees(organization),
+        claim::Event::Resized { claim, .. }
+        | claim::Event::Granted { claim, .. }
+        | claim::Event::Bound { claim, .. }
+        | claim::Event::Filled { claim, .. }
+        | claim::Event::Released { claim, .. }
+        | claim::Event::Deleted { claim, .. } => own(claim),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Commands carried out, resource by resource. A refusal leaves nothing behind.
 
 mod access;
+mod claims;
 mod deployments;
 mod gateways;
 mod money;
@@ -19,6 +20,7 @@ pub(super) fn carry_out(plan: &mut Plan<'_>, command: &Command) -> Result<Answer
     match &command.action {
         Action::Deployment(action) => deployments::carry_out(plan, caller, action),
         Action::Gateway(action) => gateways::carry_out(plan, caller, action),
+        Action::Claim(action) => claims::carry_out(plan, caller, action),
         Action::Node(action) => {
             provider_only(caller)?;
             nodes::carry_out(plan, action)

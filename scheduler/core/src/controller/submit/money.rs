@@ -1,6 +1,6 @@
 //! Commands about contracts, prices and invoices.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_billing::invoice::RULES;
 use wharfage_shared::causes::with_causes;
@@ -70,12 +70,13 @@ fn check_future(plan: &Plan<'_>, contract: &Contract) -> Result<(), Refusal> {
     let mut instants = BTreeSet::from([first]);
     instants.extend(others.iter().map(|other| other.start).filter(|start| *start > first));
     for at in instants {
-        let in_force = others.iter().filter(|other| other.start <= at && at < other.end);
-        let guaranteed: u32 = in_force.map(|other| other.instances).sum();
-        if guaranteed.saturating_add(contract.instances) > usable {
+        let in_force = others.iter().copied().filter(|other| other.start <= at && at < other.end);
+        let before = guaranteed(row, in_force.clone());
+        let all = guaranteed(row, in_force.chain([contract]));
+        if all > u64::from(usable) {
             let description = format!(
-                "{} instances of {} are asked for in {}; {usable} are usable there and \
-                 {guaranteed} are guaranteed by other contracts within the period",
+                "{} instances of {} are asked for in {}; {usable} are usable there and {before} \
+                 are guaranteed by other contracts and claims within the period",
                 contract.instances, contract.sku, contract.region
             );
             let subject = format!("{}/{}", contract.region, contract.sku);
@@ -83,6 +84,27 @@ fn check_future(plan: &Plan<'_>, contract: &Contract) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// What these contracts and the claims of today guarantee: a CUSTOMER claim draws on its
+/// organization's contracts, SERVERLESS claims add to them.
+fn guaranteed<'a>(
+    row: Option<&ledger::LedgerRow>,
+    contracts: impl Iterator<Item = &'a Contract>,
+) -> u64 {
+    let mut contracted: BTreeMap<&OrganizationId, u64> = BTreeMap::new();
+    for contract in contracts {
+        *contracted.entry(&contract.organization).or_default() += u64::from(contract.instances);
+    }
+    let claims = row.map(|row| &row.organizations);
+    let mut serverless = 0;
+    for (organization, shares) in claims.into_iter().flatten() {
+        serverless += u64::from(shares.claimed_serverless);
+        let customer = u64::from(shares.claimed_customer);
+        let least = contracted.entry(organization).or_default();
+        *least = customer.max(*least);
+    }
+    contracted.values().sum::<u64>() + serverless
 }
 
 /// What others use on demand now is not taken back: a contract that is in force at once must find
@@ -94,16 +116,18 @@ fn check_now(
 ) -> Result<(), Refusal> {
     let Some(row) = row.filter(|_| contract.start <= plan.now) else { return Ok(()) };
     let own = row.organizations.get(&contract.organization).copied().unwrap_or_default();
-    let guaranteed = own.guaranteed.saturating_add(contract.instances);
+    let signed = own.reserved + own.flex;
+    let contracts = signed.saturating_add(contract.instances);
     let others = row.committed - own.committed;
-    let committed = others.saturating_add(guaranteed.max(own.used));
-    if committed <= row.usable.max(row.committed) {
+    let beside_serverless = own.used - own.claimed_serverless;
+    let wanted = contracts.max(beside_serverless).saturating_add(own.claimed_serverless);
+    if others.saturating_add(wanted) <= row.usable.max(row.committed) {
         return Ok(());
     }
     let description = format!(
-        "{} instances of {} are asked for in {} from now on; {} are usable there, {} are guaranteed \
-         to the organization already and {others} are used by or guaranteed to others",
-        contract.instances, contract.sku, contract.region, row.usable, own.guaranteed
+        "{} instances of {} are asked for in {} from now on; {} are usable there, {signed} are \
+         guaranteed to the organization already and {others} are used by or guaranteed to others",
+        contract.instances, contract.sku, contract.region, row.usable
     );
     let subject = format!("{}/{}", contract.region, contract.sku);
     Err(Refusal::Exhausted { subject, description })

@@ -1,6 +1,7 @@
 //! Facts change the fleet here and nowhere else, entity by entity.
 
 mod access;
+mod claim;
 mod deployment;
 mod gateway;
 mod meter;
@@ -21,6 +22,7 @@ impl Fleet {
             Event::Deployment(event) => deployment::apply(self, event),
             Event::Gateway(event) => gateway::apply(self, event),
             Event::Money(event) => money::apply(self, event),
+            Event::Claim(event) => claim::apply(self, event),
             Event::Access(event) => access::apply(self, event),
             Event::Meter(event) => meter::apply(self, event),
             Event::Request(event) => {

@@ -77,7 +77,7 @@ fn within_max(fleet: &Fleet, deployment: &DeploymentRow, found: &mut Findings) {
 
 /// A replica on ground that its deployment no longer allows is replaced like an older one.
 fn moved(deployment: &DeploymentRow, node: Option<&NodeRow>) -> bool {
-    node.is_some_and(|node| !super::classes::allowed(deployment, node.compute_class))
+    node.is_some_and(|node| !super::classes::allowed(deployment, node))
 }
 
 fn stays(fleet: &Fleet, node: &NodeRow, seat: &Seat) -> bool {

@@ -9,6 +9,7 @@ use wharfage_shared::ids::{NodeId, OrganizationId};
 use super::{Findings, Step, held, name};
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::node::NodeRow;
 use crate::words::replica::Phase;
 
 pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
@@ -28,7 +29,7 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
             _ => false,
         };
         if let Some(of) = fleet.deployment(&row.deployment).filter(|_| fresh) {
-            stands(&who, of, node.compute_class, found);
+            stands(&who, of, node, found);
         }
         if node.tenancy == Tenancy::Dedicated {
             let first = serves.entry(&node.id).or_insert(&row.organization);
@@ -52,7 +53,7 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
         let node = step.after.node(&seat.node);
         let (Some(of), Some(node)) = (of, node) else { continue };
         let who = name(step.after, row);
-        stands(&who, of, node.compute_class, found);
+        stands(&who, of, node, found);
         if node.sku != of.spec.sku {
             found.add("S3", format!("{who} asks for {} and got {}", of.spec.sku, node.sku));
         }
@@ -79,18 +80,37 @@ fn zones(
     }
 }
 
-fn stands(who: &str, of: &DeploymentRow, sold: ComputeClass, found: &mut Findings) {
-    if !allowed(of, sold) {
-        found.add("S3", format!("{who} stands on {sold} capacity, which its classes forbid"));
+fn stands(who: &str, of: &DeploymentRow, node: &NodeRow, found: &mut Findings) {
+    if !allowed(of, node) {
+        let what = match (sold(node), &node.claimed) {
+            (ComputeClass::Spot, _) => "spot",
+            (ComputeClass::Standard, None) => "standard",
+            (ComputeClass::Standard, Some(_)) => "claimed",
+        };
+        found.add("S3", format!("{who} stands on {what} capacity, which its classes forbid"));
     }
 }
 
-/// Unset = claims, then on-demand: never spot. RESERVED alone means claims, which nobody holds yet.
-pub(super) fn allowed(of: &DeploymentRow, sold: ComputeClass) -> bool {
+/// How a node is sold at this moment: a standard one may be lent as spot.
+pub(super) fn sold(node: &NodeRow) -> ComputeClass {
+    match (&node.held_for, node.compute_class) {
+        (Some(held), ComputeClass::Standard) => held.compute_class,
+        (_, declared) => declared,
+    }
+}
+
+/// Unset = claims, then on-demand: never spot. RESERVED means what a claim holds, ON_DEMAND what
+/// none does.
+pub(super) fn allowed(of: &DeploymentRow, node: &NodeRow) -> bool {
     let classes = &of.spec.classes;
-    match sold {
-        ComputeClass::Spot => classes.contains(&CapacityClass::Spot),
-        ComputeClass::Standard => classes.is_empty() || classes.contains(&CapacityClass::OnDemand),
+    match (sold(node), &node.claimed) {
+        (ComputeClass::Spot, _) => classes.contains(&CapacityClass::Spot),
+        (ComputeClass::Standard, None) => {
+            classes.is_empty() || classes.contains(&CapacityClass::OnDemand)
+        }
+        (ComputeClass::Standard, Some(_)) => {
+            classes.is_empty() || classes.contains(&CapacityClass::Reserved)
+        }
     }
 }
 

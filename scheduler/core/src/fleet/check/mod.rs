@@ -4,6 +4,7 @@
 //! phases and axes with its own words, so that a broken ledger, index or fit cannot pass itself.
 
 mod bounds;
+mod claims;
 mod classes;
 mod generations;
 mod history;
@@ -50,6 +51,7 @@ pub fn check_under(fleet: &Fleet, scope: PriorityScope) -> Vec<Violation> {
     slots::check(fleet, &mut found);
     bounds::check(fleet, &mut found);
     classes::check(fleet, &mut found);
+    claims::check(fleet, &mut found);
     victims::check(fleet, scope, &mut found);
     placement::check(fleet, &mut found);
     leaving::check(fleet, &mut found);
@@ -71,6 +73,7 @@ pub fn check_step_under(before: &Fleet, after: &Fleet, scope: PriorityScope) -> 
     history::check_step(&step, &mut found);
     bounds::check_step(&step, &mut found);
     classes::check_step(&step, &mut found);
+    claims::check_step(&step, &mut found);
     victims::check_step(&step, &mut found);
     placement::check_step(&step, &mut found);
     oversold::check_step(&step, &mut found);
@@ -173,5 +176,11 @@ fn closed(fleet: &Fleet, id: &NodeId) -> Option<&'static str> {
     };
     let unproven = (node.held_for.is_none() && !node.replicas.is_empty())
         .then_some("holding what is not proven gone");
-    intent.or(departure).or(reach).or(health).or(unproven)
+    let held = node.held_for.as_ref().and_then(|held| held.claim.as_ref());
+    let kept = match (&node.claimed, held) {
+        (Some(claimed), Some(held)) => (claimed.claim != *held).then_some("kept for a claim"),
+        (Some(_), None) => Some("kept for a claim"),
+        (None, _) => None,
+    };
+    intent.or(departure).or(reach).or(health).or(unproven).or(kept)
 }

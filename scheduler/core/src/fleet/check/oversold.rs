@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wharfage_shared::capacity::{ComputeClass, Region, Sku};
+use wharfage_shared::capacity::{CapacityType, ComputeClass, Region, Sku};
 use wharfage_shared::ids::{NodeId, OrganizationId};
 
 use super::{Findings, Step, closed};
@@ -18,13 +18,45 @@ use crate::words::node::Reach;
 struct Count {
     /// Standard instances of the provider that serve somebody or could.
     usable: BTreeSet<NodeId>,
-    /// By organization: guaranteed and used.
-    shares: BTreeMap<OrganizationId, (u32, u32)>,
+    /// By organization.
+    shares: BTreeMap<OrganizationId, Share>,
+}
+
+/// One organization's instances of a type in a region.
+#[derive(Default)]
+struct Share {
+    contracts: u32,
+    used: u32,
+    customer: u32,
+    serverless: u32,
 }
 
 impl Count {
+    /// The larger of what is guaranteed and what is used, every claimed instance as used.
     fn committed(&self) -> u32 {
-        self.shares.values().map(|(guaranteed, used)| *guaranteed.max(used)).sum()
+        let committed = self.shares.values().map(|share| {
+            let guaranteed = share.contracts.max(share.customer) + share.serverless;
+            guaranteed.max(share.used + share.serverless)
+        });
+        committed.sum()
+    }
+
+    /// An instance is its claim's, before it is empty for it too; else whom it serves.
+    fn take(&mut self, node: &NodeRow) {
+        if let Some(claimed) = &node.claimed {
+            let share = self.shares.entry(claimed.organization.clone()).or_default();
+            match claimed.capacity_type {
+                CapacityType::Serverless => share.serverless += 1,
+                CapacityType::Customer => {
+                    share.customer += 1;
+                    share.used += 1;
+                }
+            }
+        } else if let Some(held) = &node.held_for
+            && held.compute_class == ComputeClass::Standard
+        {
+            self.shares.entry(held.organization.clone()).or_default().used += 1;
+        }
     }
 
     fn oversold(&self) -> u32 {
@@ -74,7 +106,8 @@ fn signed(step: &Step<'_>, row: &ContractRow, found: &mut Findings) {
     let new = &row.contract;
     let first = new.start.max(row.signed_at);
     let count = counts(step.before).remove(&(new.region.clone(), new.sku.clone()));
-    let usable = count.map_or(0, |count| count.usable.len() as u64);
+    let count = count.unwrap_or_default();
+    let usable = count.usable.len() as u64;
     let all: Vec<&Contract> = step
         .after
         .contracts()
@@ -83,8 +116,17 @@ fn signed(step: &Step<'_>, row: &ContractRow, found: &mut Findings) {
         .collect();
     let starts = all.iter().map(|other| other.start.max(first));
     for at in starts.filter(|at| *at < new.end) {
-        let here = all.iter().filter(|other| other.start <= at && at < other.end);
-        let guaranteed: u64 = here.map(|other| u64::from(other.instances)).sum();
+        let mut guaranteed = 0;
+        let owners = all.iter().map(|other| &other.organization).chain(count.shares.keys());
+        for owner in owners.collect::<BTreeSet<_>>() {
+            let here = all.iter().filter(|other| other.start <= at && at < other.end);
+            let own = here.filter(|other| other.organization == *owner);
+            let contracts: u64 = own.map(|other| u64::from(other.instances)).sum();
+            let claims = count.shares.get(owner);
+            let (customer, serverless) =
+                claims.map_or((0, 0), |share| (share.customer.into(), share.serverless.into()));
+            guaranteed += contracts.max(customer) + serverless;
+        }
         if guaranteed > usable {
             let (id, sku) = (&new.id, &new.sku);
             found.add(
@@ -103,29 +145,22 @@ fn counts(fleet: &Fleet) -> BTreeMap<(Region, Sku), Count> {
             continue;
         }
         let count = counts.entry((node.zone.region(), node.sku.clone())).or_default();
-        let whom = serves(node);
-        if whom.is_some() || closed(fleet, &node.id).is_none() {
+        let there = node.reach != Reach::Lost && node.departed_at.is_none();
+        let served = there && (node.held_for.is_some() || node.claimed.is_some());
+        if served || closed(fleet, &node.id).is_none() {
             count.usable.insert(node.id.clone());
         }
-        if let Some(organization) = whom {
-            count.shares.entry(organization.clone()).or_default().1 += 1;
+        if there {
+            count.take(node);
         }
     }
     for row in fleet.contracts().filter(|row| row.in_force) {
         let contract = &row.contract;
         let key = (contract.region.clone(), contract.sku.clone());
         let shares = &mut counts.entry(key).or_default().shares;
-        shares.entry(contract.organization.clone()).or_default().0 += contract.instances;
+        shares.entry(contract.organization.clone()).or_default().contracts += contract.instances;
     }
     counts
-}
-
-/// Whom an instance serves; what is lost or has left serves nobody.
-fn serves(node: &NodeRow) -> Option<&OrganizationId> {
-    if node.reach == Reach::Lost || node.departed_at.is_some() {
-        return None;
-    }
-    node.held_for.as_ref().map(|held| &held.organization)
 }
 
 /// The sums that admission looks at equal a recount; used by the check of references.

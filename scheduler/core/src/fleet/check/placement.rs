@@ -37,8 +37,8 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
         }
         let ground = row.placement.as_ref().map(|why| why.class == CapacityClass::Spot);
         let is_placed = matches!(row.phase, Phase::Placed { .. });
-        if is_placed && ground != Some(node.compute_class == ComputeClass::Spot) {
-            let sold = node.compute_class;
+        let sold = super::classes::sold(node);
+        if is_placed && ground != Some(sold == ComputeClass::Spot) {
             found.add("S3", format!("{who} says another ground than {sold}, as its node is sold"));
         }
         let promised = matches!(row.phase, Phase::Promised { .. });
@@ -80,7 +80,7 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
             found.add("S6", format!("{who} was {word} on {gpu}, which is unfit: {why}"));
         }
         let node = step.after.node(&seat.node);
-        if node.is_some_and(|node| node.owner.is_some()) {
+        if node.is_some_and(|node| node.owner.is_some() && node.claimed.is_none()) {
             let who = name(step.after, row);
             found.add("S6", format!("{who} was {word} on {}, which has an owner", seat.node));
         }

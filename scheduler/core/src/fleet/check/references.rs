@@ -73,7 +73,8 @@ fn owned(fleet: &Fleet) -> Vec<(String, &OrganizationId)> {
     let tokens = fleet.tokens().map(|row| (row.id.to_string(), &row.organization));
     let contracts = fleet.contracts().map(|row| &row.contract);
     let contracts = contracts.map(|row| (row.id.to_string(), &row.organization));
-    let all = deployments.chain(gateways).chain(tokens).chain(contracts);
+    let claims = fleet.claims.values().map(|row| (row.id.to_string(), &row.organization));
+    let all = deployments.chain(gateways).chain(tokens).chain(contracts).chain(claims);
     all.filter(|(_, organization)| organization.as_str() != "provider").collect()
 }
 
@@ -168,7 +169,8 @@ fn seats(fleet: &Fleet, found: &mut Findings) {
             let taken = slot.holder.is_some() || slot.promised.is_some() || slot.orphan.is_some();
             !taken && slot.unfit.is_none()
         });
-        let open = closed(fleet, &node.id).is_none() && node.owner.is_none();
+        let owned = node.owner.is_some() && node.claimed.is_none();
+        let open = closed(fleet, &node.id).is_none() && !owned;
         let is_offered = unique.contains(&node.id);
         if is_offered && !open {
             let why = closed(fleet, &node.id).unwrap_or("owned");
@@ -181,8 +183,10 @@ fn seats(fleet: &Fleet, found: &mut Findings) {
     for (key, _, id) in fleet.index.seated() {
         let Some(node) = fleet.node(id) else { continue };
         let serves = node.held_for.as_ref().map(|held| &held.organization);
-        let same = key.sku == node.sku && key.zone == node.zone && key.class == node.compute_class;
-        if !same || key.serves.as_ref() != serves {
+        let claimed = node.claimed.is_some();
+        let sold = super::classes::sold(node);
+        let same = key.sku == node.sku && key.zone == node.zone && key.class == sold;
+        if !same || key.claimed != claimed || key.serves.as_ref() != serves {
             found.add(RULE, format!("placement is offered {id} as something else"));
         }
     }

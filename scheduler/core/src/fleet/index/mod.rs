@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub(crate) use self::spare::{Dearness, Spare, Spares};
 
-use wharfage_shared::capacity::{ComputeClass, Region, Sku, Zone};
+use wharfage_shared::capacity::{CapacityType, ComputeClass, Region, Sku, Zone};
 use wharfage_shared::ids::{DeploymentId, JoinId, NodeId, OrganizationId, ReplicaId, TokenId};
 use wharfage_shared::time::Timestamp;
 
@@ -68,6 +68,8 @@ pub(crate) struct SeatGroup {
     pub class: ComputeClass,
     /// Whom they serve now.
     pub serves: Option<OrganizationId>,
+    /// A claim holds them.
+    pub claimed: bool,
     /// None of their GPUs is taken.
     pub whole: bool,
 }
@@ -81,6 +83,18 @@ pub(crate) struct ZoneCounts {
     pub standard: u32,
     /// Spot ones likewise.
     pub spot: u32,
+    /// Ones that claims hold likewise.
+    pub claimed: u32,
+}
+
+impl ZoneCounts {
+    fn of(&mut self, takes: Takes) -> &mut u32 {
+        match takes {
+            Takes::Standard => &mut self.standard,
+            Takes::Spot => &mut self.spot,
+            Takes::Claimed => &mut self.claimed,
+        }
+    }
 }
 
 /// Instances of one type in one region: the ledger's terms, kept as they change.
@@ -99,58 +113,129 @@ pub(crate) struct Capacity {
 pub(crate) struct Shares {
     /// By contracts in force.
     pub guaranteed: u32,
-    /// Standard ones that serve it.
+    /// Standard ones that serve it, those of CUSTOMER claims included.
     pub used: u32,
+    /// Set aside by its SERVERLESS claims: beside its contracts.
+    pub serverless: u32,
     /// Spot ones that serve it.
     pub spot: u32,
 }
 
 impl Shares {
-    /// The larger of what is guaranteed and what is used.
+    /// The count of one ground.
+    pub fn of(&mut self, ground: Ground) -> &mut u32 {
+        match ground {
+            Ground::Used => &mut self.used,
+            Ground::Serverless => &mut self.serverless,
+            Ground::Spot => &mut self.spot,
+        }
+    }
+
+    /// The larger of what is guaranteed and what is used; SERVERLESS claims add to both.
     pub fn committed(self) -> u32 {
-        self.guaranteed.max(self.used)
+        self.guaranteed.max(self.used) + self.serverless
+    }
+
+    /// Whether one more instance is among those that its contracts guarantee.
+    pub fn is_below_guarantee(self) -> bool {
+        self.used < self.guaranteed
     }
 }
 
-/// Whom a provider's instance serves; what is lost or has left serves nobody.
-fn serves(node: &NodeRow) -> Option<&OrganizationId> {
+/// On whose account a provider's instance stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub organization: OrganizationId,
+    pub ground: Ground,
+}
+
+/// As what it stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Used on demand, under a contract or by a CUSTOMER claim.
+    Used,
+    /// Set aside by a SERVERLESS claim.
+    Serverless,
+    /// Sold as spot.
+    Spot,
+}
+
+/// On whose account a provider's instance stands: of the claim that it is set aside for, else of
+/// whom it serves; what is lost or has left serves nobody.
+pub(crate) fn account(node: &NodeRow) -> Option<Account> {
     let there = node.reach != Reach::Lost && node.departed_at.is_none() && node.owner.is_none();
-    node.held_for.as_ref().filter(|_| there).map(|held| &held.organization)
+    if !there {
+        return None;
+    }
+    if let Some(claimed) = &node.claimed {
+        let ground = match claimed.capacity_type {
+            CapacityType::Serverless => Ground::Serverless,
+            CapacityType::Customer => Ground::Used,
+        };
+        return Some(Account { organization: claimed.organization.clone(), ground });
+    }
+    let held = node.held_for.as_ref()?;
+    let ground = match held.compute_class {
+        ComputeClass::Standard => Ground::Used,
+        ComputeClass::Spot => Ground::Spot,
+    };
+    Some(Account { organization: held.organization.clone(), ground })
 }
 
 /// Whether a standard instance counts as usable: it serves somebody now, or could.
 fn is_usable(node: &NodeRow) -> bool {
     let standard = node.compute_class == ComputeClass::Standard && node.owner.is_none();
-    standard && (serves(node).is_some() || node.may_place().is_ok())
+    standard && (account(node).is_some() || node.may_place().is_ok())
 }
 
 /// What the index holds of a node.
 #[derive(PartialEq, Eq)]
 struct NodeEntries {
     seat: Option<(SeatGroup, u8)>,
-    takes: bool,
+    takes: Option<Takes>,
     usable: bool,
-    serves: Option<OrganizationId>,
+    account: Option<Account>,
     ruled: bool,
     stands: bool,
+}
+
+/// As what a node may take something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Standard,
+    Spot,
+    Claimed,
+}
+
+impl Takes {
+    fn of(node: &NodeRow) -> Option<Self> {
+        let allocated = node.is_allocated();
+        let open = (node.owner.is_none() || allocated) && node.may_place().is_ok();
+        open.then_some(match node.compute_class {
+            ComputeClass::Standard if allocated => Takes::Claimed,
+            ComputeClass::Standard => Takes::Standard,
+            ComputeClass::Spot => Takes::Spot,
+        })
+    }
 }
 
 impl NodeEntries {
     fn of(node: &NodeRow) -> Self {
         let free = node.free();
-        let takes = node.owner.is_none() && node.may_place().is_ok();
+        let takes = Takes::of(node);
         let group = || SeatGroup {
             sku: node.sku.clone(),
             zone: node.zone.clone(),
-            class: node.compute_class,
+            class: node.sold(),
             serves: node.held_for.as_ref().map(|held| held.organization.clone()),
+            claimed: node.is_allocated(),
             whole: usize::from(free) == node.slots.len(),
         };
         Self {
-            seat: (takes && free > 0).then(|| (group(), free)),
+            seat: (takes.is_some() && free > 0).then(|| (group(), free)),
             takes,
             usable: is_usable(node),
-            serves: serves(node).cloned(),
+            account: account(node),
             ruled: !node.rules.is_empty() || node.doubts.repair.is_some(),
             stands: node.reach != Reach::Joining && node.intent != Intent::Retired,
         }
@@ -180,7 +265,7 @@ impl Index {
         if before.as_ref().is_none_or(|before| before.takes != after.takes) {
             self.count_zone(node, before.as_ref(), &after);
         }
-        let shares = |entries: &NodeEntries| (entries.usable, entries.serves.clone());
+        let shares = |entries: &NodeEntries| (entries.usable, entries.account.clone());
         if before.as_ref().map(shares) != Some(shares(&after)) {
             if let Some(before) = &before {
                 self.count_capacity(node, before, false);
@@ -217,12 +302,13 @@ impl Index {
         let key = (node.sku.clone(), node.zone.clone());
         let mut zone = self.zones.get(&key).cloned().unwrap_or_default();
         zone.nodes += u32::from(before.is_none());
-        let count = match node.compute_class {
-            ComputeClass::Standard => &mut zone.standard,
-            ComputeClass::Spot => &mut zone.spot,
-        };
-        *count -= u32::from(before.is_some_and(|before| before.takes));
-        *count += u32::from(after.takes);
+        let old = before.and_then(|before| before.takes);
+        if let Some(takes) = old {
+            *zone.of(takes) -= 1;
+        }
+        if let Some(takes) = after.takes {
+            *zone.of(takes) += 1;
+        }
         self.zones.insert(key, zone);
     }
 
@@ -232,12 +318,10 @@ impl Index {
         self.change_capacity(node.region(), &node.sku, |capacity| {
             capacity.usable = add(capacity.usable, usable);
         });
-        let Some(organization) = &entries.serves else { return };
-        self.change_shares(node.region(), &node.sku, organization, |shares| {
-            match node.compute_class {
-                ComputeClass::Standard => shares.used = add(shares.used, 1),
-                ComputeClass::Spot => shares.spot = add(shares.spot, 1),
-            }
+        let Some(account) = &entries.account else { return };
+        self.change_shares(node.region(), &node.sku, &account.organization, |shares| {
+            let count = shares.of(account.ground);
+            *count = add(*count, 1);
         });
     }
 

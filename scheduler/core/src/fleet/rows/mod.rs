@@ -1,6 +1,7 @@
 //! The rows of the fleet's tables. Public to read; only `apply` writes them.
 
 pub mod access;
+pub mod claim;
 pub mod deployment;
 pub mod gateway;
 pub mod meter;

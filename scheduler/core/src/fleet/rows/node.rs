@@ -13,6 +13,7 @@ use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::{Epoch, Generation};
 
 use crate::words::because::placement::Rejection;
+use crate::words::claim::Claimed;
 use crate::words::node::{AskFact, Departure, Doubts, Health, Intent, NoticeFact, Reach};
 
 /// A node.
@@ -73,6 +74,9 @@ pub struct NodeRow {
     pub slots: Vec<Slot>,
     /// Replicas that it runs and the log does not know there, with what they hold.
     pub orphans: BTreeMap<ReplicaId, Vec<GpuUuid>>,
+    /// The claim that it is set aside for, from before it is empty for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<Claimed>,
     /// For whom its active time counts.
     pub held_for: Option<HeldFor>,
     /// Its desired state's number.
@@ -152,9 +156,20 @@ impl NodeRow {
         !is_on && self.repairs().iter().any(|(_, waiting)| *waiting == incident)
     }
 
+    /// How it is sold at this moment.
+    pub fn sold(&self) -> ComputeClass {
+        self.held_for.as_ref().map_or(self.compute_class, |held| held.compute_class)
+    }
+
     /// The notice in force that ends first.
     pub fn notice(&self) -> Option<&NoticeFact> {
         self.notices.values().min_by_key(|notice| (notice.gone_at, &notice.id))
+    }
+
+    /// Whether it serves the claim that it is set aside for, and nobody else any more.
+    pub fn is_allocated(&self) -> bool {
+        let held = self.held_for.as_ref().and_then(|held| held.claim.as_ref());
+        self.claimed.as_ref().is_some_and(|claimed| held == Some(&claimed.claim))
     }
 
     /// Whether something new may be placed here, and if not, why: the one question on all axes.
@@ -190,6 +205,9 @@ impl NodeRow {
             }
             Intent::Retired => return Err(Rejection::Retired),
             Intent::Open => {}
+        }
+        if self.claimed.is_some() && !self.is_allocated() {
+            return Err(Rejection::KeptForClaim);
         }
         match self.notice() {
             Some(notice) => Err(Rejection::Noticed { gone_at: notice.gone_at }),

@@ -76,6 +76,12 @@ pub enum Rejection {
         /// How it is sold.
         sold: ComputeClass,
     },
+    /// A claim of the organization holds it.
+    #[error("a claim holds it, which the deployment's capacity classes do not allow")]
+    ClaimNotAllowed,
+    /// A claim will have it once what stands there has left.
+    #[error("it is kept for a claim until what stands there has left")]
+    KeptForClaim,
     /// Dedicated: one organization at a time.
     #[error("it serves another organization at this moment")]
     ServesAnother,

@@ -1,6 +1,7 @@
 //! What can be asked of the controller, resource by resource, and what it answers.
 
 pub mod access;
+pub mod claims;
 pub mod deployments;
 pub mod gateways;
 pub mod money;
@@ -26,6 +27,8 @@ pub enum Action {
     Deployment(deployments::Action),
     /// Gateway resources.
     Gateway(gateways::Action),
+    /// Capacity claims and quotas.
+    Claim(claims::Action),
     /// Nodes and pools.
     Node(nodes::Action),
     /// Contracts, prices, invoices.

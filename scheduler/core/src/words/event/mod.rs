@@ -4,6 +4,7 @@
 //! the others.
 
 pub mod access;
+pub mod claim;
 pub mod deployment;
 pub mod gateway;
 pub mod meter;
@@ -42,6 +43,8 @@ pub enum Event {
     Money(money::Event),
     /// Organizations, tokens, joins.
     Access(access::Event),
+    /// Capacity claims and quotas.
+    Claim(claim::Event),
     /// Segments, clocks, ticks.
     Meter(meter::Event),
     /// An idempotency key's answer.

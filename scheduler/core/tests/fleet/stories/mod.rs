@@ -1,6 +1,7 @@
 //! Each story states one rule. The world checks all the others after every step of it.
 
 mod capacity;
+mod claims;
 mod doubts;
 mod facts;
 mod health;

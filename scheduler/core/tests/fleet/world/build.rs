@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_scheduler_core::Refusal;
+use wharfage_scheduler_core::capacity::claims;
+use wharfage_scheduler_core::words::claim::Spec as Claim;
 use wharfage_scheduler_core::words::command::access::{Action as Access, Admits};
+use wharfage_scheduler_core::words::command::claims::Action as Claims;
 use wharfage_scheduler_core::words::command::deployments::Action as Deployments;
 use wharfage_scheduler_core::words::command::money::Action as Money;
 use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
@@ -13,8 +16,9 @@ use wharfage_scheduler_core::words::deployment::{
     Bounds, Extension, GpuCount, Model, Priority, Runtime, Scaling, Spec,
 };
 use wharfage_scheduler_core::words::node::Pool;
-use wharfage_shared::capacity::{ComputeClass, Region, Sku, Tenancy, Zone};
-use wharfage_shared::ids::{ContractId, JoinId, NodeId, OrganizationId, PoolId};
+use wharfage_scheduler_core::words::quota::QuotaKey;
+use wharfage_shared::capacity::{CapacityType, ComputeClass, Region, Sku, Tenancy, Zone};
+use wharfage_shared::ids::{ClaimId, ContractId, JoinId, NodeId, OrganizationId, PoolId};
 use wharfage_shared::time::Millis;
 
 use super::{Agent, Gateway, World, id};
@@ -69,9 +73,33 @@ impl World {
         }
     }
 
+    /// One more standard host of the usual type in a zone.
+    pub fn add_standard(&mut self, zone: &str) -> NodeId {
+        self.add_node(ComputeClass::Standard, SKU, zone, 8)
+    }
+
+    /// One more host that an organization owns.
+    pub fn add_owned(&mut self, organization: &str) -> NodeId {
+        let owner = Some(self.organization(organization));
+        self.add_host(owner, ComputeClass::Standard, SKU, ZONE, 8)
+    }
+
     /// One more host.
     pub fn add_node(&mut self, class: ComputeClass, sku: &str, zone: &str, gpus: usize) -> NodeId {
-        let pool = PoolId::new(format!("{sku}-{class}-{}", zone.to_ascii_lowercase()));
+        self.add_host(None, class, sku, zone, gpus)
+    }
+
+    fn add_host(
+        &mut self,
+        owner: Option<OrganizationId>,
+        class: ComputeClass,
+        sku: &str,
+        zone: &str,
+        gpus: usize,
+    ) -> NodeId {
+        let whose = owner.as_ref().map_or(String::new(), |owner| format!("{owner}-"));
+        let zone_id = zone.to_ascii_lowercase();
+        let pool = PoolId::new(format!("{whose}{sku}-{class}-{zone_id}"));
         if self.fleet().pool(&pool).is_none() {
             let pool = Pool {
                 id: pool.clone(),
@@ -79,7 +107,7 @@ impl World {
                 sku: Sku::new(sku),
                 compute_class: class,
                 tenancy: Tenancy::Dedicated,
-                owner: None,
+                owner,
             };
             self.command(Action::Node(Nodes::CreatePool(pool))).expect("a pool");
         }
@@ -166,6 +194,50 @@ impl World {
         self.command(Action::Node(verb(NodeId::from(node), "a test".to_owned())))
     }
 
+    /// A claim of `acme` on the usual type in the usual zone; the id is the name.
+    pub fn claim(
+        &mut self,
+        name: &str,
+        capacity_type: CapacityType,
+        instances: u32,
+    ) -> Result<Answer, Refusal> {
+        self.claim_for("acme", claimed(name, capacity_type, instances))
+    }
+
+    /// A claim of an organization.
+    pub fn claim_for(&mut self, organization: &str, spec: Claim) -> Result<Answer, Refusal> {
+        let organization = self.organization(organization);
+        let id = ClaimId::from(spec.name.as_str());
+        self.command(Action::Claim(Claims::Create { id, organization, spec }))
+    }
+
+    /// Another count for a claim.
+    pub fn resize(&mut self, name: &str, instances: u32) -> Result<Answer, Refusal> {
+        let id = ClaimId::from(name);
+        let mut spec = self.fleet().claim(&id).expect("it was made").spec.clone();
+        spec.instances = instances;
+        self.command(Action::Claim(Claims::Replace { id, spec }))
+    }
+
+    /// The end of a claim.
+    pub fn unclaim(&mut self, name: &str) -> Result<Answer, Refusal> {
+        self.command(Action::Claim(Claims::Delete { id: ClaimId::from(name) }))
+    }
+
+    /// How many instances a claim has and waits for.
+    pub fn counts(&self, name: &str) -> (u32, u32) {
+        let row = self.fleet().claim(&ClaimId::from(name)).expect("it was made");
+        (claims::allocated(self.fleet(), row), claims::pending(self.fleet(), row))
+    }
+
+    /// An organization's instance quota in the usual zone.
+    pub fn quota(&mut self, organization: &str, instances: Option<u32>) {
+        let organization = self.organization(organization);
+        let quota = QuotaKey { organization, zone: Zone::new(ZONE), sku: Sku::new(SKU) };
+        let action = Claims::SetQuota { quota, instances };
+        self.command(Action::Claim(action)).expect("the provider sets quotas");
+    }
+
     /// A Reserved contract from now on.
     pub fn sign(
         &mut self,
@@ -186,6 +258,13 @@ impl World {
         };
         self.command(Action::Money(Money::Sign(contract)))
     }
+}
+
+/// What a claim on the usual type in the usual zone asks for.
+pub fn claimed(name: &str, capacity_type: CapacityType, instances: u32) -> Claim {
+    let (zone, sku) = (Zone::new(ZONE), Sku::new(SKU));
+    let says_managed = false;
+    Claim { name: name.to_owned(), capacity_type, says_managed, sku, zone, instances }
 }
 
 /// The verb that closes a node for what is new.

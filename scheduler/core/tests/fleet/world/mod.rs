@@ -22,7 +22,7 @@ use wharfage_shared::time::{Millis, Timestamp};
 use wharfage_shared::version::Term;
 
 pub use self::agent::{Agent, Link};
-pub use self::build::{SKU, ZONE, cordon, drain, spec, uncordon};
+pub use self::build::{SKU, ZONE, claimed, cordon, drain, spec, uncordon};
 pub use self::gateway::Gateway;
 
 /// 2026-01-05 00:00:00 UTC.
