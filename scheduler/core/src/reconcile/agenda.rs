@@ -131,6 +131,11 @@ impl Agenda {
         }
     }
 
+    /// A node is looked at: a seat there may not be kept for anybody any more.
+    pub fn look_at(&mut self, node: NodeId) {
+        self.due.nodes.insert(node);
+    }
+
     fn arm(&mut self, at: Timestamp, alarm: Alarm) {
         self.alarms.insert((at, alarm), ());
     }

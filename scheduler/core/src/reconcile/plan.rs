@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wharfage_shared::gateway::RoutesVersion;
-use wharfage_shared::ids::{GatewayName, ReplicaId};
+use wharfage_shared::ids::{GatewayName, NodeId, ReplicaId};
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::Term;
 
@@ -12,6 +12,7 @@ use super::agenda::Agenda;
 use crate::fleet::Fleet;
 use crate::words::event::{Event, access, claim, deployment, gateway, meter, money, node, replica};
 use crate::words::policy::Policy;
+use crate::words::replica::Phase;
 
 /// What one gateway process said last; gone with the scheduler's memory.
 #[derive(Clone, Debug)]
@@ -50,9 +51,22 @@ impl Plan<'_> {
     /// Takes a fact in and notes what it may have consequences for.
     pub fn record(&mut self, event: impl Into<Event>) {
         let event = event.into();
+        let let_go = self.promised_at(&event);
         self.fleet.apply(&event);
         self.agenda.note(self.fleet, self.policy, &event);
+        if let Some(node) = let_go {
+            self.agenda.look_at(node);
+        }
         self.events.push(event);
+    }
+
+    /// The node of the seat that was kept for the replica of this fact: afterwards its row may not
+    /// name it any more.
+    fn promised_at(&self, event: &Event) -> Option<NodeId> {
+        let Event::Replica(event) = event else { return None };
+        let row = self.fleet.replica(event.replica())?;
+        let Phase::Promised { seat, .. } = &row.phase else { return None };
+        Some(seat.node.clone())
     }
 
     /// The first route table that will not name what leaves now.
