@@ -250,6 +250,20 @@ fn resources() -> Value {
             ("wharfage", extension),
             ("dialect", words(&["coreweave", "baseten"])),
         ]),
+        "CapacityClaim": object(&[
+            ("id", text()),
+            ("!name", text()),
+            ("!resources", object(&[
+                ("!instanceId", text()),
+                ("!instanceCount", whole(1, 100_000)),
+                ("!capacityType", words(&[
+                    "CAPACITY_TYPE_SERVERLESS",
+                    "CAPACITY_TYPE_CUSTOMER",
+                    "CAPACITY_TYPE_MANAGED",
+                ])),
+                ("!zones", texts()),
+            ])),
+        ]),
         "Gateway": object(&[
             ("id", text()),
             ("!name", text()),
@@ -313,6 +327,15 @@ fn requests() -> Vec<(&'static str, Value)> {
                 ("rate", text()),
                 ("holding_rate", text()),
                 ("usage_rate", text()),
+            ]),
+        ),
+        (
+            "Quota",
+            object(&[
+                ("!organization", text()),
+                ("!zone", text()),
+                ("!sku", text()),
+                ("!instances", whole(0, 1_000_000)),
             ]),
         ),
         (

@@ -87,6 +87,9 @@ GET    /api/v1/replicas/{id}                                 read
 DELETE /api/v1/replicas/{id}                                 operator
 GET    /api/v1/replicas/{id}/explain                         read
 GET    /api/v1/replicas/{id}/logs                            read
+GET    /api/v1/quotas                                        read
+POST   /api/v1/quotas                                        provider admin
+DELETE /api/v1/quotas/{organization}/{zone}/{sku}            provider admin
 GET    /api/v1/contracts                                     billing
 POST   /api/v1/contracts                                     provider admin
 GET    /api/v1/prices                                        known

@@ -185,17 +185,6 @@ async fn a_key_makes_a_write_happen_once() {
 }
 
 #[tokio::test]
-async fn claims_say_what_is_not_offered() {
-    let scheduler = Scheduler::start("claims").await;
-    let claims = "/v1alpha1/inference/capacityclaims";
-    let list = scheduler.get(claims, "acme-viewer").await.expect(200);
-    assert_eq!(list, json!({"capacityClaims": []}));
-    let refused = scheduler.post(claims, "acme-operator", &json!({})).await.expect(501);
-    assert_eq!((&refused["code"], &refused["status"]), (&json!(12), &json!("UNIMPLEMENTED")));
-    scheduler.stop().await;
-}
-
-#[tokio::test]
 async fn a_flood_of_mistakes_is_answered_shortly_and_no_name_passes_for_a_flag() {
     let scheduler = Scheduler::start("mistakes").await;
     let _node = scheduler.node("node-1", "standard").await;

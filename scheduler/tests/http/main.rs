@@ -2,6 +2,7 @@
 
 mod access;
 mod baseten;
+mod claims;
 mod coreweave;
 mod dashboard;
 mod events;

@@ -9,6 +9,7 @@ use wharfage_scheduler_core::words::command::access::Admits;
 use wharfage_scheduler_core::words::contract::{Contract, ContractTerms, Price};
 use wharfage_scheduler_core::words::node::Pool;
 use wharfage_scheduler_core::words::principal::Role;
+use wharfage_scheduler_core::words::quota::QuotaKey;
 use wharfage_shared::capacity::{ComputeClass, Region, Sku, Tenancy, Zone};
 use wharfage_shared::ids::{ContractId, OrganizationId, PoolId};
 use wharfage_shared::notice::Leaves;
@@ -186,6 +187,16 @@ fn instances(
             Some(gpus / each)
         }
     }
+}
+
+/// An instance quota.
+pub fn quota(fields: &Fields<'_>) -> Option<(QuotaKey, u32)> {
+    let organization = label(fields, "organization").map(OrganizationId::from);
+    let zone = place(fields, "zone").map(Zone::new);
+    let sku = place(fields, "sku").map(Sku::new);
+    let instances = fields.required_whole("instances", 0..=1_000_000);
+    let key = QuotaKey { organization: organization?, zone: zone?, sku: sku? };
+    Some((key, instances?))
 }
 
 /// A list price; without `from` it holds from `now` on.

@@ -10,6 +10,7 @@ mod events;
 mod invoices;
 mod money;
 mod nodes;
+mod quotas;
 mod replicas;
 
 use super::route::Route;
@@ -19,6 +20,7 @@ pub fn routes() -> Vec<Route> {
     let mut routes = nodes::routes();
     routes.extend(deployments::routes());
     routes.extend(replicas::routes());
+    routes.extend(quotas::routes());
     routes.extend(money::routes());
     routes.extend(invoices::routes());
     routes.extend(access::routes());

@@ -209,10 +209,5 @@ async fn capacity(State(shared): State<Shared>, Who(caller): Who) -> Json<Value>
     for row in &mut rows {
         row.organizations.retain(|organization, _| caller.sees(organization));
     }
-    let with_free = |row: &ledger::LedgerRow| {
-        let mut shown = json!(row);
-        shown["free"] = json!(row.usable.saturating_sub(row.committed));
-        shown
-    };
-    Json(json!({"capacity": rows.iter().map(with_free).collect::<Vec<_>>()}))
+    Json(json!({"capacity": rows}))
 }

@@ -1,5 +1,6 @@
 //! The CoreWeave Inference API: the same operations as REST and as Connect JSON.
 
+pub mod claim;
 pub mod deployment;
 pub mod deployments;
 pub mod errors;

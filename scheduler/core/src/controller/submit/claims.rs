@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wharfage_shared::capacity::{CapacityType, Sku};
+use wharfage_shared::capacity::{CapacityType, ComputeClass, Sku};
 use wharfage_shared::ids::{ClaimId, OrganizationId};
 
 use super::{name_taken, not_found, organization, provider_only};
@@ -92,6 +92,7 @@ fn check_count(instances: u32) -> Result<(), Refusal> {
 fn check_place(plan: &Plan<'_>, of: &OrganizationId, spec: &Spec) -> Result<(), Refusal> {
     let open = |owner: &Option<OrganizationId>| owner.as_ref().is_none_or(|owner| owner == of);
     let pools = plan.fleet.pools().filter(|pool| pool.zone == spec.zone && open(&pool.owner));
+    let pools = pools.filter(|pool| pool.compute_class == ComputeClass::Standard);
     let here: BTreeSet<&Sku> = pools.map(|pool| &pool.sku).collect();
     if here.is_empty() {
         let description = format!("there is no zone `{}`", spec.zone);
