@@ -198,6 +198,12 @@ pub enum Listable {
     /// Pools of nodes.
     #[value(alias = "nodepool", alias = "pools")]
     Nodepools,
+    /// Capacity claims.
+    #[value(alias = "claim", alias = "capacityclaims")]
+    Claims,
+    /// Instance quotas.
+    #[value(alias = "quota")]
+    Quotas,
     /// Contracts.
     #[value(alias = "contract")]
     Contracts,
@@ -270,6 +276,15 @@ pub enum Verb {
     Drain(NodeVerb),
     /// Take a spot node's capacity back on the stated timeline.
     Reclaim(NodeVerb),
+    /// Capacity claims: instances that are set aside.
+    #[command(subcommand)]
+    Claim(Claim),
+    /// The capacity ledger: usable, guaranteed, used, free, by region and zone.
+    Capacity {
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
     /// Running invoices: drafts, and their proof.
     #[command(subcommand)]
     Invoice(Invoice),
@@ -324,6 +339,81 @@ pub struct NodeVerb {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// `wharfage claim`.
+#[derive(Debug, Subcommand)]
+pub enum Claim {
+    /// Set instances aside.
+    Create {
+        /// Its name.
+        name: String,
+        /// The instance type.
+        #[arg(long)]
+        sku: String,
+        /// The zone.
+        #[arg(long)]
+        zone: String,
+        /// How many instances.
+        #[arg(long)]
+        count: u32,
+        /// From the provider's pool, or from the organization's own quota.
+        #[arg(long = "type", value_enum, ignore_case = true, default_value_t)]
+        capacity_type: CapacityType,
+        /// Whose; the token's own when absent.
+        #[arg(long)]
+        organization: Option<String>,
+        /// Only say what would happen.
+        #[arg(long)]
+        dry_run: bool,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// All claims.
+    List {
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show one.
+    Get {
+        /// Its id or its name.
+        id: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Ask for another count.
+    Resize {
+        /// Its id or its name.
+        id: String,
+        /// How many instances.
+        #[arg(long)]
+        count: u32,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Give all its instances back: what runs there is evicted.
+    Delete {
+        /// Its id or its name.
+        id: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+/// Where a claim's instances come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CapacityType {
+    /// The provider's pool.
+    #[default]
+    #[value(alias = "managed")]
+    Serverless,
+    /// The organization's own instance quota.
+    Customer,
 }
 
 /// `wharfage invoice`.

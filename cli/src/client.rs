@@ -63,6 +63,18 @@ impl Client {
         self.answer(request.json(body)).await
     }
 
+    /// `PATCH path`.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.http.patch(format!("{}{path}", self.url)).timeout(ANSWER_WITHIN);
+        self.answer(request.json(body)).await
+    }
+
+    /// `DELETE path`.
+    pub async fn delete(&self, path: &str) -> Result<Value, Failure> {
+        let request = self.http.delete(format!("{}{path}", self.url)).timeout(ANSWER_WITHIN);
+        self.answer(request).await
+    }
+
     /// `GET path` as a stream that does not end by itself.
     pub async fn stream(&self, path: &str) -> Result<reqwest::Response, Failure> {
         let request = self.http.get(format!("{}{path}", self.url));

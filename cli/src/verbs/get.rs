@@ -60,6 +60,28 @@ const POOLS: &[Column] = &[
     ("OWNER", "/owner"),
     ("NODES", "/nodes"),
 ];
+/// The rows of `wharfage get claims` and `wharfage claim list`.
+pub const CLAIMS: &[Column] = &[
+    ("CLAIM", "/spec/name"),
+    ("ID", "/spec/id"),
+    ("ORGANIZATION", "/spec/organizationId"),
+    ("TYPE", "/spec/resources/capacityType"),
+    ("SKU", "/spec/resources/instanceId"),
+    ("ZONES", "/spec/resources/zones"),
+    ("COUNT", "/spec/resources/instanceCount"),
+    ("ALLOCATED", "/status/allocatedInstances"),
+    ("PENDING", "/status/pendingInstances"),
+    ("STATUS", "/status/status"),
+];
+const QUOTAS: &[Column] = &[
+    ("ORGANIZATION", "/organization"),
+    ("ZONE", "/zone"),
+    ("SKU", "/sku"),
+    ("INSTANCES", "/instances"),
+    ("CLAIMED", "/claimed"),
+    ("LEFT", "/left"),
+    ("SET", "/set"),
+];
 const CONTRACTS: &[Column] = &[
     ("CONTRACT", "/id"),
     ("ORGANIZATION", "/organization"),
@@ -94,7 +116,9 @@ const CAPACITY: &[Column] = &[
     ("NODES", "/nodes"),
     ("USABLE", "/usable"),
     ("USED", "/used"),
+    ("CLAIMED", "/claimed"),
     ("IDLE", "/idle"),
+    ("RECLAIMABLE", "/reclaimable"),
     ("SPOT", "/spot_usable"),
     ("SPOT USED", "/spot_used"),
     ("GUARANTEED", "/guaranteed"),
@@ -111,6 +135,8 @@ pub async fn list(client: &Client, what: Listable, how: Output) -> Result<(), Fa
         Listable::Replicas => ("/api/v1/replicas", "replicas", REPLICAS),
         Listable::Gateways => ("/v1alpha1/inference/gateways", "gateways", GATEWAYS),
         Listable::Nodepools => ("/api/v1/nodepools", "nodepools", POOLS),
+        Listable::Claims => ("/v1alpha1/inference/capacityclaims", "capacityClaims", CLAIMS),
+        Listable::Quotas => ("/api/v1/quotas", "quotas", QUOTAS),
         Listable::Contracts => ("/api/v1/contracts", "contracts", CONTRACTS),
         Listable::Prices => ("/api/v1/prices", "prices", PRICES),
         Listable::Invoices => ("/api/v1/invoices", "invoices", INVOICES),

@@ -1,5 +1,6 @@
 //! Verbs that talk to a scheduler: one file a group.
 
+mod claims;
 mod events;
 mod explain;
 mod get;
@@ -10,7 +11,7 @@ mod usage;
 
 use serde_json::Value;
 
-use crate::args::Verb;
+use crate::args::{Listable, Verb};
 use crate::client::Client;
 use crate::exit::Failure;
 
@@ -25,6 +26,8 @@ pub async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Uncordon(verb) => nodes::act(&client, "uncordon", &verb).await,
         Verb::Drain(verb) => nodes::act(&client, "drain", &verb).await,
         Verb::Reclaim(verb) => nodes::act(&client, "reclaim", &verb).await,
+        Verb::Claim(claim) => claims::run(&client, claim).await,
+        Verb::Capacity { output } => get::list(&client, Listable::Capacity, output).await,
         Verb::Invoice(invoice) => invoice::run(&client, invoice).await,
         Verb::Usage { from, to, organization, output } => {
             usage::run(&client, from, to, organization, output).await

@@ -1,0 +1,90 @@
+//! `wharfage claim`: instances that are set aside.
+
+use serde_json::{Value, json};
+
+use super::escaped;
+use super::get::CLAIMS;
+use crate::args::{CapacityType, Claim, Output};
+use crate::client::Client;
+use crate::exit::Failure;
+use crate::output;
+
+const PATH: &str = "/v1alpha1/inference/capacityclaims";
+
+/// Does what was asked for.
+pub async fn run(client: &Client, claim: Claim) -> Result<(), Failure> {
+    match claim {
+        Claim::Create { name, sku, zone, count, capacity_type, organization, dry_run, output } => {
+            let kind = match capacity_type {
+                CapacityType::Serverless => "CAPACITY_TYPE_SERVERLESS",
+                CapacityType::Customer => "CAPACITY_TYPE_CUSTOMER",
+            };
+            let body = json!({
+                "name": name,
+                "organizationId": organization.unwrap_or_default(),
+                "resources": {
+                    "instanceId": sku,
+                    "instanceCount": count,
+                    "capacityType": kind,
+                    "zones": [zone],
+                },
+            });
+            if dry_run {
+                let answer = client.post(&format!("{PATH}?dryRun=true"), &body).await?;
+                return output::described(&answer, output);
+            }
+            let answer = client.post(PATH, &body).await?;
+            shown(&answer, output)
+        }
+        Claim::List { output } => {
+            output::rows(&client.get(PATH).await?, "capacityClaims", CLAIMS, output)
+        }
+        Claim::Get { id, output } => {
+            let path = path_of(client, &id).await?;
+            output::described(&client.get(&path).await?["capacityClaim"], output)
+        }
+        Claim::Resize { id, count, output } => {
+            let path = path_of(client, &id).await?;
+            let mut body = client.get(&path).await?["capacityClaim"]["spec"].clone();
+            body["resources"]["instanceCount"] = json!(count);
+            shown(&client.patch(&path, &body).await?, output)
+        }
+        Claim::Delete { id, output } => {
+            let path = path_of(client, &id).await?;
+            shown(&client.delete(&path).await?, output)
+        }
+    }
+}
+
+/// One claim as a table's row, and what its conditions say.
+fn shown(answer: &Value, how: Output) -> Result<(), Failure> {
+    if how == Output::Json {
+        return output::json(answer);
+    }
+    let claim = &answer["capacityClaim"];
+    println!("{}", output::table(std::slice::from_ref(claim), CLAIMS));
+    for condition in claim["status"]["conditions"].as_array().into_iter().flatten() {
+        println!("{}", output::cell(condition.get("message")));
+    }
+    Ok(())
+}
+
+/// The path of a claim, from its id or its name.
+async fn path_of(client: &Client, id_or_name: &str) -> Result<String, Failure> {
+    let answer = client.get(PATH).await?;
+    let rows = answer["capacityClaims"].as_array().cloned().unwrap_or_default();
+    let is = |row: &Value, key: &str| row["spec"][key].as_str() == Some(id_or_name);
+    let mut found = rows.iter().find(|row| is(row, "id"));
+    if found.is_none() {
+        let named: Vec<&Value> = rows.iter().filter(|row| is(row, "name")).collect();
+        if named.len() > 1 {
+            let count = named.len();
+            let problem = format!("{count} claims are named `{id_or_name}`; name one by its id");
+            return Err(Failure::check(problem));
+        }
+        found = named.first().copied();
+    }
+    let id = found.and_then(|row| row["spec"]["id"].as_str());
+    let id = id.ok_or_else(|| Failure::check(format!("there is no claim `{id_or_name}`")))?;
+    Ok(format!("{PATH}/{}", escaped(id)))
+}
