@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test states what it relies on")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -57,8 +58,8 @@ fn copied(folder: &Folder, name: &str) -> PathBuf {
     let text = fs::read_to_string(installed().join(name)).expect("a unit");
     let text: String = text
         .lines()
-        .map(|line| match line.split_once("=/usr/bin/wharfage-") {
-            Some((key, _)) => format!("{key}=/bin/true\n"),
+        .map(|line| match line.split_once("/usr/bin/wharfage-") {
+            Some((before, _)) => format!("{before}/bin/true\n"),
             None => format!("{line}\n"),
         })
         .collect();
@@ -127,6 +128,44 @@ fn programs_accept_the_examples_that_are_shipped_for_them() {
             .expect("it runs");
         assert!(checked.status.success(), "{daemon}.toml: {}", said(&checked));
     }
+}
+
+#[test]
+fn programs_that_definitions_start_from_the_package_are_in_it_and_the_page_says_where_they_go() {
+    const TARGET: &str = "/usr/lib/wharfage/";
+    let text = |path: &Path| fs::read_to_string(path).expect("readable");
+    let files = |folder: &str| -> Vec<PathBuf> {
+        let entries = fs::read_dir(installed().join(folder)).expect("a folder");
+        entries.map(|entry| entry.expect("readable").path()).collect()
+    };
+    let definitions: Vec<String> =
+        files("engines.d").iter().chain(&files("hooks.d")).map(|path| text(path)).collect();
+    let named = |definition: &String| -> Vec<String> {
+        let starts =
+            definition.match_indices(TARGET).map(|(at, _)| &definition[at + TARGET.len()..]);
+        starts.filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+    };
+    let mut wanted: Vec<String> = definitions.iter().flat_map(named).collect();
+    wanted.sort();
+    wanted.dedup();
+    let mut shipped: Vec<String> = files("libexec")
+        .iter()
+        .map(|path| path.file_name().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    shipped.sort();
+    assert_eq!(shipped, wanted, "what is shipped and what definitions start");
+    for path in files("libexec") {
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(
+            mode & 0o777,
+            0o755,
+            "{}: the agent refuses what others may write",
+            path.display()
+        );
+    }
+    let row = format!("| `libexec/*`, programs that definitions start | `{TARGET}`");
+    let says = |page: &PathBuf| text(page).contains(&row);
+    assert!(files("../docs").iter().any(says), "no page says where they go");
 }
 
 #[test]

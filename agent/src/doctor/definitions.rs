@@ -81,5 +81,5 @@ fn no_such_user(subject: &'static str, what: &str, user: Option<&str>) -> Option
     Some(Finding::broken(subject, format!("{what}: {why}"), help))
 }
 
-const FILE_FIX: &str = "correct the file or take it away; `wharfage-agent check-config` reads it \
-                        again";
+const FILE_FIX: &str = "correct the file or take it away (programs in /usr/lib/wharfage are the \
+                        package's libexec); `wharfage-agent check-config` reads it again";
