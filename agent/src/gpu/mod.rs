@@ -4,6 +4,7 @@
 pub mod census;
 pub mod held;
 pub mod helper;
+pub mod recent;
 pub mod seen;
 pub mod state;
 pub mod supervisor;

@@ -45,6 +45,10 @@ pub struct Sections {
     pub pcie: Option<Pcie>,
     /// NVLinks and the fabric.
     pub nvlink: Option<NvLink>,
+    /// Data over all NVLinks in both directions, in MB/s, between the last two looks.
+    pub nvlink_mb_per_second: Option<u64>,
+    /// When NVLinks were read last.
+    nvlink_at: Boottime,
     /// MIG, compute mode, persistence.
     pub modes: Option<Modes>,
     /// Performance counters.
@@ -86,7 +90,17 @@ impl Sections {
             Some(Section::Power(power)) => self.power = Some(power),
             Some(Section::Ecc(ecc)) => self.ecc = Some(ecc),
             Some(Section::Pcie(pcie)) => self.pcie = Some(pcie),
-            Some(Section::Nvlink(nvlink)) => self.nvlink = Some(nvlink),
+            Some(Section::Nvlink(nvlink)) => {
+                let before = self.nvlink.as_ref().and_then(NvLink::data_kib);
+                let moved = nvlink.data_kib().zip(before);
+                let moved = moved.and_then(|(now, before)| now.checked_sub(before));
+                let took = at.since(self.nvlink_at).0;
+                // KiB in ms; a counter that went back (a reset) tells nothing.
+                self.nvlink_mb_per_second =
+                    moved.and_then(|kib| (kib.saturating_mul(1024) / 1000).checked_div(took));
+                self.nvlink_at = at;
+                self.nvlink = Some(nvlink);
+            }
             Some(Section::Modes(modes)) => self.modes = Some(modes),
             Some(Section::Gpm(gpm)) => self.gpm = Some(gpm),
             None => {}

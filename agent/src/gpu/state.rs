@@ -12,6 +12,7 @@ use wharfage_shared::telemetry::{GpuIdentity, GpuReading};
 use wharfage_shared::time::{Boottime, Millis};
 
 use super::census::{self, Missing, Sightings};
+use super::recent::Recent;
 use super::seen::unread;
 pub use super::seen::{Sections, Seen, Xids};
 use super::words::Absent;
@@ -52,6 +53,8 @@ pub struct Gpus {
     pub missing: Vec<Missing>,
     /// XIDs that NVML told since the agent started.
     pub xids: BTreeMap<GpuUuid, Xids>,
+    /// What happened to each GPU within the last minutes.
+    pub recent: BTreeMap<GpuUuid, Recent>,
     /// Helpers alive, the abandoned ones included.
     pub helpers_alive: usize,
     /// Whether a helper has told who the GPUs are.
@@ -175,6 +178,11 @@ impl Gpus {
     /// Takes readings of slots.
     pub(super) fn read(&mut self, at: Boottime, slots: Vec<SlotReading>) {
         for reading in slots {
+            if let Some(reasons) = reading.fast.throttle_reasons.known()
+                && let Some(board) = self.board_of(&reading.slot).map(|board| board.uuid.clone())
+            {
+                self.recent.entry(board).or_default().held_down(at, reasons);
+            }
             self.seen.insert(reading.slot.clone(), Seen::of(at, reading));
         }
         self.settle();
@@ -193,7 +201,8 @@ impl Gpus {
     }
 
     /// Takes an XID.
-    pub(super) fn xid(&mut self, gpu: GpuUuid, xid: u32) {
+    pub(super) fn xid(&mut self, at: Boottime, gpu: GpuUuid, xid: u32) {
+        self.recent.entry(gpu.clone()).or_default().xid(at, xid);
         self.xids.entry(gpu).or_default().count(xid);
     }
 

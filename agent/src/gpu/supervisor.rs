@@ -309,7 +309,7 @@ impl Supervisor {
             Line::Xid { at, gpu, xid } => {
                 let board = self.gpus.boards.iter().find(|board| board.uuid == gpu);
                 let pci = board.and_then(|board| board.pci.known().cloned());
-                self.gpus.xid(gpu.clone(), xid);
+                self.gpus.xid(at, gpu.clone(), xid);
                 let text = format!("NVML reports XID {xid}");
                 let source = XidSource::Nvml;
                 // Full when nobody listens: the count above still tells of it.

@@ -1,8 +1,10 @@
 //! GPU readings under the names of NVIDIA's dcgm-exporter, so that boards which people have work.
 //! Only what NVML gives here is served; nothing is made up for the rest.
 //!
-//! Not served: `DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL` (the exporter's counters are not NVML's) and
-//! `DCGM_FI_DEV_VGPU_LICENSE_STATUS` (no guest of a vGPU runs this agent).
+//! `DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL` is called a counter by the exporter and is a rate in MB/s, as
+//! DCGM makes it of NVML's counters; so it is here.
+
+use std::collections::BTreeMap;
 
 use wharfage_agent_sys::nvml::{
     Ecc, Fast, Gpm, HeldDown, Link, Pcie, PowerAndClocks, RemappedRows, RetiredPages, Value,
@@ -11,6 +13,7 @@ use wharfage_agent_sys::nvml::{
 use super::Shown;
 use super::gpus::ShownGpu;
 use super::metrics::{Kind, Text, labelled};
+use crate::gpu::recent::WINDOW;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -18,7 +21,7 @@ const MIB: u64 = 1024 * 1024;
 type Family = (&'static str, Kind, &'static str, fn(&ShownGpu) -> Option<String>);
 
 /// The families in the order of the exporter's own list.
-const FAMILIES: [Family; 45] = [
+const FAMILIES: [Family; 47] = [
     ("DCGM_FI_DEV_SM_CLOCK", Kind::Gauge, "SM clock frequency (in MHz).", |gpu| {
         power(gpu, |power| whole(&power.clocks_mhz.sm))
     }),
@@ -170,6 +173,15 @@ const FAMILIES: [Family; 45] = [
         |gpu| links(gpu, |link| &link.recovery_errors),
     ),
     (
+        "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL",
+        Kind::Counter,
+        "Total number of NVLink bandwidth counters for all lanes",
+        |gpu| gpu.slow()?.nvlink_mb_per_second.map(|rate| rate.to_string()),
+    ),
+    ("DCGM_FI_DEV_VGPU_LICENSE_STATUS", Kind::Gauge, "vGPU License status", |gpu| {
+        flag(&gpu.slow()?.modes.as_ref()?.is_vgpu_licensed)
+    }),
+    (
         "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS",
         Kind::Counter,
         "Number of remapped rows for uncorrectable errors",
@@ -252,13 +264,80 @@ const FAMILIES: [Family; 45] = [
 pub fn text(shown: &Shown) -> String {
     let mut out = Text::default();
     for (name, kind, help, read) in FAMILIES {
-        let values = shown.gpus.iter().filter_map(|gpu| Some((labels(shown, gpu), read(gpu)?)));
-        out.family(name, kind, help, values.collect());
+        let one = |gpu: &ShownGpu| Some((labels(shown, gpu, &[]), read(gpu)?));
+        out.family(name, kind, help, shown.gpus.iter().filter_map(one).collect());
     }
+    let xids = |gpu: &ShownGpu| Some(windowed("xid", &gpu.recent.xids, ToString::to_string));
+    within_window(
+        shown,
+        &mut out,
+        "DCGM_EXP_XID_ERRORS_COUNT",
+        "Count of XID Errors within user-specified time window (see xid-count-window-size param).",
+        xids,
+    );
+    let clocks = |gpu: &ShownGpu| {
+        gpu.fast()?.throttle_reasons.known()?;
+        Some(windowed("clock_event", &gpu.recent.clock_events, |reason| clock_event(reason)))
+    };
+    within_window(
+        shown,
+        &mut out,
+        "DCGM_EXP_CLOCK_EVENTS_COUNT",
+        "Count of clock events within the user-specified time window (see \
+         clock-events-count-window-size param).",
+        clocks,
+    );
     out.finish()
 }
 
-fn labels(shown: &Shown, gpu: &ShownGpu) -> String {
+/// One count with the label that tells what was counted; none when nothing was.
+type Counted = (Option<(&'static str, String)>, u64);
+
+/// The exporter says zero without the label where nothing was counted.
+fn windowed<K>(
+    label: &'static str,
+    counts: &BTreeMap<K, u64>,
+    name: impl Fn(&K) -> String,
+) -> Vec<Counted> {
+    if counts.is_empty() {
+        return vec![(None, 0)];
+    }
+    counts.iter().map(|(key, count)| (Some((label, name(key))), *count)).collect()
+}
+
+fn within_window(
+    shown: &Shown,
+    out: &mut Text,
+    name: &str,
+    help: &str,
+    counts: impl Fn(&ShownGpu) -> Option<Vec<Counted>>,
+) {
+    let window = [("window_size_in_ms", WINDOW.0.to_string())];
+    let mut values = Vec::new();
+    for gpu in &shown.gpus {
+        for (label, count) in counts(gpu).unwrap_or_default() {
+            let more: Vec<_> = window.iter().cloned().chain(label).collect();
+            values.push((labels(shown, gpu, &more), count.to_string()));
+        }
+    }
+    out.family(name, Kind::Gauge, help, values);
+}
+
+/// The exporter's word for a reason.
+fn clock_event(reason: &str) -> String {
+    match reason {
+        "applications_clocks_setting" => "clocks_setting",
+        "sw_power_cap" => "power_cap",
+        "sw_thermal_slowdown" => "sw_thermal",
+        "hw_thermal_slowdown" => "hw_thermal",
+        "hw_power_brake_slowdown" => "hw_power_brake",
+        "display_clock_setting" => "display_clocks",
+        same => same,
+    }
+    .to_owned()
+}
+
+fn labels(shown: &Shown, gpu: &ShownGpu, more: &[(&'static str, String)]) -> String {
     let minor = gpu.board.minor.get().unwrap_or(gpu.index);
     let mut labels = vec![
         ("gpu", gpu.index.to_string()),
@@ -274,6 +353,7 @@ fn labels(shown: &Shown, gpu: &ShownGpu) -> String {
     }
     labels.push(("hostname", shown.core.node.to_string()));
     labels.push(("DCGM_FI_DRIVER_VERSION", shown.driver_version.clone().unwrap_or_default()));
+    labels.extend(more.iter().cloned());
     labelled(&labels)
 }
 

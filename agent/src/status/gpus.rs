@@ -13,6 +13,7 @@ use wharfage_shared::time::Boottime;
 
 use crate::gpu::Gpus;
 use crate::gpu::held::{Held, Owners};
+use crate::gpu::recent::Recent;
 use crate::gpu::state::{Sections, Xids};
 
 /// A reading that is older says nothing about now.
@@ -39,6 +40,8 @@ pub struct ShownGpu {
     pub readings: Readings,
     /// XIDs of its GPU since the agent started.
     pub xids: ShownXids,
+    /// What happened to its GPU within the last five minutes.
+    pub recent: ShownRecent,
     /// Who holds its memory; null until it was read once.
     pub held: Option<Held>,
 }
@@ -58,6 +61,8 @@ pub struct Readings {
     pub pcie: Option<Pcie>,
     /// NVLinks and the fabric.
     pub nvlink: Option<NvLink>,
+    /// Data over all NVLinks in both directions, in MB/s.
+    pub nvlink_mb_per_second: Option<u64>,
     /// MIG, compute mode, persistence.
     pub modes: Option<Modes>,
     /// Performance counters.
@@ -73,6 +78,15 @@ pub struct ShownXids {
     pub last: Option<u32>,
     /// How many of each.
     pub counts: BTreeMap<u32, u64>,
+}
+
+/// What happened to one GPU lately.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ShownRecent {
+    /// How many of each XID.
+    pub xids: BTreeMap<u32, u64>,
+    /// Reasons that held its clocks down, by the half minutes that showed them.
+    pub clock_events: BTreeMap<String, u64>,
 }
 
 /// All slots, in NVML's order.
@@ -92,6 +106,7 @@ pub fn all(gpus: &Gpus, owners: &Owners, now: Boottime) -> Vec<ShownGpu> {
             held: fast.as_deref().map(|fast| Held::of(fast, owners)),
             readings: read(fast, gpus.sections.get(&board.uuid), now),
             xids: gpus.xids.get(&board.uuid).map(xids).unwrap_or_default(),
+            recent: gpus.recent.get(&board.uuid).map(|it| recent(it, now)).unwrap_or_default(),
         })
     });
     shown.collect()
@@ -105,10 +120,15 @@ fn read(fast: Option<Arc<Fast>>, sections: Option<&Arc<Sections>>, now: Boottime
         ecc: sections.ecc.clone(),
         pcie: sections.pcie.clone(),
         nvlink: sections.nvlink.clone(),
+        nvlink_mb_per_second: sections.nvlink_mb_per_second,
         modes: sections.modes.clone(),
         gpm: sections.gpm.clone(),
         slow_age_ms: Some(now.since(sections.at).0),
     }
+}
+
+fn recent(recent: &Recent, now: Boottime) -> ShownRecent {
+    ShownRecent { xids: recent.xids(now), clock_events: recent.clock_events(now) }
 }
 
 fn xids(xids: &Xids) -> ShownXids {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use wharfage_agent_sys::nvml::{
-    Ecc, Fast, Gpm, Memory, MigInstance, RemappedRows, RetiredPages, Temperature, Utilization,
-    Value, Versions,
+    Ecc, Fast, Gpm, Memory, MigInstance, Modes, RemappedRows, RetiredPages, Temperature,
+    Utilization, Value, Versions,
 };
 use wharfage_shared::telemetry::GpuReading;
 
-use super::gpus::{Readings, ShownGpu, ShownXids};
+use super::gpus::{Readings, ShownGpu, ShownRecent, ShownXids};
 use super::{Shown, dcgm, metrics};
 use crate::gpu::state::tests::board;
 
@@ -23,6 +23,7 @@ const KNOWN: &str = "
     ECC_SBE_AGG_TOTAL ECC_DBE_AGG_TOTAL RETIRED_SBE RETIRED_DBE RETIRED_PENDING
     NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL NVLINK_CRC_DATA_ERROR_COUNT_TOTAL
     NVLINK_REPLAY_ERROR_COUNT_TOTAL NVLINK_RECOVERY_ERROR_COUNT_TOTAL
+    NVLINK_BANDWIDTH_TOTAL VGPU_LICENSE_STATUS
     UNCORRECTABLE_REMAPPED_ROWS CORRECTABLE_REMAPPED_ROWS ROW_REMAP_FAILURE";
 
 const KNOWN_PROFILING: &str = "
@@ -77,6 +78,17 @@ fn ecc() -> Ecc {
     }
 }
 
+fn modes() -> Modes {
+    Modes {
+        is_mig: Value::Value(false),
+        will_be_mig: Value::Value(false),
+        max_mig_instances: Value::Unsupported,
+        compute_mode: Value::Unsupported,
+        is_persistent: Value::Value(true),
+        is_vgpu_licensed: Value::Value(false),
+    }
+}
+
 fn gpm() -> Gpm {
     Gpm {
         graphics_active_ppm: Value::Value(401_234),
@@ -110,14 +122,20 @@ fn gpu(uuid: &str, index: u32, age_ms: u64) -> ShownGpu {
         fast: Some(Arc::new(fast())),
         ecc: Some(ecc()),
         gpm: Some(Value::Value(gpm())),
+        modes: Some(modes()),
+        nvlink_mb_per_second: Some(1200),
         slow_age_ms: Some(age_ms),
         ..Readings::default()
     };
     let xids = ShownXids { last: Some(79), counts: BTreeMap::from([(79, 2)]) };
     let name = board.name.clone();
     let memory_total_mib = 1000;
+    let recent = ShownRecent {
+        xids: BTreeMap::from([(79, 2)]),
+        clock_events: BTreeMap::from([("sw_power_cap".to_owned(), 3)]),
+    };
     let (mig, held) = (None, None);
-    ShownGpu { reading, index, name, memory_total_mib, mig, board, readings, xids, held }
+    ShownGpu { reading, index, name, memory_total_mib, mig, board, readings, xids, recent, held }
 }
 
 fn shown(gpus: Vec<ShownGpu>) -> Shown {
@@ -212,7 +230,8 @@ fn the_exporters_names_units_and_labels_are_kept() {
     let families = read(&dcgm::text(&shown(vec![gpu("GPU-a", 0, 300), gpu("GPU-b", 1, 300)])));
     let device = KNOWN.split_whitespace().map(|name| format!("DCGM_FI_DEV_{name}"));
     let profiling = KNOWN_PROFILING.split_whitespace().map(|name| format!("DCGM_FI_PROF_{name}"));
-    let known: BTreeSet<String> = device.chain(profiling).collect();
+    let counted = ["XID_ERRORS_COUNT", "CLOCK_EVENTS_COUNT"].map(|it| format!("DCGM_EXP_{it}"));
+    let known: BTreeSet<String> = device.chain(profiling).chain(counted).collect();
     for name in families.keys() {
         assert!(known.contains(name), "`{name}` is no name of the exporter's");
     }
@@ -225,6 +244,8 @@ fn the_exporters_names_units_and_labels_are_kept() {
     assert_eq!(value("DCGM_FI_PROF_GR_ENGINE_ACTIVE"), 0.401_234);
     assert_eq!(value("DCGM_FI_PROF_SM_ACTIVE"), 1.0);
     assert_eq!(value("DCGM_FI_PROF_PCIE_TX_BYTES"), 123_456_789.0);
+    assert_eq!(value("DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL"), 1200.0);
+    assert_eq!(value("DCGM_FI_DEV_VGPU_LICENSE_STATUS"), 0.0);
     assert_eq!(families["DCGM_FI_DEV_ECC_SBE_AGG_TOTAL"].0, "counter");
     assert_eq!(families["DCGM_FI_DEV_FB_USED"].1.len(), 2);
     let labels = &families["DCGM_FI_DEV_GPU_TEMP"].1[1].0;
@@ -248,7 +269,28 @@ fn what_is_unsupported_failed_or_old_is_a_gap_and_no_zero() {
         assert!(!families.contains_key(&format!("DCGM_FI_DEV_{absent}")), "{absent}");
     }
     let old = read(&dcgm::text(&shown(vec![gpu("GPU-a", 0, 10_001)])));
-    assert_eq!(old.keys().collect::<Vec<_>>(), ["DCGM_FI_DEV_XID_ERRORS"]);
+    let names = ["DCGM_EXP_XID_ERRORS_COUNT", "DCGM_FI_DEV_XID_ERRORS"];
+    assert_eq!(old.keys().collect::<Vec<_>>(), names);
+}
+
+#[test]
+fn what_the_exporter_counts_in_a_window_has_its_labels_and_nothing_is_a_zero_without() {
+    let mut quiet = gpu("GPU-b", 1, 300);
+    quiet.recent = ShownRecent::default();
+    let families = read(&dcgm::text(&shown(vec![gpu("GPU-a", 0, 300), quiet])));
+    let counted = |name: &str, label: &str| -> Vec<(Option<String>, f64)> {
+        let (kind, samples) = &families[name];
+        assert_eq!(kind, "gauge");
+        let one = |(labels, value): &(BTreeMap<String, String>, f64)| {
+            assert_eq!(labels["window_size_in_ms"], "300000");
+            (labels.get(label).cloned(), *value)
+        };
+        samples.iter().map(one).collect()
+    };
+    let xids = counted("DCGM_EXP_XID_ERRORS_COUNT", "xid");
+    assert_eq!(xids, [(Some("79".to_owned()), 2.0), (None, 0.0)]);
+    let clocks = counted("DCGM_EXP_CLOCK_EVENTS_COUNT", "clock_event");
+    assert_eq!(clocks, [(Some("power_cap".to_owned()), 3.0), (None, 0.0)]);
 }
 
 #[test]

@@ -49,11 +49,23 @@ pub struct Link {
     pub replay: u64,
     /// Times it had to recover.
     pub recovery: u64,
+    /// Data sent over it, in KiB.
+    pub sent_kib: u64,
+    /// Data received over it, in KiB.
+    pub received_kib: u64,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { up: true, crc_flit: 0, crc_data: 0, replay: 0, recovery: 0 }
+        Self {
+            up: true,
+            crc_flit: 0,
+            crc_data: 0,
+            replay: 0,
+            recovery: 0,
+            sent_kib: 0,
+            received_kib: 0,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use nvml_wrapper_sys::bindings as ffi;
 use serde::{Deserialize, Serialize};
 
 use super::Value;
+use super::raw;
 use super::trouble::Listener;
 
 /// How a GPU is set up.
@@ -21,6 +22,13 @@ pub struct Modes {
     pub compute_mode: Value<String>,
     /// Whether the driver stays loaded while nobody uses the GPU.
     pub is_persistent: Value<bool>,
+    /// Whether a vGPU feature is licensed.
+    #[serde(default = "unsupported")]
+    pub is_vgpu_licensed: Value<bool>,
+}
+
+fn unsupported() -> Value<bool> {
+    Value::Unsupported
 }
 
 pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> Modes {
@@ -40,5 +48,6 @@ pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> Modes {
         max_mig_instances: listener.value(device.mig_device_count()),
         compute_mode,
         is_persistent: listener.value(device.is_in_persistent_mode()),
+        is_vgpu_licensed: listener.value(raw::vgpu_license(device)),
     }
 }

@@ -17,6 +17,24 @@ pub struct NvLink {
     pub links: Value<Vec<Link>>,
     /// The fabric behind them (NVSwitch systems).
     pub fabric: Value<Fabric>,
+    /// Data sent over all links since the driver was loaded, in KiB.
+    #[serde(default = "unsupported")]
+    pub data_sent_kib: Value<u64>,
+    /// Data received over all links since the driver was loaded, in KiB.
+    #[serde(default = "unsupported")]
+    pub data_received_kib: Value<u64>,
+}
+
+fn unsupported() -> Value<u64> {
+    Value::Unsupported
+}
+
+impl NvLink {
+    /// Data in both directions, where both are told.
+    pub fn data_kib(&self) -> Option<u64> {
+        let both = self.data_sent_kib.get().zip(self.data_received_kib.get());
+        both.map(|(sent, received)| sent.saturating_add(received))
+    }
 }
 
 /// One link.
@@ -64,7 +82,14 @@ pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> NvLink {
         }
         told => listener.value(told).map(fabric),
     };
-    NvLink { links: links(device, listener), fabric }
+    let [data_sent_kib, data_received_kib] = match raw::nvlink_data(device) {
+        Ok(both) => both.map(|answer| listener.value(answer)),
+        Err(error) => {
+            let both = listener.value::<u64>(Err(error));
+            [both.clone(), both]
+        }
+    };
+    NvLink { links: links(device, listener), fabric, data_sent_kib, data_received_kib }
 }
 
 fn links(device: &Device<'_>, listener: &mut Listener) -> Value<Vec<Link>> {

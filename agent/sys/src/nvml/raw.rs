@@ -36,7 +36,8 @@ plain!(
     ffi::nvmlRowRemapperHistogramValues_t,
     ffi::nvmlEccSramErrorStatus_t,
     ffi::nvmlGpuFabricInfo_t,
-    ffi::nvmlGpuFabricInfoV_t
+    ffi::nvmlGpuFabricInfoV_t,
+    ffi::nvmlGridLicensableFeatures_t
 );
 
 /// `NVML_STRUCT_VERSION`: a structure's size and its number.
@@ -185,4 +186,41 @@ pub(super) fn compute_instance(device: &Device<'_>) -> Result<u32, NvmlError> {
 pub(super) fn gpu_pcie_generation(device: &Device<'_>) -> Result<u32, NvmlError> {
     // SAFETY: the header has this symbol write one number.
     unsafe { fill(device, &device.nvml().lib().nvmlDeviceGetGpuMaxPcieLinkGeneration, 0) }
+}
+
+/// `nvmlDeviceGetFieldValues` of the data counters of all NVLinks together, sent and received, in
+/// KiB (the wrapper's own cannot name all links).
+pub(super) fn nvlink_data(device: &Device<'_>) -> Result<[Result<u64, NvmlError>; 2], NvmlError> {
+    use ffi::field_id::{
+        NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX as RECEIVED,
+        NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX as SENT,
+    };
+    let symbol = nvml_sym(device.nvml().lib().nvmlDeviceGetFieldValues.as_ref())?;
+    let asked = |field| ffi::nvmlFieldValue_t {
+        fieldId: field,
+        scopeId: c_uint::MAX,
+        timestamp: 0,
+        latencyUsec: 0,
+        valueType: 0,
+        nvmlReturn: 0,
+        value: ffi::nvmlValue_t { ullVal: 0 },
+    };
+    let mut values = [asked(SENT), asked(RECEIVED)];
+    // SAFETY: the handle lives as long as `device`; the header has this symbol fill so many values.
+    nvml_try(unsafe { symbol(device.handle(), 2, values.as_mut_ptr()) })?;
+    Ok(values.map(|value| {
+        nvml_try(value.nvmlReturn)?;
+        // SAFETY: every field of this union is a number, and zero where the library wrote less.
+        Ok(unsafe { value.value.ullVal })
+    }))
+}
+
+/// `nvmlDeviceGetGridLicensableFeatures_v4`: whether any feature of virtual GPUs is licensed.
+pub(super) fn vgpu_license(device: &Device<'_>) -> Result<bool, NvmlError> {
+    let symbol = &device.nvml().lib().nvmlDeviceGetGridLicensableFeatures_v4;
+    // SAFETY: the header has this symbol write one such structure.
+    let told =
+        unsafe { fill::<ffi::nvmlGridLicensableFeatures_t, _>(device, symbol, Plain::zero()) }?;
+    let count = (told.licensableFeaturesCount as usize).min(told.gridLicensableFeatures.len());
+    Ok(told.gridLicensableFeatures[..count].iter().any(|feature| feature.featureEnabled != 0))
 }

@@ -234,8 +234,7 @@ impl Node {
 
     /// Sends the agent a signal.
     pub fn signal(&self, signal: Signal) {
-        let agent = self.agent.as_ref().expect("it runs");
-        let id = process::identify(agent.id()).expect("it is in the table");
+        let id = process::identify(self.agent_pid()).expect("it is in the table");
         process::signal(id, signal).expect("sent");
     }
 

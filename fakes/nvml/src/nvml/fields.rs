@@ -32,7 +32,7 @@ extern "C" fn nvmlDeviceGetFieldValues(
         for field in row {
             field.timestamp = now;
             field.latencyUsec = 0;
-            match value_of(gpu, field.fieldId) {
+            match value_of(gpu, field.fieldId).or_else(|| of_links(gpu, field)) {
                 Some(Value::Int(value)) => {
                     field.valueType = ffi::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT;
                     field.value = ffi::nvmlValue_t { ullVal: u64::from(value) };
@@ -83,6 +83,24 @@ fn value_of(gpu: &Gpu, field: c_uint) -> Option<Value> {
             Some(Value::Int(gpu.power()))
         }
         field_id::NVML_FI_DEV_POWER_CURRENT_LIMIT => Some(Value::Int(gpu.power_limit())),
+        _ => None,
+    }
+}
+
+/// Data over one NVLink, or over all of them when none is named.
+fn of_links(gpu: &Gpu, field: &nvmlFieldValue_t) -> Option<Value> {
+    let links = gpu.spec().nvlinks.as_deref()?;
+    let asked = match field.scopeId {
+        c_uint::MAX => links,
+        one => std::slice::from_ref(links.get(one as usize)?),
+    };
+    match field.fieldId {
+        field_id::NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX => {
+            Some(Value::Long(asked.iter().map(|link| link.sent_kib).sum()))
+        }
+        field_id::NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX => {
+            Some(Value::Long(asked.iter().map(|link| link.received_kib).sum()))
+        }
         _ => None,
     }
 }

@@ -34,6 +34,22 @@ extern "C" fn nvmlDeviceGetEccMode(
     both("nvmlDeviceGetEccMode", device, [&current, &pending], |gpu| gpu.spec().modes.ecc)
 }
 
+/// No virtual GPU is licensed: a host that runs replicas has whole ones.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetGridLicensableFeatures_v4(
+    device: nvmlDevice_t,
+    mut into: Out<ffi::nvmlGridLicensableFeatures_t>,
+) -> Code {
+    on_gpu("nvmlDeviceGetGridLicensableFeatures_v4", device, |_| {
+        let Some([told]) = into.row(1) else {
+            return INVALID_ARGUMENT;
+        };
+        told.isGridLicenseSupported = 0;
+        told.licensableFeaturesCount = 0;
+        SUCCESS
+    })
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMigMode(
     device: nvmlDevice_t,

@@ -45,7 +45,7 @@ not_supported! {
     nvmlDeviceGetGpuInstanceRemainingCapacity nvmlDeviceGetGpuInstances
     nvmlDeviceGetGpuOperationMode nvmlDeviceGetGraphicsRunningProcesses
     nvmlDeviceGetGridLicensableFeatures nvmlDeviceGetGridLicensableFeatures_v2
-    nvmlDeviceGetGridLicensableFeatures_v3 nvmlDeviceGetGridLicensableFeatures_v4
+    nvmlDeviceGetGridLicensableFeatures_v3
     nvmlDeviceGetGspFirmwareMode nvmlDeviceGetGspFirmwareVersion nvmlDeviceGetHandleByUUIDV
     nvmlDeviceGetHostVgpuMode nvmlDeviceGetInforomConfigurationChecksum
     nvmlDeviceGetInforomImageVersion nvmlDeviceGetInforomVersion nvmlDeviceGetIrqNum
