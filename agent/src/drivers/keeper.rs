@@ -126,7 +126,7 @@ async fn talk(
                         if record.asked {
                             patience.asked = None;
                         }
-                        // Told before it is written: a full disk must not keep it.
+                        // On a full disk it is told and not written.
                         if let Some(end) = record.end() {
                             return Some(end);
                         }

@@ -236,8 +236,10 @@ impl Guard<'_> {
         record.ended = Some(ended);
         record.failure = failure;
         record.because = self.lease_over.then(|| "its serving lease ended".to_owned());
-        // On a full disk the agent hears it all the same.
-        self.record.send_replace(Some(record.clone()));
-        self.folder.write_record(&record)
+        // Written first: who hears it may remove the folder at once. On a full disk it is heard all
+        // the same.
+        let written = self.folder.write_record(&record);
+        self.record.send_replace(Some(record));
+        written
     }
 }
