@@ -119,8 +119,12 @@ fn of_doubt(doubt: &Doubt) -> Option<String> {
         // The incident itself has its own line.
         Doubt::Incident { .. } => return None,
         Doubt::Repeated { incidents, days } => format!("{incidents} incidents within {days} days"),
-        Doubt::RepairBegun { incident } => format!("its repair for incident {incident} begins"),
-        Doubt::RepairEnded { incident } => format!("its repair for incident {incident} is over"),
+        Doubt::RepairBegun { incident } => {
+            format!("it is its turn to be repaired (incident {incident})")
+        }
+        Doubt::RepairEnded { incident } => {
+            format!("its turn to be repaired is over (incident {incident})")
+        }
         Doubt::Forgiven { because } => format!("its incidents are forgiven: {because}"),
     })
 }
