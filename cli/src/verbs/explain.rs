@@ -16,6 +16,8 @@ const CANDIDATES: &[Column] = &[
     ("VERDICT", "/sentence"),
 ];
 
+const GROUPS: &[Column] = &[("NODES", "/nodes"), ("NO OPTION BECAUSE", "/because")];
+
 /// Asks and prints.
 pub async fn run(client: &Client, what: Explainable, id: &str, how: Output) -> Result<(), Failure> {
     let path = match what {
@@ -44,6 +46,11 @@ fn print_explanation(explanation: &Value) {
             println!("{whose}{}{sentence}", if whose.is_empty() { "" } else { ": " });
             break;
         }
+    }
+    if let Some(Value::Array(groups)) = explanation.get("groups")
+        && groups.len() > 1
+    {
+        println!("{}", output::table(groups, GROUPS));
     }
     if let Some(Value::Array(candidates)) = explanation.get("candidates") {
         println!("{}", output::table(candidates, CANDIDATES));

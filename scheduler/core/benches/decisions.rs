@@ -7,16 +7,23 @@
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use wharfage_scheduler_core::capacity::ask::Ask;
+use wharfage_scheduler_core::policies::preemption;
 use wharfage_scheduler_core::words::command::{access, deployments, nodes};
 use wharfage_scheduler_core::words::deployment::{
     Bounds, Extension, GpuCount, Model, Priority, Runtime, Scaling, Spec,
 };
+use wharfage_scheduler_core::words::event;
 use wharfage_scheduler_core::words::node::Pool;
 use wharfage_scheduler_core::words::replica::Phase;
-use wharfage_scheduler_core::{Action, Caller, Command, Controller, Decided, Heard, Policy, Reply};
+use wharfage_scheduler_core::{
+    Action, Caller, Command, Controller, Decided, Event, Heard, Policy, PriorityScope, Reply,
+    explain,
+};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Sku, Tenancy, Zone};
 use wharfage_shared::heartbeat::Heartbeat;
-use wharfage_shared::ids::{GpuUuid, NodeId, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, GpuUuid, NodeId, ReplicaId};
+use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource};
 use wharfage_shared::replica::{Ended, Gone, ReplicaReport, ReportedPhase};
 use wharfage_shared::segment::{Activity, OpenSegment, SegmentKey, SegmentReplica};
 use wharfage_shared::telemetry::{EngineOffer, GpuIdentity, GpuReading, Inventory};
@@ -36,12 +43,19 @@ fn main() {
     let heads = ["what", "nodes", "a second", "mean us", "p50 us", "p99 us"];
     let [what, nodes, rate, mean, p50, p99] = heads;
     println!("{what:<44} {nodes:>8} {rate:>12} {mean:>10} {p50:>10} {p99:>10}");
+    let mut before: Option<(usize, f64)> = None;
     for nodes in sizes {
-        measure(nodes);
+        let mean = measure(nodes);
+        if let Some((fewer, then)) = before {
+            let growth = mean / then;
+            println!("one placement costs {growth:.2} times as much as at {fewer} nodes");
+        }
+        before = Some((nodes, mean));
     }
 }
 
-fn measure(nodes: usize) {
+/// The mean of one placement, in microseconds.
+fn measure(nodes: usize) -> f64 {
     let mut fleet = BenchFleet::new(nodes);
     let mut filling = Vec::new();
     // Asks of 1, 2, 4 and 8 GPUs until nine tenths of the fleet are taken.
@@ -53,7 +67,7 @@ fn measure(nodes: usize) {
         gpus += ask as usize;
         number += 1;
     }
-    report("create, place, publish, one by one", nodes, &mut filling);
+    let mean = report("create, place, publish, one by one", nodes, &mut filling);
     let batch = 100;
     let mut batches = Vec::new();
     while batches.len() * batch * 2 < nodes {
@@ -76,15 +90,26 @@ fn measure(nodes: usize) {
     report("placement on a full fleet, 8 GPUs freed", nodes, &mut refilling);
     let mut steady = fleet.steady_heartbeats(20_000);
     report("steady heartbeat, 8 GPUs and 8 replicas", nodes, &mut steady);
+    report("preemption, everybody above min", nodes, &mut fleet.preemptions(number, 0));
+    report("preemption, nobody above min", nodes, &mut fleet.preemptions(number, 1));
+    report("tick with nothing to do", nodes, &mut fleet.idle_ticks());
+    report("why it waits, rendered", nodes, &mut fleet.explanations(number));
+    let mut noticed = fleet.notices(nodes.min(1000));
+    let sum: Duration = noticed.iter().sum();
+    report("a node is noticed on a full fleet", nodes, &mut noticed);
+    println!("{} nodes noticed at once: {:.1} ms in all", noticed.len(), sum.as_secs_f64() * 1e3);
+    mean
 }
 
-fn report(what: &str, nodes: usize, took: &mut [Duration]) {
+/// Prints a row; the mean in microseconds.
+fn report(what: &str, nodes: usize, took: &mut [Duration]) -> f64 {
     took.sort_unstable();
     let sum: Duration = took.iter().sum();
     let rate = took.len() as f64 / sum.as_secs_f64();
     let at = |permille: usize| took[(took.len() - 1) * permille / 1000].as_nanos() as f64 / 1000.0;
     let (mean, p50, p99) = (1_000_000.0 / rate, at(500), at(990));
     println!("{what:<44} {nodes:>8} {rate:>12.0} {mean:>10.1} {p50:>10.1} {p99:>10.1}");
+    mean
 }
 
 /// CPU time of this thread at one moment.
@@ -232,6 +257,93 @@ impl BenchFleet {
             let decided = self.controller.observe(NOW, heard);
             took.push(begun.elapsed());
             assert_eq!(decided.events, Vec::new(), "a steady heartbeat is no fact");
+        }
+        took
+    }
+
+    /// A higher priority looks for victims where every deployment has this `min`.
+    fn preemptions(&self, number: usize, min: u32) -> Vec<Duration> {
+        let mut fleet = self.controller.fleet().clone();
+        let ids: Vec<DeploymentId> = fleet.deployments().map(|row| row.id.clone()).collect();
+        for deployment in ids {
+            let most = fleet.deployment(&deployment).map_or(1, |row| row.desired.max(1));
+            let bounds = Bounds::new(min * most, most).expect("in order");
+            let scaling = Scaling::coreweave(bounds, None);
+            let changed =
+                event::deployment::Event::SettingsChanged { deployment, scaling, at: NOW };
+            fleet.apply(&Event::Deployment(changed));
+        }
+        let mut took = Vec::new();
+        for turn in 0..500 {
+            let mut spec = spec(number + turn, [1, 2, 4, 8][turn % 4], 1);
+            spec.priority = Priority::new(900).expect("in range");
+            let id: DeploymentId = format!("high-{turn}").as_str().into();
+            let (deployment, spec) = (id.clone(), Box::new(spec));
+            let organization = "acme".into();
+            fleet.apply(&Event::Deployment(event::deployment::Event::Created {
+                deployment,
+                organization,
+                spec,
+                at: NOW,
+            }));
+            let row = fleet.deployment(&id).expect("it was created");
+            let ask = Ask::of(&fleet, row);
+            let begun = CpuTime::now();
+            let decision = preemption::decide(&fleet, PriorityScope::Organization, row, &ask);
+            took.push(begun.elapsed());
+            assert_eq!(decision.is_some(), min == 0, "who is above min has to go");
+        }
+        took
+    }
+
+    fn idle_ticks(&mut self) -> Vec<Duration> {
+        self.controller.tick(NOW);
+        let tick = |_| {
+            let begun = CpuTime::now();
+            let decided = self.controller.tick(NOW);
+            let took = begun.elapsed();
+            assert_eq!(decided.events, Vec::new(), "nothing was due");
+            took
+        };
+        (0..500).map(tick).collect()
+    }
+
+    fn explanations(&self, number: usize) -> Vec<Duration> {
+        let id = format!("deployment-{number}").as_str().into();
+        let fleet = self.controller.fleet();
+        let waits = fleet.replicas_of(&id).next().expect("the last one waits").id;
+        let explain = |_| {
+            let begun = CpuTime::now();
+            let why = explain::replica(fleet, self.controller.policy(), waits, NOW);
+            let text = serde_json::to_string(&why).expect("an explanation is JSON");
+            let took = begun.elapsed();
+            assert!(text.contains("not enough free GPUs"), "every node is full");
+            took
+        };
+        (0..20).map(explain).collect()
+    }
+
+    /// So many nodes report a notice, one after another.
+    fn notices(&mut self, count: usize) -> Vec<Duration> {
+        let mut took = Vec::with_capacity(count);
+        for number in 0..count {
+            let mut heartbeat = self.heartbeat(number, Vec::new());
+            heartbeat.notices.push(Notice {
+                id: format!("notice-{number}").as_str().into(),
+                kind: NoticeKind::Preempt,
+                source: NoticeSource::File,
+                leaves: Leaves::Node,
+                heard_at: Boottime(1000),
+                gone_at: Boottime(121_000),
+                certainty: Certainty::Certain,
+                can_acknowledge: false,
+                can_be_withdrawn: true,
+            });
+            let heard = Heard::Heartbeat(Box::new(heartbeat));
+            let begun = CpuTime::now();
+            let decided = self.controller.observe(NOW, heard);
+            took.push(begun.elapsed());
+            assert!(!decided.events.is_empty(), "a notice is a fact");
         }
         took
     }

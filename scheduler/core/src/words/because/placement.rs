@@ -138,6 +138,41 @@ pub enum Rejection {
     },
 }
 
+impl Rejection {
+    /// The rule without what differs from node to node, for counting nodes.
+    pub fn in_general(&self) -> String {
+        match self {
+            Rejection::OtherSku { .. } => "another instance type".to_owned(),
+            Rejection::OtherZone { .. } => "outside the deployment's zones".to_owned(),
+            Rejection::Joining => "not heard yet".to_owned(),
+            Rejection::Silent => "silent".to_owned(),
+            Rejection::Lost => "lost".to_owned(),
+            Rejection::Qualifying => "qualifying: gates have not passed yet".to_owned(),
+            Rejection::Unfit { because } => format!("unfit: {because}"),
+            Rejection::Cordoned { reason } => format!("cordoned: {reason}"),
+            Rejection::Draining { reason } => format!("being drained: {reason}"),
+            Rejection::Retired => "retired".to_owned(),
+            Rejection::Noticed { .. } => "under a notice".to_owned(),
+            Rejection::Unproven => "what ran there is not proven gone yet".to_owned(),
+            Rejection::Owned => "serving only their owners' claims".to_owned(),
+            Rejection::ClassNotAllowed { sold } => {
+                format!("sold as {sold}, which the capacity classes do not allow")
+            }
+            Rejection::ServesAnother => "serving another organization".to_owned(),
+            Rejection::ClaimNotAllowed => {
+                "held by claims, which the capacity classes do not allow".to_owned()
+            }
+            Rejection::KeptForClaim => "kept for claims".to_owned(),
+            Rejection::NoEngine { engine } => format!("without the engine {engine}"),
+            Rejection::NoVersion { engine, version } => format!("without {engine} {version}"),
+            Rejection::NoHook { hook } => format!("without the hook {hook}"),
+            Rejection::NotEnoughGpus { .. } => "not enough free GPUs".to_owned(),
+            Rejection::GpusUnfit { .. } => "not enough GPUs that are free and fit".to_owned(),
+            Rejection::Guaranteed { .. } => "idle, but guaranteed to others".to_owned(),
+        }
+    }
+}
+
 /// Smaller is better. Fields are compared top to bottom; the node's name makes the order total.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Score {

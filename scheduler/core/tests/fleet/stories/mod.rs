@@ -3,6 +3,7 @@
 mod capacity;
 mod claims;
 mod doubts;
+mod explain;
 mod facts;
 mod health;
 mod leaving;

@@ -1,7 +1,14 @@
 //! Why here, why not there, when: a plain scan with the same rules that decide.
 
+mod counterfactual;
+mod groups;
+mod when;
+
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+
+pub use self::counterfactual::Counterfactual;
+pub use self::groups::Group;
+pub use self::when::Earliest;
 
 use serde::{Deserialize, Serialize};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Zone};
@@ -37,17 +44,16 @@ pub struct Explanation {
     pub ahead: u32,
     /// When it could run at the earliest, where something that is known ends.
     pub earliest: Option<Earliest>,
+    /// What would help, where no such event is known and no node is an option.
+    pub unknown: Option<String>,
+    /// Single changes with which it would run now.
+    pub counterfactuals: Vec<Counterfactual>,
+    /// Since it waits, so many of a higher priority have been placed: it is starved.
+    pub overtaken: u32,
+    /// How many nodes fail which rule, the most frequent first.
+    pub groups: Vec<Group>,
     /// Every node: options first, best first, then the others by name.
     pub candidates: Vec<Candidate>,
-}
-
-/// When something that is known ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Earliest {
-    /// When.
-    pub at: Timestamp,
-    /// What ends then, as one sentence.
-    pub because: String,
 }
 
 /// One node's case.
@@ -80,6 +86,13 @@ pub enum Verdict {
 }
 
 impl Explanation {
+    /// It is somewhere: what the next one would wait for is not its concern.
+    fn waits_for_nothing(&mut self) {
+        self.earliest = None;
+        self.unknown = None;
+        self.counterfactuals.clear();
+    }
+
     /// The same without what another organization must not learn.
     pub fn for_tenant(mut self, organization: &OrganizationId) -> Self {
         for candidate in &mut self.candidates {
@@ -109,17 +122,19 @@ pub fn replica(
     let because = row.because().unwrap_or_default();
     match &row.phase {
         Phase::Pending { blocked } => {
+            explanation.overtaken = of.map_or(0, |of| overtaken(fleet, of, row));
             explanation.summary = pending(&explanation, *blocked);
             explanation.ahead = of.map_or(0, |of| ahead(fleet, of, row));
         }
         Phase::Placed { .. } | Phase::Leaving { .. } | Phase::Promised { .. } => {
             let word = format!("{phase:?}").to_lowercase();
             explanation.summary = format!("{id} is {word}: {because}");
-            explanation.earliest = None;
+            explanation.waits_for_nothing();
+            explanation.earliest = when::vacant(fleet, row, now);
         }
         Phase::Stopped { .. } => {
             explanation.summary = format!("{id} has ended: {because}");
-            explanation.earliest = None;
+            explanation.waits_for_nothing();
         }
     }
     Some(explanation)
@@ -145,6 +160,10 @@ fn bare(deployment: &DeploymentId) -> Explanation {
         classes: Vec::new(),
         ahead: 0,
         earliest: None,
+        unknown: None,
+        counterfactuals: Vec::new(),
+        overtaken: 0,
+        groups: Vec::new(),
         candidates: Vec::new(),
     }
 }
@@ -161,20 +180,28 @@ fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp)
         (Verdict::Rejected(_), Verdict::Feasible(_)) => Ordering::Greater,
         (Verdict::Rejected(_), Verdict::Rejected(_)) => a.node.cmp(&b.node),
     });
-    let summary = match candidates.first() {
-        Some(Candidate { verdict: Verdict::Feasible(_), sentence, .. }) => {
-            format!("the next replica would go to {sentence}")
-        }
-        Some(_) | None => format!("no node is an option now: {}", counts(&candidates)),
+    let groups = groups::of(&candidates);
+    let best = candidates.first();
+    let best = best.filter(|best| matches!(best.verdict, Verdict::Feasible(_)));
+    let earliest = when::earliest(fleet, row, &ask, &candidates, now);
+    let (summary, counterfactuals) = match best {
+        Some(best) => (format!("the next replica would go to {}", best.sentence), Vec::new()),
+        None => (
+            format!("no node is an option now: {}", groups::sentence(&groups)),
+            counterfactual::all(fleet, policy, row, &ask),
+        ),
     };
-    let mut explanation = Explanation {
+    let is_unknown = best.is_none() && earliest.is_none();
+    Explanation {
         summary,
         classes: ask.classes.clone(),
-        earliest: earliest(fleet, policy, row, &candidates, now),
+        earliest,
+        unknown: is_unknown.then(|| when::unknown(&ask, &candidates)),
+        counterfactuals,
+        groups,
+        candidates,
         ..bare(&row.id)
-    };
-    explanation.candidates = candidates;
-    explanation
+    }
 }
 
 fn candidate(node: &NodeRow, verdict: Result<Score, Rejection>) -> Candidate {
@@ -200,65 +227,35 @@ fn candidate(node: &NodeRow, verdict: Result<Score, Rejection>) -> Candidate {
 }
 
 fn pending(explanation: &Explanation, blocked: Blocked) -> String {
-    let counts = counts(&explanation.candidates);
-    let when = explanation.earliest.as_ref();
-    let when = when.map_or_else(String::new, |earliest| format!("; {}", earliest.because));
-    if counts.is_empty() {
-        return format!("pending: {blocked}{when}");
-    }
-    format!("pending: {blocked} ({counts}){when}")
+    let counts = groups::sentence(&explanation.groups);
+    let counts = if counts.is_empty() { counts } else { format!(" ({counts})") };
+    let when = explanation.earliest.as_ref().map(|earliest| &earliest.because);
+    let when = when.or(explanation.unknown.as_ref());
+    let when = when.map_or_else(String::new, |when| format!("; {when}"));
+    let others = explanation.counterfactuals.iter().map(|other| other.sentence.as_str());
+    let others: String = others.map(|other| format!("; {other}")).collect();
+    let starved = match explanation.overtaken {
+        0 => String::new(),
+        1 => "; starved: 1 of higher priority has been placed since".to_owned(),
+        many => format!("; starved: {many} of higher priority have been placed since"),
+    };
+    format!("pending: {blocked}{counts}{when}{others}{starved}")
 }
 
-/// How many nodes fail which rule, the most frequent first.
-fn counts(candidates: &[Candidate]) -> String {
-    let mut rules: BTreeMap<String, u32> = BTreeMap::new();
-    for candidate in candidates {
-        if let Verdict::Rejected(rejection) = &candidate.verdict {
-            *rules.entry(rejection.to_string()).or_default() += 1;
-        }
-    }
-    let mut rules: Vec<(String, u32)> = rules.into_iter().collect();
-    rules.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let texts = rules.into_iter().map(|(rule, count)| match count {
-        1 => format!("1 node: {rule}"),
-        count => format!("{count} nodes: {rule}"),
+/// Replicas of a higher priority of the same organization and type that were placed while this one
+/// has waited.
+fn overtaken(fleet: &Fleet, of: &DeploymentRow, row: &ReplicaRow) -> u32 {
+    let others = fleet.replicas().filter(|other| {
+        let Phase::Placed { since, .. } = &other.phase else { return false };
+        let higher = || {
+            let theirs = fleet.deployment(&other.deployment);
+            theirs.is_some_and(|theirs| {
+                theirs.spec.priority > of.spec.priority && theirs.spec.sku == of.spec.sku
+            })
+        };
+        *since > row.created_at && other.organization == row.organization && higher()
     });
-    texts.collect::<Vec<_>>().join("; ")
-}
-
-/// When something that is known ends: a back-off, or a leaving replica's deadline on a node that
-/// only lacks room.
-fn earliest(
-    fleet: &Fleet,
-    _policy: &Policy,
-    row: &DeploymentRow,
-    candidates: &[Candidate],
-    now: Timestamp,
-) -> Option<Earliest> {
-    if let Some(at) = row.backoff_until.filter(|until| *until > now) {
-        let failures = row.failures;
-        let wait = at.since(now);
-        let because = format!("after {failures} failed starts the next is tried in {wait}");
-        return Some(Earliest { at, because });
-    }
-    let is_option = |candidate: &&Candidate| matches!(candidate.verdict, Verdict::Feasible(_));
-    if candidates.iter().any(|candidate| is_option(&candidate)) {
-        return None;
-    }
-    let full = candidates.iter().filter(|candidate| {
-        matches!(
-            candidate.verdict,
-            Verdict::Rejected(Rejection::NotEnoughGpus { .. } | Rejection::ServesAnother)
-        )
-    });
-    let leaving = full.flat_map(|candidate| fleet.replicas_on(&candidate.node));
-    let deadlines = leaving.filter_map(|replica| {
-        replica.phase.leaving().map(|leaving| (leaving.deadline, replica.node().cloned()))
-    });
-    let (at, node) = deadlines.min()?;
-    let node = node.map_or_else(String::new, |node| format!(" on {node}"));
-    let because = format!("a replica{node} leaves within {}", at.since(now));
-    Some(Earliest { at, because })
+    u32::try_from(others.count()).unwrap_or(u32::MAX)
 }
 
 /// Pending replicas of the same organization that go before this one.

@@ -1,0 +1,39 @@
+//! Nodes by the first rule that they fail, in people's words.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Candidate, Verdict};
+
+/// Nodes that fail the same rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// How many.
+    pub nodes: u32,
+    /// The rule.
+    pub because: String,
+}
+
+/// How many nodes fail which rule, the most frequent first.
+pub(super) fn of(candidates: &[Candidate]) -> Vec<Group> {
+    let mut rules: BTreeMap<String, u32> = BTreeMap::new();
+    for candidate in candidates {
+        if let Verdict::Rejected(rejection) = &candidate.verdict {
+            *rules.entry(rejection.in_general()).or_default() += 1;
+        }
+    }
+    let group = |(because, nodes)| Group { nodes, because };
+    let mut groups: Vec<Group> = rules.into_iter().map(group).collect();
+    groups.sort_by(|a, b| b.nodes.cmp(&a.nodes).then_with(|| a.because.cmp(&b.because)));
+    groups
+}
+
+/// The groups as one sentence.
+pub(super) fn sentence(groups: &[Group]) -> String {
+    let texts = groups.iter().map(|group| match group.nodes {
+        1 => format!("1 node: {}", group.because),
+        nodes => format!("{nodes} nodes: {}", group.because),
+    });
+    texts.collect::<Vec<_>>().join("; ")
+}

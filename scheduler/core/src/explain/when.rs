@@ -1,0 +1,153 @@
+//! When something that is known ends and makes a node feasible.
+
+use serde::{Deserialize, Serialize};
+use wharfage_shared::notice::Leaves;
+use wharfage_shared::time::Timestamp;
+
+use super::{Candidate, Verdict};
+use crate::capacity::ask::Ask;
+use crate::fleet::Fleet;
+use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::node::NodeRow;
+use crate::fleet::rows::replica::ReplicaRow;
+use crate::words::because::placement::Rejection;
+use crate::words::replica::Phase;
+
+/// When something that is known ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earliest {
+    /// When.
+    pub at: Timestamp,
+    /// What ends then, as one sentence.
+    pub because: String,
+}
+
+/// The earliest event that makes a node feasible; absent = nothing that is known does, or a node is
+/// feasible now.
+pub(super) fn earliest(
+    fleet: &Fleet,
+    row: &DeploymentRow,
+    ask: &Ask,
+    candidates: &[Candidate],
+    now: Timestamp,
+) -> Option<Earliest> {
+    if let Some(at) = row.backoff_until.filter(|until| *until > now) {
+        let failures = row.failures;
+        let wait = at.since(now);
+        let because = format!("after {failures} failed starts the next is tried in {wait}");
+        return Some(Earliest { at, because });
+    }
+    if candidates.iter().any(|candidate| matches!(candidate.verdict, Verdict::Feasible(_))) {
+        return None;
+    }
+    let events = candidates.iter().filter_map(|candidate| {
+        let node = fleet.node(&candidate.node)?;
+        match &candidate.verdict {
+            Verdict::Rejected(rejection) => of_node(fleet, ask, node, rejection, now),
+            Verdict::Feasible(_) => None,
+        }
+    });
+    events.min_by(|a, b| a.at.cmp(&b.at).then_with(|| a.because.cmp(&b.because)))
+}
+
+/// When the seat that is kept for a replica is vacant at the latest: everybody there leaves.
+pub(super) fn vacant(fleet: &Fleet, row: &ReplicaRow, now: Timestamp) -> Option<Earliest> {
+    let Phase::Promised { seat, .. } = &row.phase else { return None };
+    let node = fleet.node(&seat.node)?;
+    let slots = node.slots.iter().filter(|slot| slot.promised == Some(row.id));
+    let holders = slots.filter_map(|slot| fleet.replica(slot.holder?));
+    let deadlines = holders.filter_map(|holder| holder.phase.leaving());
+    let at = deadlines.map(|leaving| leaving.deadline).max()?;
+    let because = format!("its seat on {} is vacant within {}", node.id, at.since(now));
+    Some(Earliest { at, because })
+}
+
+fn of_node(
+    fleet: &Fleet,
+    ask: &Ask,
+    node: &NodeRow,
+    rejection: &Rejection,
+    now: Timestamp,
+) -> Option<Earliest> {
+    match rejection {
+        Rejection::NotEnoughGpus { needed, free } => {
+            let at = freed(fleet, node, usize::from(*needed) - usize::from(*free))?;
+            let because = format!("a replica on {} leaves within {}", node.id, at.since(now));
+            Some(Earliest { at, because })
+        }
+        Rejection::ServesAnother => {
+            let all: Option<Vec<Timestamp>> = fleet
+                .replicas_on(&node.id)
+                .map(|row| row.phase.leaving().map(|leaving| leaving.deadline))
+                .collect();
+            let at = all?.into_iter().max()?;
+            let because = format!("{} is given back within {}", node.id, at.since(now));
+            Some(Earliest { at, because })
+        }
+        Rejection::Noticed { gone_at } => {
+            let stays = node.notices.values().all(|notice| notice.leaves == Leaves::Replicas);
+            let because = format!("the notice on {} ends in {}", node.id, gone_at.since(now));
+            stays.then_some(Earliest { at: *gone_at, because })
+        }
+        Rejection::Guaranteed { .. } => contract(fleet, ask, node, now),
+        _ => None,
+    }
+}
+
+/// When so many more GPUs of a node are free, by the deadlines of what leaves.
+fn freed(fleet: &Fleet, node: &NodeRow, missing: usize) -> Option<Timestamp> {
+    let mut leaving: Vec<(Timestamp, usize)> = fleet
+        .replicas_on(&node.id)
+        .filter_map(|row| match &row.phase {
+            Phase::Leaving { seat, leaving, .. } => Some((leaving.deadline, seat.gpus.len())),
+            Phase::Pending { .. }
+            | Phase::Promised { .. }
+            | Phase::Placed { .. }
+            | Phase::Stopped { .. } => None,
+        })
+        .collect();
+    leaving.sort_unstable();
+    let mut gained = 0;
+    leaving.into_iter().find_map(|(at, gpus)| {
+        gained += gpus;
+        (gained >= missing).then_some(at)
+    })
+}
+
+/// The organization's own contract starts, or somebody's guarantee ends.
+fn contract(fleet: &Fleet, ask: &Ask, node: &NodeRow, now: Timestamp) -> Option<Earliest> {
+    let here = fleet.contracts().map(|row| &row.contract);
+    let here = here.filter(|of| of.region == node.region() && of.sku == node.sku);
+    let events = here.filter_map(|of| {
+        let own = of.organization == ask.organization;
+        match (own, of.start > now, of.end > now) {
+            (true, true, _) => {
+                let because = format!("the contract {} starts in {}", of.id, of.start.since(now));
+                Some(Earliest { at: of.start, because })
+            }
+            (false, false, true) => {
+                let wait = of.end.since(now);
+                let because = format!("a guarantee of another organization ends in {wait}");
+                Some(Earliest { at: of.end, because })
+            }
+            _ => None,
+        }
+    });
+    events.min_by(|a, b| a.at.cmp(&b.at).then_with(|| a.because.cmp(&b.because)))
+}
+
+/// What would help where no such event is known.
+pub(super) fn unknown(ask: &Ask, candidates: &[Candidate]) -> String {
+    let joins = candidates.iter().find(|candidate| {
+        matches!(
+            candidate.verdict,
+            Verdict::Rejected(Rejection::Joining | Rejection::Qualifying | Rejection::Unproven)
+        )
+    });
+    let (gpus, sku) = (ask.gpus, &ask.sku);
+    let base = format!("unknown: it runs once {gpus} GPUs of one {sku} that it may use are free");
+    match joins {
+        Some(candidate) => format!("{base}, or {} can be used", candidate.node),
+        None => base,
+    }
+}
