@@ -1,7 +1,7 @@
 //! `wharfage-gateway`: reads its configuration, takes its port, joins, serves.
 
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -71,7 +71,8 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("wharfage-gateway: {}", failure.sentence);
+            // `eprintln!` would panic where the disk under standard error is full.
+            drop(writeln!(std::io::stderr(), "wharfage-gateway: {}", failure.sentence));
             ExitCode::from(failure.code)
         }
     }
@@ -216,5 +217,7 @@ fn log_to_stderr() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would tell of a full disk with a panic.
+        .log_internal_errors(false)
         .init();
 }

@@ -1,6 +1,6 @@
 //! `wharfage-scheduler --config FILE [check-config]`.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,7 +44,8 @@ fn main() -> ExitCode {
     match start(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("wharfage-scheduler: {failure}");
+            // `eprintln!` would panic where the disk under standard error is full.
+            drop(writeln!(std::io::stderr(), "wharfage-scheduler: {failure}"));
             ExitCode::from(failure.code)
         }
     }
@@ -64,6 +65,8 @@ fn start(arguments: &Arguments) -> Result<(), Failure> {
                 .with_env_filter(filter)
                 .with_writer(std::io::stderr)
                 .with_ansi(std::io::stderr().is_terminal())
+                // It would tell of a full disk with a panic.
+                .log_internal_errors(false)
                 .init();
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
             let runtime =

@@ -131,6 +131,19 @@ fn programs_accept_the_examples_that_are_shipped_for_them() {
 }
 
 #[test]
+fn a_full_disk_under_standard_error_changes_no_exit_code() {
+    for daemon in ["agent", "scheduler", "gateway"] {
+        let full = fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+        let ended = Command::new(program(&format!("wharfage-{daemon}")))
+            .args(["--config", "/nowhere/at/all.toml"])
+            .stderr(full)
+            .status()
+            .expect("it runs");
+        assert_eq!(ended.code(), Some(78), "{daemon}");
+    }
+}
+
+#[test]
 fn programs_that_definitions_start_from_the_package_are_in_it_and_the_page_says_where_they_go() {
     const TARGET: &str = "/usr/lib/wharfage/";
     let text = |path: &Path| fs::read_to_string(path).expect("readable");
