@@ -25,6 +25,9 @@ pub struct LedgerRow {
     pub sku: Sku,
     /// Standard instances of the provider that may be used now.
     pub usable: u32,
+    /// Of these, serving nobody and lacking a GPU: nothing whole may be promised of them.
+    #[serde(default)]
+    pub impaired: u32,
     /// The sum of what is guaranteed.
     pub guaranteed: u32,
     /// The sum of what is committed: what on-demand may not exceed `usable` with.
@@ -154,6 +157,7 @@ fn row<'a>(
         region,
         sku: sku.clone(),
         usable: 0,
+        impaired: 0,
         guaranteed: 0,
         committed: 0,
         used: 0,
@@ -166,6 +170,13 @@ fn row<'a>(
         organizations: BTreeMap::new(),
         zones: BTreeMap::new(),
     })
+}
+
+impl LedgerRow {
+    /// Usable instances with all their GPUs: what a contract may promise.
+    pub fn whole(&self) -> u32 {
+        self.usable - self.impaired
+    }
 }
 
 /// One node's part. Owned nodes are outside usable, guaranteed and committed.
@@ -201,6 +212,8 @@ fn count(row: &mut LedgerRow, node: &NodeRow) {
     }
     zone.usable += usable;
     row.usable += usable;
+    let lacks_a_gpu = node.slots.iter().any(|slot| slot.unfit.is_some());
+    row.impaired += if lacks_a_gpu && whose.is_none() { usable } else { 0 };
     let lent = holder.is_some_and(|held| held.compute_class == ComputeClass::Spot);
     match (claimed, lent) {
         (Some(claimed), _) => {

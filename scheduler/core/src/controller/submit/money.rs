@@ -57,7 +57,7 @@ fn sign(plan: &mut Plan<'_>, contract: &Contract) -> Result<(), Refusal> {
 fn check_future(plan: &Plan<'_>, contract: &Contract) -> Result<(), Refusal> {
     let rows = ledger::capacity(plan.fleet);
     let row = rows.iter().find(|row| row.region == contract.region && row.sku == contract.sku);
-    let usable = row.map_or(0, |row| row.usable);
+    let usable = row.map_or(0, ledger::LedgerRow::whole);
     check_now(plan, contract, row)?;
     let others: Vec<&Contract> = plan
         .fleet
@@ -121,13 +121,16 @@ fn check_now(
     let others = row.committed - own.committed;
     let beside_serverless = own.used - own.claimed_serverless;
     let wanted = contracts.max(beside_serverless).saturating_add(own.claimed_serverless);
-    if others.saturating_add(wanted) <= row.usable.max(row.committed) {
+    if others.saturating_add(wanted) <= row.whole().max(row.committed) {
         return Ok(());
     }
     let description = format!(
         "{} instances of {} are asked for in {} from now on; {} are usable there, {signed} are \
          guaranteed to the organization already and {others} are used by or guaranteed to others",
-        contract.instances, contract.sku, contract.region, row.usable
+        contract.instances,
+        contract.sku,
+        contract.region,
+        row.whole()
     );
     let subject = format!("{}/{}", contract.region, contract.sku);
     Err(Refusal::Exhausted { subject, description })

@@ -1,5 +1,6 @@
 //! One GPU at fault, the whole node at fault, what nodes ask for, and the brake.
 
+use wharfage_scheduler_core::capacity::ledger;
 use wharfage_scheduler_core::explain;
 use wharfage_scheduler_core::policies::repair;
 use wharfage_scheduler_core::words::command::Action;
@@ -65,6 +66,28 @@ fn a_gpu_at_fault_closes_its_slot_and_not_its_node() {
     let seat = world.replicas("part")[0].phase.seat().expect("it is placed").clone();
     assert!(!seat.gpus.contains(&bad));
     assert_eq!(world.pending("whole"), 1);
+}
+
+#[test]
+fn a_contract_is_not_promised_a_node_that_lacks_a_gpu_and_small_asks_still_go_there() {
+    let mut world = World::with_nodes(2, 0);
+    world.run(10);
+    let bad = gpu(&world, "node-1", 0);
+    says(&mut world, "node-1", one_unfit(bad, 48, Vec::new()));
+    world.run(10);
+    let sums = |world: &World| {
+        let row = &ledger::capacity(world.fleet())[0];
+        (row.usable, row.impaired, row.whole())
+    };
+    assert_eq!(sums(&world), (2, 1, 1));
+    let refused = world.sign("zeta", 2, 30).expect_err("one is not whole");
+    assert!(refused.to_string().contains("1 are usable there"), "{refused}");
+    world.deploy(sized("part", 4));
+    world.deploy(sized("whole", 8));
+    world.until(60, "both serve", |world| {
+        world.ready("part") == ["node-1"] && world.ready("whole") == ["node-2"]
+    });
+    assert_eq!(sums(&world), (2, 0, 2), "what serves somebody is theirs as it is");
 }
 
 #[test]
