@@ -20,6 +20,8 @@ load() { # the load average of a minute
 
 echo "== building"
 cargo build --locked --workspace --release || exit 1
+# The development engine as a program of its own, which the agent's bench runs.
+cargo build --locked --release -p wharfage-agent --example development_engine || exit 1
 while IFS='|' read -r _ package name; do
     cargo bench --locked -q -p "$package" --bench "$name" --no-run || exit 1
 done < <(lines docs/benches.txt)
