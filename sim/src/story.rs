@@ -24,6 +24,9 @@ pub(crate) fn line(fleet: &Fleet, event: &Event) -> Line {
         Event::Money(money::Event::ContractStarted { contract, .. }) => {
             Some((None, format!("contract {contract} is in force")))
         }
+        Event::Money(money::Event::Amended { contract, by, .. }) => {
+            Some((None, format!("contract {contract} goes on as {}, Reserved", by.id)))
+        }
         Event::Money(money::Event::ContractEnded { contract, .. }) => {
             Some((None, format!("contract {contract} is over")))
         }
@@ -101,6 +104,8 @@ fn of_node(event: &node::Event) -> Line {
         node::Event::OrphanFound { replica, .. } => format!("{replica} is an orphan there"),
         node::Event::OrphanGone { replica, .. } => format!("{replica} is an orphan no more"),
         node::Event::PoolCreated { .. }
+        | node::Event::PoolSized { .. }
+        | node::Event::PoolCounted { .. }
         | node::Event::Enrolled { .. }
         | node::Event::RejoinAllowed { .. }
         | node::Event::EpochIssued { .. }

@@ -59,6 +59,9 @@ const POOLS: &[Column] = &[
     ("TENANCY", "/tenancy"),
     ("OWNER", "/owner"),
     ("NODES", "/nodes"),
+    ("TARGET", "/target_nodes"),
+    ("CURRENT", "/current_nodes"),
+    ("QUEUED", "/queued_nodes"),
 ];
 /// The rows of `wharfage get claims` and `wharfage claim list`.
 pub const CLAIMS: &[Column] = &[

@@ -125,9 +125,11 @@ pub fn terms(fleet: &Fleet, organization: &OrganizationId) -> Result<Terms, NoTe
         .ok_or_else(|| NoTerms::NoOrganization(organization.clone()))?;
     let currency: Currency = row.currency.parse().map_err(NoTerms::Currency)?;
     let prices: Result<Vec<Price>, NoTerms> = fleet.prices().iter().map(price).collect();
-    let own = fleet.contracts().map(|row| &row.contract);
-    let own = own.filter(|contract| contract.organization == *organization);
-    let contracts: Result<Vec<Contract>, NoTerms> = own.map(contract).collect();
+    let own = fleet.contracts().filter(|row| row.contract.organization == *organization);
+    // What another one goes on from at its very start was never in force.
+    let own = own.filter(|row| row.contract.start < row.end());
+    let contracts: Result<Vec<Contract>, NoTerms> =
+        own.map(|row| contract(&row.contract, row.end())).collect();
     Terms::new(currency, prices?, contracts?).map_err(NoTerms::Terms)
 }
 
@@ -151,8 +153,11 @@ pub fn price(fact: &PriceFact) -> Result<Price, NoTerms> {
     })
 }
 
-/// A contract as billing reads it.
-pub fn contract(fact: &crate::words::contract::Contract) -> Result<Contract, NoTerms> {
+/// A contract as billing reads it, up to where it ends or another one goes on from it.
+pub fn contract(
+    fact: &crate::words::contract::Contract,
+    end: Timestamp,
+) -> Result<Contract, NoTerms> {
     let what = format!("contract `{}`", fact.id);
     let plan = match &fact.terms {
         ContractTerms::Reserved { rate: text } => Plan::Reserved { rate: rate(text, &what)? },
@@ -168,7 +173,7 @@ pub fn contract(fact: &crate::words::contract::Contract) -> Result<Contract, NoT
         region: fact.region.clone(),
         instances: fact.instances,
         start: fact.start,
-        end: fact.end,
+        end,
         plan,
     })
 }

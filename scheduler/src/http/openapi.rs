@@ -310,6 +310,9 @@ fn requests() -> Vec<(&'static str, Value)> {
                 ("compute_class", words(&["standard", "spot"])),
                 ("tenancy", words(&["dedicated", "shared"])),
                 ("owner", text()),
+                ("target_nodes", whole(0, 1_000_000)),
+                ("min_nodes", whole(0, 1_000_000)),
+                ("max_nodes", whole(0, 1_000_000)),
             ]),
         ),
         (
@@ -329,6 +332,15 @@ fn requests() -> Vec<(&'static str, Value)> {
                 ("usage_rate", text()),
             ]),
         ),
+        (
+            "PoolSize",
+            object(&[
+                ("target_nodes", whole(0, 1_000_000)),
+                ("min_nodes", whole(0, 1_000_000)),
+                ("max_nodes", whole(0, 1_000_000)),
+            ]),
+        ),
+        ("Amendment", object(&[("!id", text()), ("from", instant()), ("!rate", text())])),
         (
             "Quota",
             object(&[

@@ -73,6 +73,8 @@ GET    /api/v1/brakes                                        read
 POST   /api/v1/brakes/{rule}/release                         provider operator
 GET    /api/v1/nodepools                                     read
 POST   /api/v1/nodepools                                     provider admin
+PATCH  /api/v1/nodepools/{id}                                provider admin
+GET    /api/v1/capacity/find                                 read
 GET    /api/v1/capacity                                      read
 GET    /api/v1/deployments                                   read
 POST   /api/v1/deployments                                   operator
@@ -92,6 +94,7 @@ POST   /api/v1/quotas                                        provider admin
 DELETE /api/v1/quotas/{organization}/{zone}/{sku}            provider admin
 GET    /api/v1/contracts                                     billing
 POST   /api/v1/contracts                                     provider admin
+POST   /api/v1/contracts/{id}/amend                          provider admin
 GET    /api/v1/prices                                        known
 POST   /api/v1/prices                                        provider admin
 GET    /api/v1/usage                                         billing

@@ -206,3 +206,54 @@ async fn probes_metrics_and_the_document_answer() {
     assert_eq!(capacity["capacity"][0]["sku"], SKU, "{capacity}");
     scheduler.stop().await;
 }
+
+#[tokio::test]
+async fn a_pools_size_a_search_for_capacity_and_an_amendment() {
+    let scheduler = Scheduler::start("capacity").await;
+    let _node = scheduler.node("node-1", "standard").await;
+    let pools = scheduler.get("/api/v1/nodepools", "provider-admin").await.expect(200);
+    let pool = pools["nodepools"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(pools["nodepools"][0]["queued_nodes"], json!(null));
+    let path = format!("/api/v1/nodepools/{pool}");
+    let sized = json!({"target_nodes": 3, "min_nodes": 1, "max_nodes": 4});
+    let sized = scheduler.patch(&path, "provider-admin", &sized).await.expect(200);
+    assert_eq!((&sized["current_nodes"], &sized["queued_nodes"]), (&json!(1), &json!(2)));
+    let more = json!({"target_nodes": 5});
+    let refused = scheduler.patch(&path, "provider-admin", &more).await.expect(400);
+    assert_eq!(refused["field"], "target_nodes", "{refused}");
+    scheduler.patch(&path, "provider-admin", &json!({})).await.expect(400);
+    scheduler.patch(&path, "acme-admin", &sized).await.expect(403);
+    let found = format!("/api/v1/capacity/find?sku={SKU}&count=2&class=on_demand");
+    let found = scheduler.get(&found, "acme-viewer").await.expect(200);
+    assert_eq!(found["zones"][0]["zone"], ZONE);
+    assert_eq!(
+        (&found["zones"][0]["available"], &found["zones"][0]["chance_percent"]),
+        (&json!(1), &json!(50))
+    );
+    for (query, field) in [
+        ("count=1", "sku"),
+        ("sku=h9000", "sku"),
+        (&*format!("sku={SKU}&count=0"), "count"),
+        (&*format!("sku={SKU}&class=free"), "class"),
+    ] {
+        let refused = scheduler.get(&format!("/api/v1/capacity/find?{query}"), "acme-viewer").await;
+        assert_eq!(refused.expect(400)["field"], field);
+    }
+    let flex = json!({
+        "id": "f-1", "organization": "acme", "plan": "flex", "sku": SKU, "region": "US-EAST-04",
+        "gpus": 8, "start": "2020-01-01T00:00:00Z", "end": "2099-01-01T00:00:00Z",
+        "holding_rate": "12.31", "usage_rate": "24.62",
+    });
+    scheduler.post("/api/v1/contracts", "provider-admin", &flex).await.expect(201);
+    let path = "/api/v1/contracts/f-1/amend";
+    let bad = json!({"id": "r-1", "rate": "a lot"});
+    let refused = scheduler.post(path, "provider-admin", &bad).await.expect(400);
+    assert_eq!(refused["field"], "rate", "{refused}");
+    let good = json!({"id": "r-1", "rate": "30.00", "from": "2098-01-01T00:00:00Z"});
+    let amended = scheduler.post(path, "provider-admin", &good).await.expect(201);
+    assert_eq!((&amended["plan"], &amended["amends"]), (&json!("reserved"), &json!("f-1")));
+    let all = scheduler.get("/api/v1/contracts", "acme-billing").await.expect(200);
+    assert_eq!(all["contracts"][0]["end"], "2098-01-01T00:00:00Z", "{all}");
+    assert_eq!(all["contracts"][0]["amended_by"], "r-1");
+    scheduler.stop().await;
+}

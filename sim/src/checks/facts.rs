@@ -351,11 +351,11 @@ impl Facts {
             row.contract.region == *region && row.contract.sku == *sku
         };
         let contracts: Vec<_> =
-            self.fleet.contracts().filter(of).map(|row| &row.contract).collect();
-        let starts = contracts.iter().map(|contract| contract.start.max(from));
+            self.fleet.contracts().filter(of).map(|row| (&row.contract, row.end())).collect();
+        let starts = contracts.iter().map(|(contract, _)| contract.start.max(from));
         for at in starts.filter(|at| *at < to) {
-            let now = contracts.iter().filter(|c| c.start <= at && at < c.end);
-            let promised: u32 = now.map(|contract| contract.instances).sum();
+            let now = contracts.iter().filter(|(c, end)| c.start <= at && at < *end);
+            let promised: u32 = now.map(|(contract, _)| contract.instances).sum();
             if promised > usable {
                 let found = format!("{promised} instances are promised and {usable} are usable");
                 stage.broken("S10", found);

@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod claims;
+pub mod finder;
 pub mod fit;
 pub mod ledger;
 pub mod standing;

@@ -38,7 +38,7 @@ use crate::words::contract::{Contract, Price};
 use crate::words::deployment::Spec;
 use crate::words::event::money::Invoice;
 use crate::words::event::request::{self, RequestKey};
-use crate::words::node::{Brake, Pool, Pulled, Reach};
+use crate::words::node::{Brake, Pool, PoolSize, Pulled, Reach};
 use crate::words::quota::QuotaKey;
 use crate::words::replica::{Phase, PhaseWord};
 
@@ -71,6 +71,9 @@ pub struct Fleet {
     /// Those that were set; the others follow from nodes and contracts.
     #[serde(default)]
     pub(crate) quotas: Table<QuotaKey, u32>,
+    /// Of pools that are to have a stated number of nodes.
+    #[serde(default)]
+    pub(crate) pool_sizes: Table<PoolId, PoolCount>,
     #[serde(skip)]
     pub(crate) index: Index,
 }
@@ -91,6 +94,19 @@ impl Serialize for Fleet {
     }
 }
 
+/// How many nodes a pool is to have, and how many it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolCount {
+    /// What is wanted.
+    pub size: PoolSize,
+    /// Nodes that are there.
+    pub current: u32,
+    /// Nodes that are wanted beyond these.
+    pub queued: u32,
+    /// Since when it is so.
+    pub since: Timestamp,
+}
+
 /// A contract and whether its period is in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContractRow {
@@ -100,6 +116,19 @@ pub struct ContractRow {
     pub signed_at: Timestamp,
     /// Its guarantee is in force.
     pub in_force: bool,
+    /// The Flex contract that it goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amends: Option<ContractId>,
+    /// What goes on from it, and from when on: it ends there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amended: Option<(ContractId, Timestamp)>,
+}
+
+impl ContractRow {
+    /// First instant after it: of its period, or of what goes on from it.
+    pub fn end(&self) -> Timestamp {
+        self.amended.as_ref().map_or(self.contract.end, |(_, from)| *from)
+    }
 }
 
 impl Fleet {
@@ -116,6 +145,11 @@ impl Fleet {
     /// One pool.
     pub fn pool(&self, id: &PoolId) -> Option<&Pool> {
         self.pools.get(id).map(|row| &**row)
+    }
+
+    /// How many nodes a pool is to have and has, if that was said.
+    pub fn pool_count(&self, id: &PoolId) -> Option<&PoolCount> {
+        self.pool_sizes.get(id)
     }
 
     /// Nodes in the order of their names.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use wharfage_shared::capacity::Sku;
-use wharfage_shared::ids::{ClaimId, ContractId, DeploymentId, NodeId};
+use wharfage_shared::ids::{ClaimId, ContractId, DeploymentId, NodeId, PoolId};
 use wharfage_shared::time::Timestamp;
 
 use crate::capacity::claims::decreases_at;
@@ -58,6 +58,8 @@ pub struct Due {
     pub contracts: BTreeSet<ContractId>,
     /// Claims that changed.
     pub claims: BTreeSet<ClaimId>,
+    /// Pools whose nodes may be more or fewer.
+    pub pools: BTreeSet<PoolId>,
 }
 
 impl Due {
@@ -68,6 +70,7 @@ impl Due {
             && self.freed.is_empty()
             && self.contracts.is_empty()
             && self.claims.is_empty()
+            && self.pools.is_empty()
             && !self.brakes
     }
 }
@@ -99,6 +102,7 @@ impl Agenda {
             agenda.due.contracts.insert(contract.contract.id.clone());
             agenda.arm_contract(fleet, &contract.contract.id);
         }
+        agenda.due.pools.extend(fleet.pool_sizes.keys().cloned());
         for claim in fleet.claims() {
             agenda.due.claims.insert(claim.id.clone());
             agenda.arm_claim(policy, claim);
@@ -153,6 +157,12 @@ impl Agenda {
                     self.due.contracts.insert(contract.id.clone());
                     self.arm_contract(fleet, &contract.id);
                 }
+                money::Event::Amended { contract, by, .. } => {
+                    for id in [contract, &by.id] {
+                        self.due.contracts.insert(id.clone());
+                        self.arm_contract(fleet, id);
+                    }
+                }
                 money::Event::ContractStarted { contract, .. }
                 | money::Event::ContractEnded { contract, .. } => {
                     let sku = fleet.contract(contract).map(|row| row.contract.sku.clone());
@@ -176,7 +186,13 @@ impl Agenda {
             }
             return;
         }
+        if let node::Event::PoolSized { pool, .. } = event {
+            self.due.pools.insert(pool.clone());
+        }
         let Some(node) = event.node().and_then(|id| fleet.node(id)) else { return };
+        if changes_pools(event) && fleet.pool_sizes.contains(&node.pool) {
+            self.due.pools.insert(node.pool.clone());
+        }
         self.due.brakes |= changes_shares(event);
         if let node::Event::Held { held_for: Some(_), .. } = event {
             // Placement takes it into use: what is placed there follows in the same step.
@@ -199,6 +215,8 @@ impl Agenda {
                 }
             }
             node::Event::PoolCreated { .. }
+            | node::Event::PoolSized { .. }
+            | node::Event::PoolCounted { .. }
             | node::Event::BrakePulled { .. }
             | node::Event::BrakeReleased { .. }
             | node::Event::Enrolled { .. }
@@ -380,10 +398,22 @@ impl Agenda {
 
     fn arm_contract(&mut self, fleet: &Fleet, id: &ContractId) {
         let Some(row) = fleet.contract(id) else { return };
-        for at in [row.contract.start, row.contract.end] {
+        for at in [row.contract.start, row.end()] {
             self.arm(at, Alarm::Contract(id.clone()));
         }
     }
+}
+
+/// Whether a fact may change how many nodes a pool has.
+fn changes_pools(event: &node::Event) -> bool {
+    matches!(
+        event,
+        node::Event::Enrolled { .. }
+            | node::Event::ReachChanged { .. }
+            | node::Event::IntentChanged { .. }
+            | node::Event::Departed { .. }
+            | node::Event::NoticeEnded { .. }
+    )
 }
 
 /// Whether a fact may change how large a share of the nodes a health rule hits.

@@ -11,6 +11,7 @@ pub(crate) mod claims;
 mod leaving;
 mod level;
 mod place;
+mod pools;
 mod promise;
 mod quiet;
 mod repair;
@@ -42,6 +43,9 @@ pub fn reconcile(plan: &mut Plan<'_>) {
         }
         for node in &due.nodes {
             leaving::node(plan, node);
+        }
+        for pool in &due.pools {
+            pools::pool(plan, pool);
         }
         claims::all(plan, &due.claims, &due.freed);
         for deployment in &due.deployments {

@@ -283,6 +283,17 @@ impl From<NoticeFact> for Departure {
     }
 }
 
+/// How many nodes a pool is to have. Invariant, checked where it is set: `min <= target <= max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolSize {
+    /// How many are wanted.
+    pub target: u32,
+    /// Never fewer are asked for.
+    pub min: u32,
+    /// Never more.
+    pub max: u32,
+}
+
 /// A pool: what its nodes have in common, by the operator's word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {

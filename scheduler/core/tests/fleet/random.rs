@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use wharfage_scheduler_core::fleet::rows::node::NodeRow;
 use wharfage_scheduler_core::words::command::deployments::Action as Deployments;
+use wharfage_scheduler_core::words::command::money::Action as Money;
 use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
 use wharfage_scheduler_core::words::command::{Action, access};
 use wharfage_scheduler_core::words::deployment::{
     Bounds, GpuCount, Priority, Rollout, ScalingPatch, Spec,
 };
-use wharfage_scheduler_core::words::node::Intent;
+use wharfage_scheduler_core::words::node::{Intent, PoolSize};
 use wharfage_scheduler_core::words::policy::PlacementPolicy;
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Policy, PriorityScope, capacity, explain, policies, routes};
@@ -118,6 +119,14 @@ enum Op {
     Unclaim {
         name: usize,
     },
+    /// A Flex contract, or the amendment of one.
+    Flex {
+        amend: bool,
+        seconds: u64,
+    },
+    Size {
+        target: u32,
+    },
     Quota {
         zeta: bool,
         instances: Option<u32>,
@@ -207,6 +216,8 @@ fn op() -> impl Strategy<Value = Op> {
         ),
         3 => (name(), 1u32..4).prop_map(|(name, instances)| Op::Resize { name, instances }),
         2 => name().prop_map(|name| Op::Unclaim { name }),
+        2 => (any::<bool>(), 0u64..200).prop_map(|(amend, seconds)| Op::Flex { amend, seconds }),
+        1 => (0u32..6).prop_map(|target| Op::Size { target }),
         1 => (any::<bool>(), proptest::option::of(0u32..4))
             .prop_map(|(zeta, instances)| Op::Quota { zeta, instances }),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(stuck, up)| Op::Gateway { stuck, up }),
@@ -300,6 +311,25 @@ fn carry_out(world: &mut World, op: &Op) {
         }
         Op::Claim { .. } | Op::Resize { .. } | Op::Unclaim { .. } | Op::Quota { .. } => {
             set_aside(world, op);
+        }
+        Op::Flex { amend: false, seconds } => drop(world.sign_flex("acme", 1, 60 + *seconds)),
+        Op::Flex { amend: true, seconds } => {
+            let known: Vec<_> =
+                world.fleet().contracts().map(|row| row.contract.id.clone()).collect();
+            if let Some(contract) = known.get(*seconds as usize % known.len().max(1)) {
+                let id = format!("amended-{}", world.fresh()).as_str().into();
+                let from = now + Millis::from_seconds(*seconds);
+                let (contract, rate) = (contract.clone(), "9".to_owned());
+                let action = Money::Amend { contract, id, from, rate };
+                let _ = world.command(Action::Money(action));
+            }
+        }
+        Op::Size { target } => {
+            let pool = world.fleet().pools().next().map(|pool| pool.id.clone());
+            if let Some(pool) = pool {
+                let size = PoolSize { target: *target, min: 0, max: 5 };
+                let _ = world.command(Action::Node(Nodes::SizePool { pool, size }));
+            }
         }
         Op::Join { spot, owned } => {
             if world.agents.len() < 8 && *owned {

@@ -7,7 +7,7 @@ use wharfage_billing::money::{Currency, MicroRate};
 use wharfage_billing::timestamp::{parse_rfc3339, to_rfc3339};
 use wharfage_scheduler_core::words::command::access::Admits;
 use wharfage_scheduler_core::words::contract::{Contract, ContractTerms, Price};
-use wharfage_scheduler_core::words::node::Pool;
+use wharfage_scheduler_core::words::node::{Pool, PoolSize};
 use wharfage_scheduler_core::words::principal::Role;
 use wharfage_scheduler_core::words::quota::QuotaKey;
 use wharfage_shared::capacity::{ComputeClass, Region, Sku, Tenancy, Zone};
@@ -92,6 +92,24 @@ pub fn verb(fields: &Fields<'_>, reclaim: bool) -> Option<Verb> {
     Some(verb)
 }
 
+/// Most nodes of one pool.
+const MOST_NODES: u32 = 1_000_000;
+
+/// How many nodes a pool is to have; what is not said stays as it is, or follows from the target.
+pub fn pool_size(fields: &Fields<'_>, current: Option<PoolSize>) -> Option<PoolSize> {
+    let said = ["target_nodes", "min_nodes", "max_nodes"].map(|key| fields.has(key));
+    let target = fields.whole("target_nodes", 0..=MOST_NODES);
+    let min = fields.whole("min_nodes", 0..=MOST_NODES);
+    let max = fields.whole("max_nodes", 0..=MOST_NODES);
+    if !said.contains(&true) {
+        return None;
+    }
+    let target = target.or(current.map(|size| size.target)).or(min).unwrap_or(0);
+    let min = min.or(current.map(|size| size.min)).unwrap_or(0);
+    let max = max.or(current.map(|size| size.max)).unwrap_or(MOST_NODES);
+    Some(PoolSize { target, min, max })
+}
+
 /// A pool.
 pub fn pool(fields: &Fields<'_>) -> Option<Pool> {
     let id = label(fields, "id");
@@ -155,6 +173,25 @@ pub fn contract(fields: &Fields<'_>, gpus_of: impl Fn(&Sku) -> Option<u32>) -> O
         end: end?,
         terms: terms?,
     })
+}
+
+/// A Flex agreement that goes on as a Reserved one.
+#[derive(Debug)]
+pub struct Amendment {
+    /// The id of what follows it.
+    pub id: ContractId,
+    /// From when on.
+    pub from: Timestamp,
+    /// The reserved rate.
+    pub rate: String,
+}
+
+/// The body of an amendment; without `from` it begins at `now`.
+pub fn amendment(fields: &Fields<'_>, now: Timestamp) -> Option<Amendment> {
+    let id = label(fields, "id").map(ContractId::from);
+    let from = if fields.has("from") { instant(fields, "from") } else { Some(now) };
+    let rate = rate(fields, "rate", true);
+    Some(Amendment { id: id?, from: from?, rate: rate? })
 }
 
 fn instances(

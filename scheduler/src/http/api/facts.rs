@@ -94,6 +94,11 @@ fn sees_node_fact(fleet: &Fleet, caller: &Caller, event: &node::Event) -> bool {
         node::Event::PoolCreated { pool } => {
             pool.owner.as_ref().is_none_or(|owner| caller.sees(owner))
         }
+        node::Event::PoolSized { pool, .. } | node::Event::PoolCounted { pool, .. } => {
+            let pool = fleet.pool(pool);
+            let owner = pool.and_then(|pool| pool.owner.as_ref());
+            owner.is_some_and(|owner| caller.sees(owner))
+        }
         node::Event::Held { node, held_for, .. } => {
             let mine = |held: &HeldFor| caller.sees(&held.organization);
             known(node) && held_for.as_ref().is_some_and(mine)
@@ -176,6 +181,7 @@ fn sees_money_fact(fleet: &Fleet, caller: &Caller, event: &money::Event) -> bool
         |organization: &OrganizationId| caller.may(Role::Billing) && caller.sees(organization);
     match event {
         money::Event::Signed { contract, .. } => pays(&contract.organization),
+        money::Event::Amended { by, .. } => pays(&by.organization),
         money::Event::ContractStarted { contract, .. }
         | money::Event::ContractEnded { contract, .. } => {
             fleet.contract(contract).is_some_and(|row| pays(&row.contract.organization))

@@ -10,6 +10,7 @@ use wharfage_scheduler_core::fleet::ContractRow;
 use wharfage_scheduler_core::words::command::{Action, money};
 use wharfage_scheduler_core::words::contract::{ContractTerms, Price};
 use wharfage_scheduler_core::words::principal::Role;
+use wharfage_shared::ids::ContractId;
 
 use super::bodies;
 use super::invoices::{asked_organization, draft};
@@ -18,7 +19,7 @@ use crate::http::fault::Fault;
 use crate::http::gate::Who;
 use crate::http::route::{Access, Route};
 use crate::http::rows::instant;
-use crate::http::{Shared, query};
+use crate::http::{Parted, Shared, query};
 
 pub fn routes() -> Vec<Route> {
     let billing = Access::Role(Role::Billing);
@@ -28,6 +29,13 @@ pub fn routes() -> Vec<Route> {
         Route::post("/api/v1/contracts", "Sign an agreement.", sign)
             .access(provider)
             .takes("Contract"),
+        Route::post(
+            "/api/v1/contracts/{id}/amend",
+            "Let a Flex agreement go on as a Reserved one.",
+            amend,
+        )
+        .access(provider)
+        .takes("Amendment"),
         Route::get("/api/v1/prices", "List prices.", prices).access(Access::Known),
         Route::post("/api/v1/prices", "Set a list price from an instant on.", set_price)
             .access(provider)
@@ -61,12 +69,14 @@ fn contract_row(row: &ContractRow) -> Value {
         "region": contract.region,
         "instances": contract.instances,
         "start": instant(contract.start),
-        "end": instant(contract.end),
+        "end": instant(row.end()),
         "rate": rate,
         "holding_rate": holding,
         "usage_rate": usage,
         "signed_at": instant(row.signed_at),
         "in_force": row.in_force,
+        "amends": row.amends,
+        "amended_by": row.amended.as_ref().map(|(by, _)| by),
     })
 }
 
@@ -83,6 +93,23 @@ async fn sign(State(shared): State<Shared>, write: Write) -> Result<Response, Fa
         (StatusCode::CREATED, json!(fleet.contract(&id).map(contract_row)))
     };
     write.carry_out(&shared, Action::Money(money::Action::Sign(contract)), render).await
+}
+
+async fn amend(
+    State(shared): State<Shared>,
+    Parted(contract): Parted<String>,
+    write: Write,
+) -> Result<Response, Fault> {
+    let now = shared.handle.now();
+    let amendment = bodies::read(&write.body, |fields| bodies::amendment(fields, now))?;
+    let id = amendment.id.clone();
+    let render = move |fleet: &Fleet, _: &_| {
+        (StatusCode::CREATED, json!(fleet.contract(&id).map(contract_row)))
+    };
+    let bodies::Amendment { id, from, rate } = amendment;
+    let contract = ContractId::from(contract.as_str());
+    let action = money::Action::Amend { contract, id, from, rate };
+    write.carry_out(&shared, Action::Money(action), render).await
 }
 
 async fn prices(State(shared): State<Shared>) -> Json<Value> {

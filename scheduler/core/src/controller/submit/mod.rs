@@ -31,7 +31,7 @@ pub(super) fn carry_out(plan: &mut Plan<'_>, command: &Command) -> Result<Answer
                 Money::DraftInvoice { organization: whose, .. } => {
                     organization(plan, caller, whose)?;
                 }
-                Money::Sign(_) | Money::Price(_) => provider_only(caller)?,
+                Money::Sign(_) | Money::Amend { .. } | Money::Price(_) => provider_only(caller)?,
             }
             money::carry_out(plan, action)
         }

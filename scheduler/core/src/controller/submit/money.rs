@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_billing::invoice::RULES;
 use wharfage_shared::causes::with_causes;
-use wharfage_shared::ids::OrganizationId;
+use wharfage_shared::ids::{ContractId, OrganizationId};
 use wharfage_shared::time::Timestamp;
 
 use super::{name_taken, not_found, precondition};
@@ -13,13 +13,14 @@ use crate::meter;
 use crate::reconcile::plan::Plan;
 use crate::words::command::Answer;
 use crate::words::command::money::Action;
-use crate::words::contract::{Contract, Price};
+use crate::words::contract::{Contract, ContractTerms, Price};
 use crate::words::event::money::{Event, Invoice};
 use crate::words::refusal::{Kind, Refusal};
 
 pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, Refusal> {
     match action {
         Action::Sign(contract) => sign(plan, contract)?,
+        Action::Amend { contract, id, from, rate } => amend(plan, contract, id, *from, rate)?,
         Action::Price(price) => set_price(plan, price)?,
         Action::DraftInvoice { id, organization, from, to } => {
             draft(plan, id, organization, *from, *to)?;
@@ -44,12 +45,50 @@ fn sign(plan: &mut Plan<'_>, contract: &Contract) -> Result<(), Refusal> {
     if contract.instances == 0 {
         return Err(Refusal::invalid("instances", "0; accepted: at least 1"));
     }
-    if let Err(error) = meter::contract(contract) {
+    if let Err(error) = meter::contract(contract, contract.end) {
         return Err(Refusal::invalid("terms", with_causes(&error)));
     }
     check_future(plan, contract)?;
     let (contract, at) = (contract.clone(), plan.now);
     plan.record(Event::Signed { contract, at });
+    Ok(())
+}
+
+/// A Flex contract goes on as a Reserved one: the same instances for the rest of its period, so
+/// that nobody's guarantee changes.
+fn amend(
+    plan: &mut Plan<'_>,
+    contract: &ContractId,
+    id: &ContractId,
+    from: Timestamp,
+    rate: &str,
+) -> Result<(), Refusal> {
+    let row = plan.fleet.contract(contract);
+    let row = row.ok_or_else(|| not_found(Kind::Contract, contract))?;
+    if plan.fleet.contract(id).is_some() {
+        return Err(name_taken(Kind::Contract, id));
+    }
+    let old = &row.contract;
+    if matches!(old.terms, ContractTerms::Reserved { .. }) {
+        let description = format!("{contract} is a Reserved contract already");
+        return Err(precondition(contract.to_string(), description));
+    }
+    if let Some((by, _)) = &row.amended {
+        let description = format!("{contract} goes on as {by} already");
+        return Err(precondition(contract.to_string(), description));
+    }
+    if from < plan.now.max(old.start) || from >= old.end {
+        let description = "outside what is left of the contract's period; accepted: an instant \
+                           from now on, within the period";
+        return Err(Refusal::invalid("from", description));
+    }
+    let terms = ContractTerms::Reserved { rate: rate.to_owned() };
+    let by = Contract { id: id.clone(), start: from, terms, ..old.clone() };
+    if let Err(error) = meter::contract(&by, by.end) {
+        return Err(Refusal::invalid("rate", with_causes(&error)));
+    }
+    let (contract, at) = (contract.clone(), plan.now);
+    plan.record(Event::Amended { contract, by, at });
     Ok(())
 }
 
@@ -59,18 +98,19 @@ fn check_future(plan: &Plan<'_>, contract: &Contract) -> Result<(), Refusal> {
     let row = rows.iter().find(|row| row.region == contract.region && row.sku == contract.sku);
     let usable = row.map_or(0, ledger::LedgerRow::whole);
     check_now(plan, contract, row)?;
-    let others: Vec<&Contract> = plan
+    let others: Vec<(&Contract, Timestamp)> = plan
         .fleet
         .contracts()
-        .map(|row| &row.contract)
-        .filter(|other| other.region == contract.region && other.sku == contract.sku)
-        .filter(|other| other.start < contract.end && other.end > contract.start)
+        .map(|row| (&row.contract, row.end()))
+        .filter(|(other, _)| other.region == contract.region && other.sku == contract.sku)
+        .filter(|(other, end)| other.start < contract.end && *end > contract.start)
         .collect();
     let first = contract.start.max(plan.now);
     let mut instants = BTreeSet::from([first]);
-    instants.extend(others.iter().map(|other| other.start).filter(|start| *start > first));
+    instants.extend(others.iter().map(|(other, _)| other.start).filter(|start| *start > first));
     for at in instants {
-        let in_force = others.iter().copied().filter(|other| other.start <= at && at < other.end);
+        let in_force = others.iter().filter(|(other, end)| other.start <= at && at < *end);
+        let in_force = in_force.map(|(other, _)| *other);
         let before = guaranteed(row, in_force.clone());
         let all = guaranteed(row, in_force.chain([contract]));
         if all > u64::from(usable) {

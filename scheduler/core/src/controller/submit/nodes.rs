@@ -14,12 +14,17 @@ use crate::words::command::access::Admits;
 use crate::words::command::nodes::Action;
 use crate::words::event::access::Event as AccessEvent;
 use crate::words::event::node::Event;
-use crate::words::node::{Doubt, Intent, NoticeFact, Pool};
+use crate::words::node::{Doubt, Intent, NoticeFact, Pool, PoolSize};
 use crate::words::refusal::{Kind, Refusal};
 
 pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, Refusal> {
     match action {
         Action::CreatePool(pool) => create_pool(plan, pool)?,
+        Action::CreateSizedPool { pool, size } => {
+            create_pool(plan, pool)?;
+            size_pool(plan, &pool.id, *size)?;
+        }
+        Action::SizePool { pool, size } => size_pool(plan, pool, *size)?,
         Action::Enroll { node, join, pool, key } => {
             enroll(plan, node, join, pool.as_ref(), key)?;
         }
@@ -71,6 +76,33 @@ fn create_pool(plan: &mut Plan<'_>, pool: &Pool) -> Result<(), Refusal> {
         return Err(not_found(Kind::Organization, owner));
     }
     plan.record(Event::PoolCreated { pool: pool.clone() });
+    Ok(())
+}
+
+/// Most nodes of one pool: more is a mistake.
+const MOST_NODES: u32 = 1_000_000;
+
+fn size_pool(plan: &mut Plan<'_>, pool: &PoolId, size: PoolSize) -> Result<(), Refusal> {
+    if plan.fleet.pool(pool).is_none() {
+        return Err(not_found(Kind::Pool, pool));
+    }
+    let PoolSize { target, min, max } = size;
+    if max > MOST_NODES {
+        let description = format!("{max}; accepted: at most {MOST_NODES}");
+        return Err(Refusal::invalid("max_nodes", description));
+    }
+    if min > max {
+        let description = format!("{min}; accepted: at most max_nodes, which is {max}");
+        return Err(Refusal::invalid("min_nodes", description));
+    }
+    if !(min..=max).contains(&target) {
+        let description = format!("{target}; accepted: {min} to {max}, min_nodes to max_nodes");
+        return Err(Refusal::invalid("target_nodes", description));
+    }
+    if plan.fleet.pool_count(pool).is_none_or(|count| count.size != size) {
+        let (pool, at) = (pool.clone(), plan.now);
+        plan.record(Event::PoolSized { pool, size, at });
+    }
     Ok(())
 }
 

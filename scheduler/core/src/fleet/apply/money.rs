@@ -3,15 +3,22 @@
 use std::sync::Arc;
 
 use wharfage_shared::ids::ContractId;
+use wharfage_shared::time::Timestamp;
 
 use crate::fleet::{ContractRow, Fleet};
+use crate::words::contract::Contract;
 use crate::words::event::money::Event;
 
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
     match event {
         Event::Signed { contract, at } => {
-            let row = ContractRow { contract: contract.clone(), signed_at: *at, in_force: false };
-            fleet.contracts.insert(contract.id.clone(), Arc::new(row));
+            sign(fleet, contract, *at, None);
+        }
+        Event::Amended { contract, by, at } => {
+            sign(fleet, by, *at, Some(contract.clone()));
+            if let Some(row) = fleet.contracts.get_mut(contract) {
+                Arc::make_mut(row).amended = Some((by.id.clone(), by.start));
+            }
         }
         Event::ContractStarted { contract, .. } => set_in_force(fleet, contract, true),
         Event::ContractEnded { contract, .. } => set_in_force(fleet, contract, false),
@@ -20,6 +27,13 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             fleet.invoices.insert(invoice.id.clone(), Arc::new((**invoice).clone()));
         }
     }
+}
+
+fn sign(fleet: &mut Fleet, contract: &Contract, at: Timestamp, amends: Option<ContractId>) {
+    let contract = contract.clone();
+    let id = contract.id.clone();
+    let row = ContractRow { contract, signed_at: at, in_force: false, amends, amended: None };
+    fleet.contracts.insert(id, Arc::new(row));
 }
 
 fn set_in_force(fleet: &mut Fleet, id: &ContractId, in_force: bool) {

@@ -9,8 +9,8 @@ use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::{Epoch, Generation};
 
-use crate::fleet::Fleet;
 use crate::fleet::rows::node::{AgentStart, NodeRow, Slot};
+use crate::fleet::{Fleet, PoolCount};
 use crate::words::event::node::Event;
 use crate::words::node::{
     AskFact, Brake, ClockOff, Doubt, Doubts, Hardware, Health, IncidentFact, Intent, Pulled, Reach,
@@ -21,6 +21,17 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
     match event {
         Event::PoolCreated { pool } => {
             fleet.pools.insert(pool.id.clone(), Arc::new(pool.clone()));
+        }
+        Event::PoolSized { pool, size, at } => {
+            let known = fleet.pool_sizes.get(pool).copied();
+            let (current, queued) = known.map_or((0, 0), |known| (known.current, known.queued));
+            let count = PoolCount { size: *size, current, queued, since: *at };
+            fleet.pool_sizes.insert(pool.clone(), count);
+        }
+        Event::PoolCounted { pool, current, queued, at } => {
+            if let Some(count) = fleet.pool_sizes.get_mut(pool) {
+                *count = PoolCount { current: *current, queued: *queued, since: *at, ..*count };
+            }
         }
         Event::Enrolled { node, pool, key, at, join: _ } => enrol(fleet, node, pool, key, *at),
         Event::RejoinAllowed { node, .. } => {

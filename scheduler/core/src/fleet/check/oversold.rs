@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_shared::capacity::{CapacityType, ComputeClass, Region, Sku};
-use wharfage_shared::ids::{NodeId, OrganizationId};
+use wharfage_shared::ids::{ContractId, NodeId, OrganizationId};
+use wharfage_shared::time::Timestamp;
 
 use super::{Findings, Step, closed};
 use crate::fleet::rows::node::NodeRow;
@@ -82,7 +83,10 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
     }
     for row in step.after.contracts() {
         if step.before.contract(&row.contract.id).is_none() {
-            signed(step, row, found);
+            match &row.amends {
+                Some(old) => goes_on(step, row, old, found),
+                None => signed(step, row, found),
+            }
         }
     }
 }
@@ -101,6 +105,24 @@ fn began<'a>(
     })
 }
 
+/// What goes on from another contract guarantees the same, from where that one ends to where it
+/// would have ended: whatever was lost meanwhile, nothing is promised anew.
+fn goes_on(step: &Step<'_>, row: &ContractRow, old: &ContractId, found: &mut Findings) {
+    let new = &row.contract;
+    let fits = step.after.contract(old).is_some_and(|before| {
+        let was = &before.contract;
+        let same = was.organization == new.organization
+            && was.region == new.region
+            && was.sku == new.sku
+            && was.instances == new.instances;
+        let handed_over = before.amended == Some((new.id.clone(), new.start));
+        same && handed_over && was.end == new.end && was.start <= new.start
+    });
+    if !fits {
+        found.add("S10", format!("{} does not go on from {old} as it was", new.id));
+    }
+}
+
 /// At each instant of a new contract's period all guarantees together are within what is usable.
 fn signed(step: &Step<'_>, row: &ContractRow, found: &mut Findings) {
     let new = &row.contract;
@@ -108,20 +130,20 @@ fn signed(step: &Step<'_>, row: &ContractRow, found: &mut Findings) {
     let count = counts(step.before).remove(&(new.region.clone(), new.sku.clone()));
     let count = count.unwrap_or_default();
     let usable = count.usable.len() as u64;
-    let all: Vec<&Contract> = step
+    let all: Vec<(&Contract, Timestamp)> = step
         .after
         .contracts()
-        .map(|row| &row.contract)
-        .filter(|other| other.region == new.region && other.sku == new.sku)
+        .map(|row| (&row.contract, row.amended.as_ref().map_or(row.contract.end, |(_, at)| *at)))
+        .filter(|(other, _)| other.region == new.region && other.sku == new.sku)
         .collect();
-    let starts = all.iter().map(|other| other.start.max(first));
+    let starts = all.iter().map(|(other, _)| other.start.max(first));
     for at in starts.filter(|at| *at < new.end) {
         let mut guaranteed = 0;
-        let owners = all.iter().map(|other| &other.organization).chain(count.shares.keys());
+        let owners = all.iter().map(|(other, _)| &other.organization).chain(count.shares.keys());
         for owner in owners.collect::<BTreeSet<_>>() {
-            let here = all.iter().filter(|other| other.start <= at && at < other.end);
-            let own = here.filter(|other| other.organization == *owner);
-            let contracts: u64 = own.map(|other| u64::from(other.instances)).sum();
+            let here = all.iter().filter(|(other, end)| other.start <= at && at < *end);
+            let own = here.filter(|(other, _)| other.organization == *owner);
+            let contracts: u64 = own.map(|(other, _)| u64::from(other.instances)).sum();
             let claims = count.shares.get(owner);
             let (customer, serverless) =
                 claims.map_or((0, 0), |share| (share.customer.into(), share.serverless.into()));

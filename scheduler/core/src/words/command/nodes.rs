@@ -5,13 +5,27 @@ use wharfage_shared::ids::{JoinId, NodeId, PoolId};
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::time::Millis;
 
-use crate::words::node::Pool;
+use crate::words::node::{Pool, PoolSize};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// Make a pool.
     CreatePool(Pool),
+    /// Make a pool that is to have so many nodes.
+    CreateSizedPool {
+        /// The pool.
+        pool: Pool,
+        /// How many.
+        size: PoolSize,
+    },
+    /// How many nodes a pool is to have. The scheduler buys none: it says what is wanted.
+    SizePool {
+        /// Which.
+        pool: PoolId,
+        /// How many.
+        size: PoolSize,
+    },
     /// A host has presented a join's secret: admit it (S8 of enrolment: counted, not expired,
     /// the join's pool). A known name needs `AllowRejoin` first.
     Enroll {

@@ -20,6 +20,15 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// A Flex contract goes on as a Reserved one from an instant on, which cites it.
+    Amended {
+        /// The Flex contract: it ends where the other one begins.
+        contract: ContractId,
+        /// What follows it.
+        by: Contract,
+        /// When it was agreed.
+        at: Timestamp,
+    },
     /// A contract's period began: its guarantee is in force.
     ContractStarted {
         /// Which.

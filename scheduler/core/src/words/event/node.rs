@@ -7,7 +7,7 @@ use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::Epoch;
 
-use crate::words::node::{Doubt, Hardware, Health, Intent, NoticeFact, Pool, Reach};
+use crate::words::node::{Doubt, Hardware, Health, Intent, NoticeFact, Pool, PoolSize, Reach};
 
 /// The version of these words.
 pub const EVENT_VERSION: u16 = 1;
@@ -20,6 +20,27 @@ pub enum Event {
     PoolCreated {
         /// The pool.
         pool: Pool,
+    },
+    /// How many nodes a pool is to have.
+    PoolSized {
+        /// Which.
+        pool: PoolId,
+        /// How many.
+        size: PoolSize,
+        /// When.
+        at: Timestamp,
+    },
+    /// A pool has other nodes than it is to have, or has them again: whoever provides nodes can see
+    /// how many are wanted.
+    PoolCounted {
+        /// Which.
+        pool: PoolId,
+        /// Nodes that are there.
+        current: u32,
+        /// Nodes that are wanted beyond these.
+        queued: u32,
+        /// Since when.
+        at: Timestamp,
     },
     /// A node was admitted, or admitted anew under a name that an operator gave back.
     Enrolled {
@@ -188,9 +209,11 @@ impl Event {
     /// The node, unless the fact is about a pool or about a rule.
     pub fn node(&self) -> Option<&NodeId> {
         match self {
-            Event::PoolCreated { .. } | Event::BrakePulled { .. } | Event::BrakeReleased { .. } => {
-                None
-            }
+            Event::PoolCreated { .. }
+            | Event::PoolSized { .. }
+            | Event::PoolCounted { .. }
+            | Event::BrakePulled { .. }
+            | Event::BrakeReleased { .. } => None,
             Event::Enrolled { node, .. }
             | Event::RejoinAllowed { node, .. }
             | Event::EpochIssued { node, .. }

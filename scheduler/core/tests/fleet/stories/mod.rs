@@ -2,6 +2,7 @@
 
 mod capacity;
 mod claims;
+mod contracts;
 mod doubts;
 mod explain;
 mod facts;
@@ -10,6 +11,7 @@ mod leaving;
 mod life;
 mod nodes;
 mod placement;
+mod pools;
 mod preemption;
 mod protocol;
 mod scaling;

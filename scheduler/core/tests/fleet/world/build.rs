@@ -245,6 +245,29 @@ impl World {
         instances: u32,
         days: u64,
     ) -> Result<Answer, Refusal> {
+        let terms = ContractTerms::Reserved { rate: "10.00".to_owned() };
+        self.sign_as(terms, organization, instances, days * 86_400)
+    }
+
+    /// A Flex contract from now on.
+    pub fn sign_flex(
+        &mut self,
+        organization: &str,
+        instances: u32,
+        seconds: u64,
+    ) -> Result<Answer, Refusal> {
+        let (holding_rate, usage_rate) = ("5.00".to_owned(), "8.00".to_owned());
+        let terms = ContractTerms::Flex { holding_rate, usage_rate };
+        self.sign_as(terms, organization, instances, seconds)
+    }
+
+    fn sign_as(
+        &mut self,
+        terms: ContractTerms,
+        organization: &str,
+        instances: u32,
+        seconds: u64,
+    ) -> Result<Answer, Refusal> {
         let organization = self.organization(organization);
         let contract = Contract {
             id: ContractId::new(format!("contract-{}", self.fresh())),
@@ -253,8 +276,8 @@ impl World {
             sku: Sku::new(SKU),
             instances,
             start: self.now,
-            end: self.now + Millis::from_seconds(days * 86_400),
-            terms: ContractTerms::Reserved { rate: "10.00".to_owned() },
+            end: self.now + Millis::from_seconds(seconds),
+            terms,
         };
         self.command(Action::Money(Money::Sign(contract)))
     }
