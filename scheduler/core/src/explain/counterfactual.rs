@@ -86,7 +86,8 @@ fn priority(
         let Some(priority) = Priority::new(u32::from(theirs) + 1) else { continue };
         let spec = Arc::new(Spec { priority, ..(*row.spec).clone() });
         let raised = DeploymentRow { spec, ..row.clone() };
-        if preemption::decide(fleet, policy.priority_scope, &raised, ask).is_some() {
+        let decision = preemption::decide(fleet, policy.priority_scope, &raised, ask);
+        if decision.is_some_and(|decision| !decision.victims.is_empty()) {
             let priority = priority.get().to_string();
             let with = format!("with priority {priority}");
             return Some(would("priority", priority, &with));

@@ -188,7 +188,9 @@ fn preempts(
     if decision.is_none() {
         tried.hopeless.insert(ask, priority);
     }
-    decision
+    // Where what leaves anyway makes room, nobody has to go, and nothing is kept: an instance that
+    // becomes free is a claim's before it is anybody's.
+    decision.filter(|decision| !decision.victims.is_empty())
 }
 
 /// Gives a replica its seat.

@@ -64,6 +64,7 @@ fn the_earliest_event_is_the_one_that_makes_a_node_feasible() {
     assert_eq!(explained(&world, "chat").earliest, None, "four GPUs are not enough");
     world.delete("other").expect("a delete");
     let earliest = explained(&world, "chat").earliest.expect("both leave");
+    assert_eq!(world.pending("chat"), 1, "nothing is kept where nobody had to go");
     assert_eq!(earliest.at.since(world.now).0, 300_000);
 }
 
