@@ -18,12 +18,9 @@ use wharfage_shared::ids::GpuUuid;
 use super::supervisor::DOES_NOT_ANSWER;
 use super::words::{Absent, Line};
 
-/// How often each GPU is read. All are read within the same moments, so that the agent wakes up once
-/// for them.
+/// How often each GPU is read. All are read at the same moments, so that the agent wakes up once for
+/// them.
 pub const INTERVAL: Duration = Duration::from_millis(500);
-
-/// One GPU is read so much after the other: at once they would only wait for the driver's lock.
-const APART: Duration = Duration::from_millis(3);
 
 /// One section is read at each interval; after this many the first comes again. It leaves room for
 /// a look at who the GPU is.
@@ -152,11 +149,11 @@ impl<'env> Helper<'env> {
         }
     }
 
-    /// Waits for the next moment at which this GPU is read.
-    fn wait_for_tick(self, index: u32) {
+    /// Waits for the next moment at which all GPUs are read.
+    fn wait_for_tick(self) {
         let interval = INTERVAL.as_millis() as u64;
         let left = interval - clock::boottime().0 % interval;
-        self.desk.wait(Duration::from_millis(left) + APART * (index % 64));
+        self.desk.wait(Duration::from_millis(left));
     }
 
     /// Minds what a GPU says of the driver. When all of them say that it does not work, NVML must
@@ -233,7 +230,7 @@ impl<'env> Helper<'env> {
             self.section(&mut gpu, &uuid, number);
         }
         for tick in (0..CYCLE).cycle() {
-            self.wait_for_tick(index);
+            self.wait_for_tick();
             if self.is_over() {
                 return;
             }

@@ -46,9 +46,6 @@ const SILENCE_LOOK: Duration = Duration::from_millis(250);
 /// Readings of all GPUs come within moments of each other and are told together.
 const GATHERED: Duration = Duration::from_millis(25);
 
-/// What the helper says at one moment, some KiB for each GPU, is read in one piece.
-const AT_ONCE: usize = 64 * 1024;
-
 /// A lost GPU is looked for by initialising NVML anew after this long; doubled up to
 /// `LONGEST_RENEWAL`.
 const FIRST_RENEWAL: Millis = Millis::from_seconds(5);
@@ -378,17 +375,13 @@ fn read_lines(child: &mut Child) -> mpsc::Receiver<Line> {
     let (sender, receiver) = mpsc::channel(64);
     if let Some(output) = child.stdout.take() {
         tokio::spawn(async move {
-            let mut lines = BufReader::with_capacity(AT_ONCE, output).lines();
+            let mut lines = BufReader::new(output).lines();
             while let Ok(Some(text)) = lines.next_line().await {
                 // A line of another version of the helper is skipped, not trusted.
                 if let Ok(line) = serde_json::from_str(&text)
                     && sender.send(line).await.is_err()
                 {
                     return;
-                }
-                // The others of the same moment follow: one turn for all of them.
-                if lines.get_ref().buffer().is_empty() {
-                    tokio::time::sleep(GATHERED).await;
                 }
             }
         });
