@@ -1,0 +1,102 @@
+//! What must be true of a random world, by a plain reading of its rows.
+
+use proptest::prelude::*;
+use wharfage_scheduler_core::fleet::rows::node::NodeRow;
+use wharfage_scheduler_core::words::node::Intent;
+use wharfage_scheduler_core::words::replica::Phase;
+use wharfage_scheduler_core::{capacity, explain, policies, routes};
+use wharfage_shared::capacity::{CapacityClass, ComputeClass};
+use wharfage_shared::ids::NodeId;
+
+use crate::world::World;
+
+/// L1: every deployment has as many ready replicas as it wants, or no node would take one more.
+pub fn reached(world: &World) -> Result<(), String> {
+    for row in world.fleet().deployments() {
+        let name = &row.spec.name;
+        let ready = world.ready(name).len() as u32;
+        if row.deleting.is_some() {
+            return Err(format!("{name} is still being deleted\n{}", world.picture()));
+        }
+        let waits = world.pending(name) as u32;
+        // One whose node is being emptied serves on until there is room for its successor.
+        if ready > row.desired || ready + waits < row.desired {
+            let wants = row.desired;
+            let picture = world.picture();
+            return Err(format!("{name} wants {wants}: {ready} ready, {waits} wait\n{picture}"));
+        }
+        if waits == 0 {
+            continue;
+        }
+        if let Some(node) = takes(world, row) {
+            return Err(format!("{name} waits although {node} is free\n{}", world.picture()));
+        }
+    }
+    Ok(())
+}
+
+/// A node that would take one more of a deployment, by a plain reading of the rows; what contracts and
+/// claims guarantee to others is left out of the question.
+fn takes(
+    world: &World,
+    row: &wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow,
+) -> Option<NodeId> {
+    let claims = world.fleet().claims().next().is_some();
+    if claims || world.fleet().contracts().next().is_some() {
+        return None;
+    }
+    let spec = &row.spec;
+    let has = |class| spec.classes.contains(&class);
+    let allowed = |node: &NodeRow| match (node.compute_class, node.is_allocated()) {
+        (ComputeClass::Spot, _) => has(CapacityClass::Spot),
+        (ComputeClass::Standard, true) => spec.classes.is_empty() || has(CapacityClass::Reserved),
+        (ComputeClass::Standard, false) => spec.classes.is_empty() || has(CapacityClass::OnDemand),
+    };
+    let found = world.fleet().nodes().find(|node| {
+        let free = node.slots.iter().filter(|slot| slot.is_free()).count();
+        let serves = node.held_for.as_ref().map(|held| &held.organization);
+        node.intent == Intent::Open
+            && node.notices.is_empty()
+            && allowed(node)
+            && (node.claimed.is_some() == node.is_allocated())
+            && (node.owner.is_none() || node.is_allocated())
+            && serves.is_none_or(|organization| *organization == row.organization)
+            && free >= usize::from(spec.gpus.get())
+    });
+    found.map(|node| node.id.clone())
+}
+
+/// What decides walks ordered sets; what explains scans every node: the best is the same.
+pub fn decides_as_it_explains(world: &World) -> Result<(), TestCaseError> {
+    let fleet = world.fleet();
+    let policy = world.controller.policy();
+    for row in fleet.deployments() {
+        let ask = capacity::ask::Ask::of(fleet, row);
+        let decided = policies::placement::decide(fleet, policy, row, &ask).ok();
+        let explained = explain::deployment(fleet, policy, &row.id, world.now);
+        let explained = explained.expect("the deployment exists");
+        let best = explained.candidates.iter().filter_map(|candidate| match &candidate.verdict {
+            explain::Verdict::Feasible(score) => Some(score.clone()),
+            explain::Verdict::Rejected(_) => None,
+        });
+        let best = best.min();
+        let decided = decided.map(|decision| decision.because.score);
+        prop_assert_eq!(&decided, &best, "for {}\n{}", row.id, world.picture());
+        let first = explained.candidates.first().map(|candidate| candidate.node.clone());
+        if let Some(best) = best {
+            prop_assert_eq!(first, Some(best.node), "explain lists the best first");
+        }
+    }
+    Ok(())
+}
+
+/// Gateways are sent only to replicas that are ready, stay, and can be reached.
+pub fn routes_are_true(world: &World) -> Result<(), TestCaseError> {
+    let table = routes::table(world.fleet(), world.controller.term());
+    for route in table.deployments.iter().flat_map(|route| &route.replicas) {
+        let row = world.fleet().replica(route.id).expect("routes name known replicas");
+        let stays = matches!(row.phase, Phase::Placed { .. });
+        prop_assert!(stays && row.phase.is_ready(), "{} is in the routes", row.id);
+    }
+    Ok(())
+}
