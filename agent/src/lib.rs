@@ -2,6 +2,7 @@
 //! happened. Replicas outlive this process; everything it must know again is on disk.
 
 pub mod config;
+pub mod cuda;
 pub mod daemon;
 pub mod doctor;
 pub mod drivers;

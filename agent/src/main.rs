@@ -9,9 +9,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use wharfage_agent::config::Config;
 use wharfage_agent::exit::{self, Failure};
-use wharfage_agent::health::smoke;
 use wharfage_agent::health::socket::{self, Answer, Request};
-use wharfage_agent::{daemon, doctor, gpu, guard};
+use wharfage_agent::{cuda, daemon, doctor, gpu, guard};
 use wharfage_shared::health::Repair;
 
 /// Runs GPU inference replicas on this host as the scheduler orders, and proves what it did.
@@ -57,20 +56,17 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         params: PathBuf,
     },
-    /// Says in one line of JSON whether CUDA starts; started by `doctor`.
+    /// Says in one line of JSON whether CUDA starts; started by the agent and by `doctor`.
     #[command(hide = true)]
-    CudaProbe,
+    CudaProbe {
+        /// The library's path.
+        #[arg(long, value_name = "PATH")]
+        library: Option<OsString>,
+    },
     /// Reads GPUs through NVML; started by the agent.
     #[command(hide = true)]
     NvmlHelper {
         /// The library's path, or `default`.
-        #[arg(long, value_name = "PATH")]
-        library: Option<OsString>,
-    },
-    /// Starts CUDA once; started by the agent.
-    #[command(hide = true)]
-    CudaSmoke {
-        /// The library's path.
         #[arg(long, value_name = "PATH")]
         library: Option<OsString>,
     },
@@ -132,13 +128,9 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Some(Verb::NvmlHelper { library }) => {
             Ok(gpu::helper::run(library.filter(|library| library != "default")))
         }
-        Some(Verb::CudaSmoke { library }) => Ok(smoke::run(library)),
-        Some(Verb::CudaProbe) => {
-            // Plain text and numbers: turning them into JSON cannot fail.
-            let mut line = serde_json::to_vec(&doctor::cuda::probe()).unwrap_or_default();
-            line.push(b'\n');
+        Some(Verb::CudaProbe { library }) => {
             // Who asked has given up meanwhile.
-            drop(std::io::stdout().write_all(&line));
+            drop(cuda::answer(library));
             Ok(exit::FINE)
         }
         Some(Verb::CheckConfig) => {

@@ -1,71 +1,22 @@
 //! Whether CUDA starts here, and whether its driver can checkpoint processes.
-//!
-//! A started library stays in its process and a broken one may never answer: a process of its own
-//! asks, with a deadline, and is left to itself when it hangs.
-
-use std::io;
-use std::process::Stdio;
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
-use wharfage_agent_sys::cuda::{Error, Library};
-use wharfage_shared::causes::with_causes;
 
 use super::Finding;
 use crate::config::Config;
-
-/// A healthy host with eight GPUs takes a few seconds.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// What the process saw: one line of JSON.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Seen {
-    /// There is no library to load.
-    Absent(String),
-    /// It is there.
-    Loaded {
-        /// The newest CUDA that it runs, or why it does not say.
-        version: Result<String, String>,
-        /// Whether it has the calls that checkpoint a process.
-        can_checkpoint: bool,
-        /// The devices that it shows once started, or why it does not start.
-        devices: Result<usize, String>,
-    },
-}
-
-/// Looks from the process that runs this.
-pub fn probe() -> Seen {
-    let said = |error: Error| with_causes(&error);
-    let library = match Library::load(None) {
-        Ok(library) => library,
-        Err(error) if error.is_absent() => return Seen::Absent(said(error)),
-        Err(error) => {
-            let (version, devices) = (Err(said(error.clone())), Err(said(error)));
-            return Seen::Loaded { version, can_checkpoint: false, devices };
-        }
-    };
-    let (version, can_checkpoint) = (library.version().map_err(said), library.can_checkpoint());
-    let devices = library.start().and_then(|cuda| cuda.devices());
-    let devices = devices.map(|devices| devices.len()).map_err(said);
-    Seen::Loaded { version, can_checkpoint, devices }
-}
+use crate::cuda::{LIMIT, Seen, Unanswered, ask};
 
 /// `has_gpus`: NVML reads GPUs here.
 pub(super) async fn look(config: &Config, has_gpus: bool) -> Vec<Finding> {
-    match tokio::time::timeout(DEADLINE, ask(config)).await {
-        Ok(Ok(seen)) => findings(seen, has_gpus),
-        Ok(Err(error)) => {
-            let detail = format!("the process that asks CUDA said nothing: {error}");
+    match ask(config, None).await {
+        Ok(seen) => findings(seen, has_gpus),
+        Err(Unanswered::Nothing(why)) => {
+            let detail = format!("the process that asks CUDA: {why}");
             vec![
                 Finding::broken("cuda", detail, "run `wharfage-agent cuda-probe` by hand"),
                 Finding::limited("checkpoint", UNKNOWN, "see cuda"),
             ]
         }
-        Err(_) => {
-            let detail = format!("libcuda.so.1 does not answer within {} s", DEADLINE.as_secs());
+        Err(Unanswered::Hangs(_)) => {
+            let detail = format!("CUDA does not answer within {} s", LIMIT.as_secs());
             vec![
                 Finding::broken("cuda", detail, HANGS),
                 Finding::limited("checkpoint", UNKNOWN, "see cuda"),
@@ -82,28 +33,13 @@ const HANGS: &str = "look for XID 119 or 120 in `dmesg`; a driver that hangs is 
 const NO_START: &str = "on hosts with NVSwitch see whether nvidia-fabricmanager runs and is of the \
                         driver's version; `dmesg | grep -i nvrm` says more";
 
-async fn ask(config: &Config) -> io::Result<Seen> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("cuda-probe").envs(&config.env).process_group(0).kill_on_drop(false);
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let mut line = String::new();
-    if let Some(output) = child.stdout.take() {
-        BufReader::new(output).read_line(&mut line).await?;
-    }
-    if line.is_empty() {
-        return Err(io::Error::other(format!("it ended with {}", child.wait().await?)));
-    }
-    Ok(serde_json::from_str(&line)?)
-}
-
 fn findings(seen: Seen, has_gpus: bool) -> Vec<Finding> {
     let hooks = "checkpoint hooks of an engine's own making need it not";
     let (version, can_checkpoint, devices) = match seen {
         Seen::Absent(why) => {
             let help = "install the NVIDIA driver with its CUDA library (libcuda1, \
                         libnvidia-compute, or the container toolkit's `compute` capability)";
-            let no = format!("no libcuda.so.1 can be asked; {hooks}");
+            let no = format!("no CUDA library can be asked; {hooks}");
             return vec![
                 Finding::limited("cuda", format!("{why}: engines on CUDA do not start"), help),
                 Finding::limited("checkpoint", no, help),
@@ -112,7 +48,7 @@ fn findings(seen: Seen, has_gpus: bool) -> Vec<Finding> {
         Seen::Loaded { version, can_checkpoint, devices } => (version, can_checkpoint, devices),
     };
     let named = version.as_ref().map_or("CUDA".to_owned(), |version| format!("CUDA {version}"));
-    let starts = match devices {
+    let starts = match devices.map(|devices| devices.len()) {
         Ok(0) if has_gpus => {
             let help = "look for CUDA_VISIBLE_DEVICES in [env] of agent.toml, and whether the \
                         agent's user may open /dev/nvidia*";
@@ -153,7 +89,7 @@ mod tests {
         let loaded = |can_checkpoint, devices: Result<usize, &str>| Seen::Loaded {
             version: Ok("12.8".to_owned()),
             can_checkpoint,
-            devices: devices.map_err(str::to_owned),
+            devices: devices.map(|count| vec![String::new(); count]).map_err(str::to_owned),
         };
         let no_fabric = Err("cuInit failed: CUDA_ERROR_SYSTEM_NOT_READY (802)");
         for (seen, has_gpus, expected) in [

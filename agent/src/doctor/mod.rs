@@ -1,7 +1,7 @@
 //! `wharfage-agent doctor`: one page of what works on this host, and the fix for what does not.
 //! It looks and changes nothing; a running agent is not disturbed by it.
 
-pub mod cuda;
+mod cuda;
 mod definitions;
 mod disk;
 mod gpus;

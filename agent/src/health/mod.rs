@@ -6,7 +6,7 @@ pub mod kmsg;
 pub mod line;
 pub mod policy;
 pub mod settings;
-pub mod smoke;
+mod smoke;
 pub mod socket;
 
 use std::sync::Arc;

@@ -1,34 +1,24 @@
-//! G15: CUDA starts on each GPU, asked from a process of its own for each.
-//!
-//! A call into a broken driver may never return, and ending its process inside the call has frozen
-//! real GPUs: such a process is left alone, and its GPU is not asked again until it has ended.
+//! G15: CUDA starts on each GPU, asked from a process of its own for each. A GPU whose process hangs
+//! is not asked again until that process has ended.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::io::Write;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::health::{Evidence, Saw};
 use wharfage_agent_core::input::Input;
-use wharfage_agent_sys::cuda::{Error, Library};
 use wharfage_shared::health::GateId;
 use wharfage_shared::ids::GpuUuid;
 
 use crate::config::Config;
+use crate::cuda::{LIMIT, Seen, Unanswered, ask};
 use crate::drivers::Driver;
 use crate::gpu::Gpus;
-
-/// An answer that takes longer does not come. Starting CUDA on a host with many GPUs takes seconds.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// A GPU fails when so many starts in a row did: some fail once and never again.
 const TRIES: u32 = 3;
@@ -48,37 +38,6 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// So many passes after a failure are told soon after each other.
 const PASSES_TOLD_SOON: u32 = 4;
-
-/// The longest answer of a process that was asked.
-const ANSWER_BYTES: u64 = 64 * 1024;
-
-/// What the process answers, as one line.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Answer {
-    /// CUDA started and shows these devices, without NVML's prefix.
-    Devices(Vec<String>),
-    /// There is no library to start.
-    Absent(String),
-    /// It did not start.
-    Failed(String),
-}
-
-/// Starts CUDA in this process, says what came of it, and ends.
-pub fn run(library: Option<OsString>) -> u8 {
-    let started = Library::load(library.as_deref());
-    let started = started.and_then(Library::start).and_then(|cuda| cuda.devices());
-    let answer = match started {
-        Ok(devices) => Answer::Devices(devices),
-        Err(error @ Error::Library { .. }) => Answer::Absent(error.to_string()),
-        Err(error) => Answer::Failed(error.to_string()),
-    };
-    // An agent that is gone needs no answer.
-    if let Ok(text) = serde_json::to_string(&answer) {
-        drop(writeln!(std::io::stdout(), "{text}"));
-    }
-    0
-}
 
 /// One GPU or MIG instance.
 struct Asked {
@@ -184,20 +143,23 @@ async fn look_at(
     }
     let mut last = String::new();
     for attempt in 1..=TRIES {
-        match ask(gpu, config).await {
-            Ok(Answer::Devices(devices)) if is_among(gpu, &devices) => {
+        match ask(config, Some(gpu)).await {
+            Ok(Seen::Absent(why)) => return outcome(Saw::NotApplicable, why),
+            Ok(Seen::Loaded { devices: Ok(devices), .. }) if is_among(gpu, &devices) => {
                 return outcome(Saw::Pass, "CUDA starts".to_owned());
             }
-            Ok(Answer::Devices(_)) => {
+            Ok(Seen::Loaded { devices: Ok(_), .. }) => {
                 "CUDA starts and does not show this GPU".clone_into(&mut last)
             }
-            Ok(Answer::Absent(why)) => return outcome(Saw::NotApplicable, why),
-            Ok(Answer::Failed(why)) => last = why,
+            Ok(Seen::Loaded { devices: Err(why), .. }) => last = why,
             Err(Unanswered::Hangs(child)) => {
                 let said = format!("CUDA has not started within {} s", LIMIT.as_secs());
                 return Outcome { saw: Saw::Fail, said, hangs: Some(child) };
             }
-            Err(Unanswered::Nothing(why)) => return outcome(Saw::Unknown, why),
+            Err(Unanswered::Nothing(why)) => {
+                let said = format!("the process that starts CUDA: {why}");
+                return outcome(Saw::Unknown, said);
+            }
         }
         if attempt < TRIES {
             tokio::time::sleep(BETWEEN_TRIES).await;
@@ -210,45 +172,6 @@ async fn look_at(
 fn is_among(gpu: &GpuUuid, devices: &[String]) -> bool {
     let gpu = gpu.as_str().to_ascii_lowercase();
     devices.iter().any(|device| !device.is_empty() && gpu.ends_with(device.as_str()))
-}
-
-/// Why nothing was answered.
-enum Unanswered {
-    /// It may never be.
-    Hangs(Child),
-    /// The process could not be asked, or ended without a word.
-    Nothing(String),
-}
-
-/// Asks one process, which sees only this GPU.
-async fn ask(gpu: &GpuUuid, config: &Config) -> Result<Answer, Unanswered> {
-    let nothing =
-        |what: &str, error: std::io::Error| Unanswered::Nothing(format!("{what}: {error}"));
-    let program = std::env::current_exe();
-    let mut command = Command::new(program.map_err(|error| nothing("the agent's program", error))?);
-    command.arg("cuda-smoke").envs(&config.env).env("CUDA_VISIBLE_DEVICES", gpu.as_str());
-    if let Some(library) = &config.nvml.cuda_library {
-        command.arg("--library").arg(library);
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| nothing("it cannot be asked", error))?;
-    let Some(out) = child.stdout.take() else {
-        return Err(Unanswered::Nothing("its answer cannot be read".to_owned()));
-    };
-    let mut answer = String::new();
-    let mut reading = out.take(ANSWER_BYTES);
-    match tokio::time::timeout(LIMIT, reading.read_to_string(&mut answer)).await {
-        Err(_) => return Err(Unanswered::Hangs(child)),
-        Ok(Err(error)) => return Err(nothing("its answer cannot be read", error)),
-        Ok(Ok(_)) => {}
-    }
-    // It has closed its output: its end is near, and only waiting for it leaves nothing behind.
-    if tokio::time::timeout(LIMIT, child.wait()).await.is_err() {
-        return Err(Unanswered::Hangs(child));
-    }
-    serde_json::from_str(&answer).map_err(|_| {
-        Unanswered::Nothing("the process that starts CUDA ended without a word".into())
-    })
 }
 
 #[cfg(test)]

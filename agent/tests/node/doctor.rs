@@ -1,24 +1,23 @@
 //! `wharfage-agent doctor`: what works on a host, and the fix for what does not.
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::common::node::Node;
 use crate::common::wait_for;
 use crate::journeys::fleet;
 
-/// The exit code and the page, as JSON; CUDA is looked for in this folder first.
-fn examined(node: &Node, cuda: &Path) -> (Option<i32>, serde_json::Value) {
-    let done = doctor(node, cuda).args(["-o", "json"]).output().expect("it runs");
+/// The exit code and the page, as JSON.
+fn examined(node: &Node) -> (Option<i32>, serde_json::Value) {
+    let done = doctor(node).args(["-o", "json"]).output().expect("it runs");
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     let page = serde_json::from_str(&text)
         .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&done.stderr)));
     (done.status.code(), page)
 }
 
-fn doctor(node: &Node, cuda: &Path) -> Command {
+fn doctor(node: &Node) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wharfage-agent"));
-    command.arg("doctor").arg("--config").arg(node.config("")).env("LD_LIBRARY_PATH", cuda);
+    command.arg("doctor").arg("--config").arg(node.config(""));
     command
 }
 
@@ -42,8 +41,9 @@ fn rows(page: &serde_json::Value, subject: &str) -> Vec<(String, String, String)
 fn a_host_on_which_all_that_is_needed_works_ends_with_0() {
     let mut fleet = fleet("doctor-good");
     two_gpus(&fleet.node);
-    let (cuda, state) = (fleet.node.cuda(), fleet.node.root().join("state"));
-    let (code, page) = examined(&fleet.node, &cuda);
+    fleet.node.install_cuda();
+    let state = fleet.node.root().join("state");
+    let (code, page) = examined(&fleet.node);
     assert_eq!(code, Some(0), "{page}");
     let subjects = [
         "driver",
@@ -77,7 +77,7 @@ fn a_host_on_which_all_that_is_needed_works_ends_with_0() {
 
     fleet.node.start();
     wait_for("the page", || fleet.node.status());
-    let (code, page) = examined(&fleet.node, &cuda);
+    let (code, page) = examined(&fleet.node);
     assert_eq!(code, Some(0), "{page}");
     assert!(rows(&page, "scheduler")[0].1.ends_with("answers, the node has joined"), "{page}");
     assert!(rows(&page, "agent")[0].1.contains("one runs with this state folder"), "{page}");
@@ -92,7 +92,7 @@ fn what_is_broken_is_named_with_its_fix_and_the_end_is_1() {
     std::fs::remove_dir(node.root().join("notices")).expect("removed");
     std::fs::remove_dir(node.root().join("state")).expect("removed");
     std::fs::write(node.root().join("state"), "no folder").expect("written");
-    let (code, page) = examined(&node, &node.cuda());
+    let (code, page) = examined(&node);
     assert_eq!(code, Some(1), "{page}");
     for (subject, said) in [
         ("driver", "kernel module is not loaded"),
@@ -108,6 +108,10 @@ fn what_is_broken_is_named_with_its_fix_and_the_end_is_1() {
         let (_, _, fix) = broken.unwrap_or_else(|| panic!("{subject}: {page}"));
         assert!(!fix.is_empty(), "{subject}: {page}");
     }
+    let (state, detail, fix) = rows(&page, "cuda").remove(0);
+    assert!(state == "limited" && fix.starts_with("install the NVIDIA driver"), "{page}");
+    let library = node.cuda_library.display().to_string();
+    assert!(detail.contains(&library), "the library that the gate asks as well: {page}");
 }
 
 #[test]
@@ -115,7 +119,7 @@ fn somebody_else_behind_the_schedulers_address_is_not_taken_for_it() {
     let fleet = fleet("doctor-other");
     let other = fleet.scheduler.address();
     let node = Node::new(format!("wharfage-join:v1:{other}:{}:x", "0".repeat(64)));
-    let (code, page) = examined(&node, &node.cuda());
+    let (code, page) = examined(&node);
     assert_eq!(code, Some(1), "{page}");
     let (state, detail, _) = rows(&page, "scheduler").remove(0);
     assert_eq!(state, "broken", "{page}");
@@ -130,7 +134,7 @@ fn a_gpu_that_cannot_be_trusted_is_broken_and_the_others_are_not() {
     node.gpus(&serde_json::json!([
         {"uuid": GPUS[0]}, {"uuid": GPUS[1], "faults": unread}, {"uuid": "GPU-c", "faults": lost},
     ]));
-    let (code, page) = examined(&node, &node.cuda());
+    let (code, page) = examined(&node);
     assert_eq!(code, Some(1), "{page}");
     let rows = rows(&page, "gpus");
     for (at, state, said) in [
@@ -146,7 +150,7 @@ fn a_gpu_that_cannot_be_trusted_is_broken_and_the_others_are_not() {
 fn the_page_for_people_says_the_same_in_lines() {
     let fleet = fleet("doctor-page");
     two_gpus(&fleet.node);
-    let done = doctor(&fleet.node, &fleet.node.cuda()).output().expect("it runs");
+    let done = doctor(&fleet.node).output().expect("it runs");
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     assert_eq!(done.status.code(), Some(0), "{text}");
     assert!(text.starts_with("wharfage-agent ") && text.contains("on `node-1`, seen by"), "{text}");

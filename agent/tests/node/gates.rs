@@ -110,7 +110,7 @@ fn a_start_of_cuda_that_hangs_is_left_alone_and_ends_when_the_driver_answers() {
             let folder = fleet.node.root().display().to_string();
             let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
             let is_ours = String::from_utf8_lossy(&environment).contains(&folder);
-            let asks = line.contains(&format!("cuda-smoke --library {library}"));
+            let asks = line.contains(&format!("cuda-probe --library {library}"));
             asking += usize::from(is_ours && asks);
         }
         asking

@@ -188,15 +188,6 @@ impl Node {
         self.agent = Some(command.spawn().expect("the agent starts"));
     }
 
-    /// A folder in which the loader finds CUDA's driver library: the fake one.
-    pub fn cuda(&self) -> PathBuf {
-        let folder = self.root.join("cuda");
-        std::fs::create_dir_all(&folder).expect("folder");
-        let library = beside_tests("libwharfage_fake_cuda.so");
-        std::os::unix::fs::symlink(library, folder.join("libcuda.so.1")).expect("linked");
-        folder
-    }
-
     /// Starts the agent by another command, which becomes it.
     pub fn start_as(&mut self, mut command: Command) {
         let log = self.root.join("agent.log");
