@@ -1,5 +1,5 @@
-//! Who holds a slot's memory: each replica's share as measured, others by name, and what nobody
-//! listed holds.
+//! Who holds a slot's memory: what each replica was promised and what it takes as measured, others
+//! by name, and what nobody listed holds.
 //!
 //! NVML names processes of the host's own PID namespace. One that is not found here is another's
 //! and has no name; it is never taken for a replica's.
@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use wharfage_agent_sys::nvml::Fast;
 use wharfage_agent_sys::process;
-use wharfage_shared::ids::ReplicaId;
+use wharfage_shared::ids::{GpuUuid, ReplicaId};
+use wharfage_shared::order::RunOrder;
 
 use super::Gpus;
 use crate::drivers::Driver;
@@ -17,10 +18,12 @@ use crate::drivers::Driver;
 /// Who holds one slot's memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Held {
+    /// Bytes that each replica was promised here: a slot is promised whole.
+    pub promised: BTreeMap<ReplicaId, u64>,
     /// Bytes of each replica's processes together; null where NVML does not tell them.
     pub replicas: BTreeMap<ReplicaId, Option<u64>>,
-    /// Processes that belong to no replica of this agent.
-    pub others: Vec<Other>,
+    /// Processes that belong to no replica of this agent; null where NVML lists none at all.
+    pub others: Option<Vec<Other>>,
     /// Bytes in use that no listed process holds; null where that cannot be told.
     pub unexplained_bytes: Option<u64>,
 }
@@ -38,6 +41,10 @@ pub struct Other {
 
 /// Which replica each process on a GPU belongs to.
 pub type Owners = BTreeMap<u32, ReplicaId>;
+
+/// Which replicas each slot was promised to: one, but for the moments in which a replica that is
+/// gone waits to be forgotten.
+pub type Promises = BTreeMap<GpuUuid, Vec<ReplicaId>>;
 
 /// Looks up the processes that hold GPUs now. Reads files of `/proc` and of the replicas' folders.
 pub fn owners(driver: &Driver, replicas: impl Iterator<Item = ReplicaId>, gpus: &Gpus) -> Owners {
@@ -62,18 +69,32 @@ pub fn owners(driver: &Driver, replicas: impl Iterator<Item = ReplicaId>, gpus: 
     owners
 }
 
+/// Whose slots these are by the orders in force.
+pub fn promises<'a>(orders: impl Iterator<Item = &'a RunOrder>) -> Promises {
+    let mut promises = Promises::new();
+    for order in orders {
+        for gpu in &order.gpus {
+            promises.entry(gpu.clone()).or_default().push(order.replica);
+        }
+    }
+    promises
+}
+
 impl Held {
-    /// What a reading and the owners of its processes say.
-    pub fn of(fast: &Fast, owners: &Owners) -> Self {
-        let Some(processes) = fast.processes.known() else { return Self::default() };
-        let mut held = Self::default();
+    /// Of a slot of so many bytes that was promised to these: what a reading and the owners of its
+    /// processes say.
+    pub fn of(slot_bytes: u64, promised: &[ReplicaId], fast: &Fast, owners: &Owners) -> Self {
+        let promised = promised.iter().map(|replica| (*replica, slot_bytes)).collect();
+        let mut held = Self { promised, ..Self::default() };
+        let Some(processes) = fast.processes.known() else { return held };
+        let others = held.others.insert(Vec::new());
         for process in processes {
             match owners.get(&process.pid) {
                 Some(replica) => {
                     let sum = held.replicas.entry(*replica).or_insert(Some(0));
                     *sum = sum.zip(process.bytes).map(|(sum, bytes)| sum.saturating_add(bytes));
                 }
-                None => held.others.push(Other {
+                None => others.push(Other {
                     pid: process.pid,
                     name: process::find(process.pid).map(|found| found.name),
                     bytes: process.bytes,
@@ -109,7 +130,7 @@ mod tests {
         };
         fast.processes = Value::Value(processes.iter().map(one).collect());
         let owners = [(1, ReplicaId(7)), (2, ReplicaId(7)), (3, ReplicaId(8))];
-        Held::of(&fast, &Owners::from(owners))
+        Held::of(1000 * MIB, &[ReplicaId(7)], &fast, &Owners::from(owners))
     }
 
     #[test]
@@ -118,8 +139,10 @@ mod tests {
         let held = held(&[(1, Some(300)), (2, Some(200)), (3, Some(50)), (4_294_967_000, Some(9))]);
         let replicas: Vec<_> = held.replicas.into_iter().collect();
         assert_eq!(replicas, [(ReplicaId(7), Some(500 * MIB)), (ReplicaId(8), Some(50 * MIB))]);
-        assert_eq!((held.others[0].pid, &held.others[0].name), (4_294_967_000, &None));
+        let others = held.others.expect("listed");
+        assert_eq!((others[0].pid, &others[0].name), (4_294_967_000, &None));
         assert_eq!(held.unexplained_bytes, Some(441 * MIB));
+        assert_eq!(held.promised, [(ReplicaId(7), 1000 * MIB)].into(), "8 has no right to be here");
     }
 
     #[test]

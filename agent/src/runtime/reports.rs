@@ -10,7 +10,7 @@ use wharfage_shared::time::Millis;
 use wharfage_shared::version::PROTOCOL_VERSION;
 
 use super::{Ask, Runtime};
-use crate::gpu::held::{Owners, owners};
+use crate::gpu::held::{Owners, owners, promises};
 use crate::inventory;
 use crate::status::{self, Shown};
 
@@ -128,10 +128,11 @@ impl Runtime {
         let own = [&self.config_alarm, &self.kernel_alarm, &self.policy_alarm, &self.gpus.trouble];
         let sources = self.disk_alarms.values().chain(self.notice_alarms.values());
         let alarms = own.into_iter().flatten().chain(sources);
+        let promises = promises(self.parts.orders.values());
         Shown {
             core: self.parts.agent.status(),
             engine_loads: self.shown_loads(now),
-            gpus: status::gpus::all(&self.gpus, &self.gpu_owners(), now),
+            gpus: status::gpus::all(&self.gpus, &self.gpu_owners(), &promises, now),
             gpus_missing: self.gpus.missing.clone(),
             gpu_names: self.gpus.identities.clone(),
             driver_version: self.gpus.driver_version.clone(),

@@ -12,7 +12,7 @@ use wharfage_shared::telemetry::GpuReading;
 use wharfage_shared::time::Boottime;
 
 use crate::gpu::Gpus;
-use crate::gpu::held::{Held, Owners};
+use crate::gpu::held::{Held, Owners, Promises};
 use crate::gpu::recent::Recent;
 use crate::gpu::state::{Sections, Xids};
 
@@ -90,12 +90,15 @@ pub struct ShownRecent {
 }
 
 /// All slots, in NVML's order.
-pub fn all(gpus: &Gpus, owners: &Owners, now: Boottime) -> Vec<ShownGpu> {
+pub fn all(gpus: &Gpus, owners: &Owners, promises: &Promises, now: Boottime) -> Vec<ShownGpu> {
     let readings: BTreeMap<GpuUuid, GpuReading> =
         gpus.readings(now).into_iter().map(|reading| (reading.uuid.clone(), reading)).collect();
     let shown = gpus.slots().filter_map(|(board, slot)| {
         let uuid = &slot.identity.uuid;
         let fast = gpus.seen.get(uuid).and_then(|seen| seen.fast.clone());
+        let slot_bytes = slot.identity.memory_mib * 1024 * 1024;
+        let promised = promises.get(uuid).map_or(&[][..], Vec::as_slice);
+        let held = |fast: &Fast| Held::of(slot_bytes, promised, fast, owners);
         Some(ShownGpu {
             reading: readings.get(uuid)?.clone(),
             index: board.index,
@@ -103,7 +106,7 @@ pub fn all(gpus: &Gpus, owners: &Owners, now: Boottime) -> Vec<ShownGpu> {
             memory_total_mib: slot.identity.memory_mib,
             mig: slot.mig.clone(),
             board: Board { slots: Vec::new(), ..board.clone() },
-            held: fast.as_deref().map(|fast| Held::of(fast, owners)),
+            held: fast.as_deref().map(held),
             readings: read(fast, gpus.sections.get(&board.uuid), now),
             xids: gpus.xids.get(&board.uuid).map(xids).unwrap_or_default(),
             recent: gpus.recent.get(&board.uuid).map(|it| recent(it, now)).unwrap_or_default(),

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::gpus::ShownGpu;
-use super::{Shown, engines};
+use super::{Shown, engines, memory};
 
 /// All of them.
 pub fn text(shown: &Shown) -> String {
     let mut out = Text::default();
     gpus(shown, &mut out);
+    memory::write(shown, &mut out);
     engines::write(shown, &mut out);
     let core = &shown.core;
     let now = core.now;

@@ -4,6 +4,7 @@
 mod dcgm;
 mod engines;
 pub mod gpus;
+mod memory;
 mod metrics;
 #[cfg(test)]
 mod tests;

@@ -7,10 +7,12 @@ use wharfage_agent_sys::nvml::{
     Ecc, Fast, Gpm, Memory, MigInstance, Modes, RemappedRows, RetiredPages, Temperature,
     Utilization, Value, Versions,
 };
+use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::telemetry::GpuReading;
 
 use super::gpus::{Readings, ShownGpu, ShownRecent, ShownXids};
 use super::{Shown, dcgm, metrics};
+use crate::gpu::held::{Held, Other};
 use crate::gpu::state::tests::board;
 
 /// The names of the exporter's default list and the ones it has commented out, where NVML gives
@@ -318,6 +320,38 @@ fn our_own_numbers_read_as_strictly() {
         })
     );
     assert!(!families.contains_key("wharfage_gpu_retired_pages"));
+}
+
+#[test]
+fn memory_is_told_as_promised_as_measured_and_as_unexplained() {
+    let mut loading = gpu("GPU-a", 0, 300);
+    let (mine, stranger) = (ReplicaId(7), ReplicaId(8));
+    loading.held = Some(Held {
+        promised: [(mine, 1000)].into(),
+        replicas: [(mine, Some(300)), (stranger, None)].into(),
+        others: Some(vec![Other { pid: 1, name: None, bytes: Some(40) }]),
+        unexplained_bytes: Some(2),
+    });
+    let mut untold = gpu("GPU-b", 1, 300);
+    untold.held = Some(Held {
+        others: Some(vec![Other { pid: 1, name: None, bytes: None }]),
+        ..Held::default()
+    });
+    let mut unlisted = gpu("GPU-c", 2, 300);
+    unlisted.held = Some(Held::default());
+    let mut old = loading.clone();
+    old.reading.age_ms = 10_001;
+    let families = read(&metrics::text(&shown(vec![loading, untold, unlisted])));
+    let samples = |name: &str| -> Vec<(Option<String>, f64)> {
+        let (_, samples) = &families[&format!("wharfage_gpu_memory_{name}")];
+        samples.iter().map(|(labels, value)| (labels.get("replica").cloned(), *value)).collect()
+    };
+    assert_eq!(samples("promised_bytes"), [(Some("r-7".to_owned()), 1000.0)]);
+    assert_eq!(samples("held_bytes"), [(Some("r-7".to_owned()), 300.0)], "8's are not told");
+    assert_eq!(samples("others_bytes"), [(None, 40.0)]);
+    assert_eq!(samples("unexplained_bytes"), [(None, 2.0)]);
+    let families = read(&metrics::text(&shown(vec![old])));
+    assert!(!families.contains_key("wharfage_gpu_memory_held_bytes"), "an old reading is a gap");
 }
 
 #[test]
