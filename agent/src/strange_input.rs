@@ -14,7 +14,7 @@ use wharfage_shared::causes::with_causes;
 use wharfage_shared::order::Desired;
 
 use crate::config::{Config, Error};
-use crate::gpu::words::Line;
+use crate::gpu::words::Word;
 use crate::guard::logs;
 use crate::guard::record::{Command, Event, Params, Record};
 use crate::health::policy;
@@ -38,9 +38,9 @@ const MANIFEST: &str = r#"{"files":[{"path":"a/b","bytes":7,"sha256":"00ff"}]}"#
 
 /// Words of the helper, of guards, of agents and of operators.
 const LINES: [&str; 8] = [
-    r#"{"saw":"recounted"}"#,
-    r#"{"saw":"xid","at":5,"gpu":"GPU-a","xid":79}"#,
-    r#"{"saw":"gpus","boards":[],"absent":[{"index":1,"because":"x"}],"versions":{"driver":"1"}}"#,
+    r#"["recounted"]"#,
+    r#"[{"xid":{"at":5,"gpu":"GPU-a","xid":79}}]"#,
+    r#"[{"gpus":{"boards":[],"absent":[{"index":1,"because":"x"}],"versions":{"driver":"1"}}}]"#,
     r#"{"saw":"load","done":1,"total":18446744073709551615}"#,
     r#"{"do":"serve_until","until":99}"#,
     r#"{"stage":"loading","bytes":1,"total":2}"#,
@@ -148,7 +148,7 @@ proptest! {
         lines in LINES.map(|good| spoilt(good.as_bytes())),
     ) {
         for line in lines {
-            drop(serde_json::from_slice::<Line>(&line));
+            drop(serde_json::from_slice::<Vec<Word>>(&line));
             drop(serde_json::from_slice::<Event>(&line));
             drop(serde_json::from_slice::<Command>(&line));
             drop(serde_json::from_slice::<Record>(&line));

@@ -16,10 +16,9 @@ use wharfage_agent_sys::nvml::{Board, Gpu, Reach, Reader, SECTIONS, Trouble};
 use wharfage_shared::ids::GpuUuid;
 
 use super::supervisor::DOES_NOT_ANSWER;
-use super::words::{Absent, Line};
+use super::words::{Absent, Word};
 
-/// How often each GPU is read. All are read at the same moments, so that the agent wakes up once for
-/// them.
+/// How often each GPU is read; all of them at the same moments.
 pub const INTERVAL: Duration = Duration::from_millis(500);
 
 /// One section is read at each interval; after this many the first comes again. It leaves room for
@@ -33,65 +32,122 @@ const IDENTIFIED_WITHIN: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// How long one wait for an XID lasts; the end is not seen before it is over.
-const XID_WAIT_MS: u32 = 1000;
+const XID_WAIT_MS: u32 = 2000;
+
+/// Words of the same moment come within this long and are said together, so that the agent wakes up
+/// once for them.
+const GATHERED: Duration = Duration::from_millis(25);
 
 /// Who a GPU at some place of the list is, or why that is not known.
 type Found = (u32, Result<Board, Trouble>);
 
-/// What the threads tell each other; who waits is woken by each word.
+/// What the threads tell each other and the agent.
 #[derive(Default)]
 struct Desk {
     told: Mutex<Told>,
-    changed: Condvar,
+    /// Wakes who waits for the end.
+    over: Condvar,
+    /// Wakes the one that speaks to the agent.
+    to_say: Condvar,
 }
 
 #[derive(Default)]
 struct Told {
     /// Everything ends.
     is_over: bool,
-    /// What was found out and not announced yet.
+    /// Who GPUs are, as it was found out and not announced yet.
     finds: VecDeque<Found>,
+    /// What the agent is to hear.
+    words: Vec<Word>,
+    /// When it is to hear them; absent while there are none.
+    due: Option<Instant>,
+}
+
+/// What the one that speaks has to do.
+enum Next {
+    /// Announce who a GPU is.
+    Announce(u32, Box<Result<Board, Trouble>>),
+    /// Say what was seen at one moment.
+    Say(Vec<Word>),
+    /// End.
+    End,
 }
 
 impl Desk {
     fn told(&self) -> MutexGuard<'_, Told> {
+        // A thread that panicked had its say: what it held is plain data.
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends everything; whether that is new.
-    fn end(&self) -> bool {
-        let was_over = std::mem::replace(&mut self.told().is_over, true);
-        self.changed.notify_all();
-        !was_over
+    /// Ends everything, with a last word; whether that is new.
+    fn end(&self, last: Option<Word>) -> bool {
+        let mut told = self.told();
+        if std::mem::replace(&mut told.is_over, true) {
+            return false;
+        }
+        if let Some(last) = last {
+            told.words.push(last);
+            told.due = Some(Instant::now());
+        }
+        self.over.notify_all();
+        self.to_say.notify_all();
+        true
     }
 
     fn find(&self, found: Found) {
         self.told().finds.push_back(found);
-        self.changed.notify_all();
+        self.to_say.notify_all();
+    }
+
+    /// Has it said within this long.
+    fn say(&self, word: Word, within: Duration) {
+        let mut told = self.told();
+        told.words.push(word);
+        let due = Instant::now() + within;
+        if told.due.is_none_or(|before| due < before) {
+            told.due = Some(due);
+            self.to_say.notify_all();
+        }
     }
 
     /// Waits this long, or until everything ends.
     fn wait(&self, how_long: Duration) {
         let told = self.told();
-        // A thread that panicked had its say: what it held is plain data.
-        drop(self.changed.wait_timeout_while(told, how_long, |told| !told.is_over));
+        drop(self.over.wait_timeout_while(told, how_long, |told| !told.is_over));
     }
 
-    /// The next find, once there is one within this time (or ever); nothing when everything ends.
-    fn next_find(&self, within: Option<Duration>) -> Option<Found> {
+    /// The next find until then.
+    fn next_find(&self, until: Instant) -> Option<Found> {
         let is_quiet = |told: &mut Told| !told.is_over && told.finds.is_empty();
-        let told = self.told();
-        let mut told = match within {
-            Some(within) => {
-                let waited = self.changed.wait_timeout_while(told, within, is_quiet);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-            None => {
-                let waited = self.changed.wait_while(told, is_quiet);
-                waited.unwrap_or_else(PoisonError::into_inner)
-            }
-        };
+        let left = until.saturating_duration_since(Instant::now());
+        let waited = self.to_say.wait_timeout_while(self.told(), left, is_quiet);
+        let mut told = waited.unwrap_or_else(PoisonError::into_inner).0;
         told.finds.pop_front().filter(|_| !told.is_over)
+    }
+
+    /// What is to be done next, once there is something. What is said before the end is still said.
+    fn next(&self) -> Next {
+        let mut told = self.told();
+        loop {
+            if !told.is_over
+                && let Some(found) = told.finds.pop_front()
+            {
+                return Next::Announce(found.0, Box::new(found.1));
+            }
+            let now = Instant::now();
+            told = match told.due {
+                Some(due) if told.is_over || due <= now => {
+                    told.due = None;
+                    return Next::Say(std::mem::take(&mut told.words));
+                }
+                Some(due) => {
+                    let waited = self.to_say.wait_timeout(told, due - now);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None if told.is_over => return Next::End,
+                None => self.to_say.wait(told).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
     }
 }
 
@@ -102,7 +158,7 @@ pub fn run(library: Option<OsString>) -> u8 {
     thread::spawn(move || {
         // The agent never writes: the end of the stream is the only thing that comes.
         drop(std::io::stdin().read(&mut [0]));
-        watching.end();
+        watching.end(None);
     });
     let opened = Reader::open(library.as_deref()).and_then(|reader| {
         let count = reader.count()?;
@@ -111,7 +167,7 @@ pub fn run(library: Option<OsString>) -> u8 {
     let (reader, count) = match opened {
         Ok(opened) => opened,
         Err(trouble) => {
-            say(&Line::Unusable { because: trouble.because });
+            say(&[Word::Unusable { because: trouble.because }]);
             return 0;
         }
     };
@@ -122,7 +178,7 @@ pub fn run(library: Option<OsString>) -> u8 {
             scope.spawn(move || helper.watch(scope, index));
         }
         scope.spawn(move || helper.recount());
-        helper.announce();
+        helper.speak();
     });
     0
 }
@@ -140,13 +196,6 @@ struct Helper<'env> {
 impl<'env> Helper<'env> {
     fn is_over(self) -> bool {
         self.desk.told().is_over
-    }
-
-    /// Says a line; without a listener everything ends.
-    fn say(self, line: &Line) {
-        if !say(line) {
-            self.desk.end();
-        }
     }
 
     /// Waits for the next moment at which all GPUs are read.
@@ -171,31 +220,25 @@ impl<'env> Helper<'env> {
         }
     }
 
-    /// Ends everything: NVML does not work in this process.
+    /// Ends everything: NVML does not work in this process. Several threads meet the same trouble:
+    /// the first one says it.
     fn give_up(self, trouble: &Trouble) {
-        // Several threads meet the same trouble: the first one says it.
-        if self.desk.end() {
-            say(&Line::Unusable { because: trouble.because.clone() });
-        }
+        self.desk.end(Some(Word::Unusable { because: trouble.because.clone() }));
     }
 
-    /// Tells who the GPUs are: once all are identified or had their time, and at each change.
-    fn announce(self) {
+    /// Speaks to the agent: who the GPUs are, once all are identified or had their time and at each
+    /// change, and what is seen of them.
+    fn speak(self) {
         let count = self.count;
         let mut known: BTreeMap<u32, Result<Board, Trouble>> = BTreeMap::new();
         let deadline = Instant::now() + IDENTIFIED_WITHIN;
-        while known.len() < count as usize && !self.is_over() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.desk.next_find(Some(left)) {
-                Some((index, found)) => drop(known.insert(index, found)),
-                None => break,
-            }
+        while known.len() < count as usize
+            && let Some((index, found)) = self.desk.next_find(deadline)
+        {
+            known.insert(index, found);
         }
         let versions = self.reader.versions();
-        loop {
-            if self.is_over() {
-                return;
-            }
+        let announce = |known: &BTreeMap<u32, Result<Board, Trouble>>| {
             let boards = known.values().filter_map(|found| found.clone().ok()).collect();
             let why = |index| match known.get(&index) {
                 Some(Ok(_)) => None,
@@ -205,17 +248,20 @@ impl<'env> Helper<'env> {
             let absent =
                 (0..count).filter_map(|index| Some(Absent { index, because: why(index)? }));
             let absent = absent.collect();
-            self.say(&Line::Gpus { boards, absent, versions: versions.clone() });
-            let (index, found) = loop {
-                match self.desk.next_find(None) {
-                    Some((index, found)) if known.get(&index) != Some(&found) => {
-                        break (index, found);
-                    }
-                    Some(_) => {}
-                    None => return,
+            Word::Gpus { boards, absent, versions: versions.clone() }
+        };
+        let mut said = say(&[announce(&known)]);
+        // Without a listener everything ends.
+        while said || !self.desk.end(None) {
+            said = match self.desk.next() {
+                Next::Say(words) => say(&words),
+                Next::Announce(index, found) if known.get(&index) == Some(&*found) => true,
+                Next::Announce(index, found) => {
+                    known.insert(index, *found);
+                    say(&[announce(&known)])
                 }
+                Next::End => return,
             };
-            known.insert(index, found);
         }
     }
 
@@ -269,14 +315,15 @@ impl<'env> Helper<'env> {
         let slots = gpu.read();
         let troubles = slots.iter().filter_map(|slot| slot.trouble.as_ref());
         self.mind(index, troubles.max_by_key(|trouble| trouble.reach));
-        self.say(&Line::Reading { at, slots });
+        self.desk.say(Word::Reading { at, slots }, GATHERED);
     }
 
     fn section(self, gpu: &mut Gpu<'_>, uuid: &GpuUuid, number: usize) {
         let at = clock::boottime();
         let (section, trouble) = gpu.section(number);
         let section = section.map(Box::new);
-        self.say(&Line::Section { at, gpu: uuid.clone(), number, section, trouble });
+        let gpu = uuid.clone();
+        self.desk.say(Word::Section { at, gpu, number, section, trouble }, GATHERED);
     }
 
     /// A GPU that comes or goes shifts the list: NVML is then initialised anew.
@@ -287,7 +334,7 @@ impl<'env> Helper<'env> {
                 return;
             }
             match self.reader.count() {
-                Ok(now) if now != self.count => self.say(&Line::Recounted),
+                Ok(now) if now != self.count => self.desk.say(Word::Recounted, Duration::ZERO),
                 Ok(_) => {}
                 Err(trouble) if trouble.reach == Reach::Driver => self.give_up(&trouble),
                 // It counts the GPUs that there are; what is wrong with one, its thread tells.
@@ -312,7 +359,8 @@ impl<'env> Helper<'env> {
                     Ok(None) => {}
                     Ok(Some(xid)) => {
                         let at = clock::boottime();
-                        self.say(&Line::Xid { at, gpu: gpu.clone(), xid });
+                        let gpu = gpu.clone();
+                        self.desk.say(Word::Xid { at, gpu, xid }, Duration::ZERO);
                     }
                     Err(_) => {
                         self.desk.wait(AGAIN);
@@ -324,9 +372,9 @@ impl<'env> Helper<'env> {
     }
 }
 
-/// Whether anybody still listens.
-fn say(line: &Line) -> bool {
-    let Ok(mut text) = serde_json::to_vec(line) else { return true };
+/// Says a line; whether anybody still listens.
+fn say(words: &[Word]) -> bool {
+    let Ok(mut text) = serde_json::to_vec(words) else { return true };
     text.push(b'\n');
     let mut out = std::io::stdout().lock();
     out.write_all(&text).and_then(|()| out.flush()).is_ok()

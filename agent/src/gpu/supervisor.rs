@@ -7,10 +7,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::health::{XidSeen, XidSource};
 use wharfage_agent_sys::clock;
@@ -19,7 +18,7 @@ use wharfage_shared::time::{Boottime, Millis};
 use super::census::{self, Roots, Sightings};
 pub use super::state::DOES_NOT_ANSWER;
 use super::state::Gpus;
-use super::words::Line;
+use super::words::Word;
 
 /// NVML must initialise within this long, or no GPU is trusted.
 const INIT_DEADLINE: Millis = Millis::from_seconds(8);
@@ -40,11 +39,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A helper that worked for so long was no failed attempt.
 const WORKED_FOR: Millis = Millis::from_seconds(60);
 
-/// How often silence is looked for: a tenth of what makes a GPU silent.
-const SILENCE_LOOK: Duration = Duration::from_millis(250);
-
-/// Readings of all GPUs come within moments of each other and are told together.
-const GATHERED: Duration = Duration::from_millis(25);
+/// How often silence is looked for.
+const SILENCE_LOOK: Duration = Duration::from_secs(1);
 
 /// A lost GPU is looked for by initialising NVML anew after this long; doubled up to
 /// `LONGEST_RENEWAL`.
@@ -148,12 +144,11 @@ enum Parted {
     Stopped,
 }
 
-/// What a line says about its helper.
+/// What words say about their helper, the worst last.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Heard {
-    /// NVML works, and everybody was told.
+    /// NVML works.
     Works,
-    /// NVML works; what was read is still to be told.
-    Reading,
     /// NVML works, but its list is old.
     Outdated,
     /// NVML does not work.
@@ -201,24 +196,15 @@ impl Supervisor {
             }
         };
         self.gpus.helpers_alive = self.abandoned.len() + 1;
-        let mut lines = read_lines(&mut child);
+        let mut lines = child.stdout.take().map(|output| BufReader::new(output).lines());
         let started = clock::boottime();
         let mut answered = false;
         let mut look = tokio::time::interval(SILENCE_LOOK);
-        let mut told_at = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Parted::Stopped,
-                () = until(told_at) => {
-                    told_at = None;
-                    self.publish();
-                }
-                line = lines.recv() => match line.map(|line| self.hear(line)) {
+                words = next_words(&mut lines) => match words.map(|words| self.hear(words)) {
                     Some(Heard::Works) => answered = true,
-                    Some(Heard::Reading) => {
-                        answered = true;
-                        told_at.get_or_insert_with(|| Instant::now() + GATHERED);
-                    }
                     // It may hang in a call of another GPU and never come to its end.
                     Some(Heard::Useless) => return Parted::Hangs(child),
                     Some(Heard::Outdated) if self.others() + 1 < MOST_ALIVE => {
@@ -285,28 +271,32 @@ impl Supervisor {
         Ok((child, input))
     }
 
-    /// Takes one line.
-    fn hear(&mut self, line: Line) -> Heard {
-        match line {
-            Line::Gpus { boards, absent, versions } => {
+    /// Takes what was seen at one moment and tells everybody.
+    fn hear(&mut self, words: Vec<Word>) -> Heard {
+        let heard = words.into_iter().map(|word| self.take(word)).max();
+        self.publish();
+        heard.unwrap_or(Heard::Works)
+    }
+
+    fn take(&mut self, word: Word) -> Heard {
+        match word {
+            Word::Gpus { boards, absent, versions } => {
                 self.gpus.list(boards, absent, versions);
                 let sightings = self.sightings.borrow_and_update().clone();
                 self.gpus.compare(&sightings);
             }
-            Line::Unusable { because } => {
+            Word::Unusable { because } => {
                 self.no_helper(because);
                 return Heard::Useless;
             }
-            Line::Recounted => return Heard::Outdated,
-            Line::Reading { at, slots } => {
+            Word::Recounted => return Heard::Outdated,
+            Word::Reading { at, slots } => {
                 self.gpus.read(at, slots);
-                return Heard::Reading;
             }
-            Line::Section { at, gpu, number, section, trouble } => {
+            Word::Section { at, gpu, number, section, trouble } => {
                 self.gpus.section(at, gpu, number, section.map(|section| *section), trouble);
-                return Heard::Reading;
             }
-            Line::Xid { at, gpu, xid } => {
+            Word::Xid { at, gpu, xid } => {
                 let board = self.gpus.boards.iter().find(|board| board.uuid == gpu);
                 let pci = board.and_then(|board| board.pci.known().cloned());
                 self.gpus.xid(at, gpu.clone(), xid);
@@ -324,7 +314,6 @@ impl Supervisor {
                 }));
             }
         }
-        self.publish();
         Heard::Works
     }
 
@@ -361,30 +350,14 @@ impl Supervisor {
     }
 }
 
-/// Waits until then; for ever without a time.
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
+/// What the helper says next; nothing when it has ended. Loses nothing when it is not waited for to
+/// the end.
+async fn next_words(lines: &mut Option<Lines<BufReader<ChildStdout>>>) -> Option<Vec<Word>> {
+    while let Ok(Some(text)) = lines.as_mut()?.next_line().await {
+        // A line of another version of the helper is skipped, not trusted.
+        if let Ok(words) = serde_json::from_str(&text) {
+            return Some(words);
+        }
     }
-}
-
-/// The helper's words; the channel ends when the helper does.
-fn read_lines(child: &mut Child) -> mpsc::Receiver<Line> {
-    // The helper speaks at most a few lines a tick; a full channel only slows it down.
-    let (sender, receiver) = mpsc::channel(64);
-    if let Some(output) = child.stdout.take() {
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(output).lines();
-            while let Ok(Some(text)) = lines.next_line().await {
-                // A line of another version of the helper is skipped, not trusted.
-                if let Ok(line) = serde_json::from_str(&text)
-                    && sender.send(line).await.is_err()
-                {
-                    return;
-                }
-            }
-        });
-    }
-    receiver
+    None
 }

@@ -1,14 +1,15 @@
-//! What the helper says to the agent: one JSON object a line on its standard output.
+//! What the helper says to the agent on its standard output: what it saw at one moment is one line,
+//! a JSON list.
 
 use serde::{Deserialize, Serialize};
 use wharfage_agent_sys::nvml::{Board, Section, SlotReading, Trouble, Versions};
 use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::time::Boottime;
 
-/// One line.
+/// One entry of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "saw")]
-pub enum Line {
+#[serde(rename_all = "snake_case")]
+pub enum Word {
     /// NVML answers: these are the GPUs. Said again whenever they change.
     Gpus {
         /// In NVML's order.
