@@ -10,6 +10,7 @@ use crate::abi::{
     Code, DRIVER_NOT_LOADED, GPU_IS_LOST, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, UNINITIALIZED,
     UNKNOWN,
 };
+use crate::cost::counted;
 use crate::door::{self, Refused};
 use crate::features::MigInstance;
 use crate::folder::Contents;
@@ -128,5 +129,5 @@ pub fn admitted(names: &[&str], uuid: Option<&str>) -> Result<Contents, Code> {
 
 /// A panic must not cross into C.
 fn shielded(body: impl FnOnce() -> Code) -> Code {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(UNKNOWN)
+    catch_unwind(AssertUnwindSafe(|| counted(body))).unwrap_or(UNKNOWN)
 }

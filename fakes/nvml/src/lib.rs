@@ -4,6 +4,7 @@
 //! panics over the C boundary and never answers from contents that it could not read.
 
 mod abi;
+mod cost;
 mod gate;
 mod nvml;
 

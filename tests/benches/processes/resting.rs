@@ -1,5 +1,7 @@
-//! P4: an agent and its NVML helper at rest, beside node_exporter in the same minute.
+//! P4: an agent and its NVML helper at rest, beside node_exporter in the same minute. What the fake
+//! driver costs inside the helper is told apart: a real one does other work.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -19,13 +21,13 @@ const EXPORTER: &str = "prometheus-node-exporter";
 /// Looks for a minute at all of them.
 pub async fn measure(dev: &Dev) {
     let agent = dev.daemon("node-1");
-    let helpers = processes(&["nvml-helper"], Some(agent));
-    assert_eq!(helpers.len(), 1, "an agent has one helper");
+    let driver = Driver::counted(dev, agent).await;
+    let helper = driver.helper;
     let exporter = Exporter::start().await;
     let mut rows = vec![
         Row::new("agent", &[agent]),
-        Row::new("NVML helper, fake driver included", &helpers),
-        Row::new("agent and helper", &[agent, helpers[0]]),
+        Row::new("NVML helper, fake driver included", &[helper]),
+        Row::new("agent and helper", &[agent, helper]),
         Row::new("scheduler of this one node", &[dev.daemon("scheduler")]),
         Row::new("gateway without requests", &[dev.daemon("gateway")]),
     ];
@@ -34,7 +36,7 @@ pub async fn measure(dev: &Dev) {
         rows.push(Row::new(&format!("node_exporter, a scrape each {SCRAPE} s"), &[pid]));
     }
     let http = reqwest::Client::new();
-    let begun = Instant::now();
+    let (begun, spent) = (Instant::now(), driver.spent());
     let mut seconds = 0;
     while begun.elapsed() < MEASURED {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -47,6 +49,7 @@ pub async fn measure(dev: &Dev) {
         }
     }
     let took = begun.elapsed();
+    let drivers = share(driver.spent() - spent, took);
     println!(
         "at rest for {} s: 8 GPUs, no replica, a heartbeat each {SCRAPE} s",
         MEASURED.as_secs()
@@ -55,13 +58,52 @@ pub async fn measure(dev: &Dev) {
     for row in &mut rows {
         row.finish(took);
     }
+    println!("{:<36} {:>34.3}", "of the helper: the fake driver", drivers);
     match (&exporter, rows.as_slice()) {
         (Some(_), [.., ours, _, _, theirs]) => println!(
-            "agent and helper against node_exporter: memory (PSS) {:.2} x, CPU {:.2} x",
+            "agent and helper against node_exporter: memory (PSS) {:.2} x, CPU {:.2} x without the \
+             driver, {:.2} x with it",
             ours.memory.pss as f64 / theirs.memory.pss as f64,
+            (ours.share - drivers) / theirs.share,
             ours.share / theirs.share,
         ),
         _ => println!("skipped: {EXPORTER} is not installed, so nothing stands beside these"),
+    }
+}
+
+/// So many nanoseconds as a share of a core, in percent.
+fn share(spent: u64, took: Duration) -> f64 {
+    spent as f64 * 100.0 / took.as_nanos() as f64
+}
+
+/// The fake driver inside a helper that was started to count it.
+struct Driver {
+    helper: i32,
+    cost: PathBuf,
+}
+
+impl Driver {
+    async fn counted(dev: &Dev, agent: i32) -> Self {
+        let folder = dev.node("node-1")["fake_dir"].as_str().expect("a folder");
+        let folder = Path::new(folder).join("cost");
+        std::fs::create_dir_all(&folder).expect("the fake driver's folder");
+        let helpers = || processes(&["nvml-helper"], Some(agent));
+        let before = helpers();
+        for helper in &before {
+            wharfage_tests::signal(*helper, rustix::process::Signal::KILL);
+        }
+        let found = wharfage_tests::until("a helper that counts its driver", async || {
+            let new = *helpers().iter().find(|helper| !before.contains(helper))?;
+            Some((new, folder.join(new.to_string()))).filter(|(_, cost)| cost.exists())
+        });
+        let (helper, cost) = found.await;
+        Self { helper, cost }
+    }
+
+    /// Nanoseconds until now, but for the last moments.
+    fn spent(&self) -> u64 {
+        let text = std::fs::read_to_string(&self.cost).expect("the driver's cost");
+        text.parse().expect("nanoseconds")
     }
 }
 
@@ -87,7 +129,7 @@ impl Row {
 
     fn finish(&mut self, took: Duration) {
         self.memory = Memory::of(&self.pids);
-        self.share = self.cpu.look() as f64 * 100.0 / took.as_nanos() as f64;
+        self.share = share(self.cpu.look(), took);
         let mib = |kib: u64| kib as f64 / 1024.0;
         let (rss, pss) = (mib(self.memory.rss), mib(self.memory.pss));
         println!("{:<36} {rss:>8.1} {pss:>8.1} {:>16.3}", self.name, self.share);
