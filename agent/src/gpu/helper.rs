@@ -12,14 +12,17 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use wharfage_agent_sys::clock;
-use wharfage_agent_sys::nvml::{Board, Gpu, Reach, Reader, SECTIONS, Trouble};
+use wharfage_agent_sys::nvml::{Board, Gpu, Reach, Reader, SECTIONS, SlotReading, Trouble};
 use wharfage_shared::ids::GpuUuid;
 
 use super::supervisor::DOES_NOT_ANSWER;
 use super::words::{Absent, Word};
 
-/// How often each GPU is read; all of them at the same moments.
+/// How often each GPU is read that somebody uses; all of them at the same moments.
 pub const INTERVAL: Duration = Duration::from_millis(500);
+
+/// One that nobody uses is read at every second of these moments.
+const IDLE_TICKS: usize = 2;
 
 /// One section is read at each interval; after this many the first comes again. It leaves room for
 /// a look at who the GPU is.
@@ -198,9 +201,9 @@ impl<'env> Helper<'env> {
         self.desk.told().is_over
     }
 
-    /// Waits for the next moment at which all GPUs are read.
-    fn wait_for_tick(self) {
-        let interval = INTERVAL.as_millis() as u64;
+    /// Waits for the next moment at which all GPUs are read that are read as often.
+    fn wait_for_tick(self, ticks: usize) {
+        let interval = INTERVAL.as_millis() as u64 * ticks as u64;
         let left = interval - clock::boottime().0 % interval;
         self.desk.wait(Duration::from_millis(left));
     }
@@ -271,24 +274,30 @@ impl<'env> Helper<'env> {
         let uuid = gpu.board().uuid.clone();
         let listening = uuid.clone();
         scope.spawn(move || self.hear_xids(&listening));
-        self.read(index, &gpu);
+        let mut is_idle = self.read(index, &gpu);
         for number in 0..SECTIONS {
             self.section(&mut gpu, &uuid, number);
         }
-        for tick in (0..CYCLE).cycle() {
-            self.wait_for_tick();
+        let mut next = 0;
+        loop {
+            let ticks = if is_idle { IDLE_TICKS } else { 1 };
+            self.wait_for_tick(ticks);
             if self.is_over() {
                 return;
             }
-            self.read(index, &gpu);
-            if tick < SECTIONS {
-                self.section(&mut gpu, &uuid, tick);
-            } else if tick == SECTIONS {
-                // What stands in the way of this is told by the readings.
-                if let Ok(true) = gpu.identify() {
-                    self.desk.find((index, Ok(gpu.board().clone())));
+            is_idle = self.read(index, &gpu);
+            for tick in next..next + ticks {
+                let tick = tick % CYCLE;
+                if tick < SECTIONS {
+                    self.section(&mut gpu, &uuid, tick);
+                } else if tick == SECTIONS {
+                    // What stands in the way of this is told by the readings.
+                    if let Ok(true) = gpu.identify() {
+                        self.desk.find((index, Ok(gpu.board().clone())));
+                    }
                 }
             }
+            next = (next + ticks) % CYCLE;
         }
     }
 
@@ -310,12 +319,16 @@ impl<'env> Helper<'env> {
         None
     }
 
-    fn read(self, index: u32, gpu: &Gpu<'_>) {
+    /// Reads its slots; whether nobody uses them.
+    fn read(self, index: u32, gpu: &Gpu<'_>) -> bool {
         let at = clock::boottime();
         let slots = gpu.read();
         let troubles = slots.iter().filter_map(|slot| slot.trouble.as_ref());
         self.mind(index, troubles.max_by_key(|trouble| trouble.reach));
+        let is_unused = |slot: &SlotReading| slot.fast.processes.known().is_some_and(Vec::is_empty);
+        let is_idle = slots.iter().all(is_unused);
         self.desk.say(Word::Reading { at, slots }, GATHERED);
+        is_idle
     }
 
     fn section(self, gpu: &mut Gpu<'_>, uuid: &GpuUuid, number: usize) {
