@@ -268,6 +268,19 @@ fn s4_the_victim_is_not_lower_or_of_another_organization_or_needed_for_min() {
 }
 
 #[test]
+fn s4_who_leaves_so_that_a_node_changes_hands_is_a_victim_wherever_it_stands_there() {
+    let found = after(|fleet, now| {
+        let mut events = preempted(of(fleet, "one").id, of(fleet, "zeta-wait").id, now);
+        if let Event::Replica(Replicas::Promised { seat: kept, .. }) = &mut events[1] {
+            *kept = seat("node-1", 4, 4);
+        }
+        events
+    });
+    finds(&found, "S4", "of another organization");
+    finds(&found, "S4", "with priority 0 leaves for");
+}
+
+#[test]
 fn s4_a_strictly_lower_victim_above_its_min_is_fair() {
     let found = after(|fleet, now| {
         let high = Priority::new(500).expect("in range");

@@ -87,9 +87,9 @@ fn strictly_lower(fleet: &Fleet, row: &ReplicaRow, victim: &ReplicaRow, found: &
     }
 }
 
-/// Who holds the slots that are kept for a replica.
-fn holders<'a>(fleet: &'a Fleet, row: &ReplicaRow) -> impl Iterator<Item = &'a ReplicaRow> {
-    let id = row.id;
+/// Who must leave for a replica: whoever holds a slot that is kept for it and, where its node serves
+/// another organization, everybody of that one: the node changes hands as a whole.
+fn holders<'a>(fleet: &'a Fleet, row: &'a ReplicaRow) -> impl Iterator<Item = &'a ReplicaRow> {
     let node = match &row.phase {
         Phase::Promised { seat, .. } => fleet.node(&seat.node),
         Phase::Pending { .. }
@@ -98,6 +98,9 @@ fn holders<'a>(fleet: &'a Fleet, row: &ReplicaRow) -> impl Iterator<Item = &'a R
         | Phase::Stopped { .. } => None,
     };
     let slots = node.into_iter().flat_map(|node| node.slots.iter());
-    let kept = slots.filter(move |slot| slot.promised == Some(id));
-    kept.filter_map(|slot| slot.holder).filter_map(|id| fleet.replica(id))
+    let held = slots.filter_map(|slot| Some((slot, fleet.replica(slot.holder?)?)));
+    let in_the_way = held.filter(|(slot, holder)| {
+        slot.promised == Some(row.id) || holder.organization != row.organization
+    });
+    in_the_way.map(|(_, holder)| holder)
 }

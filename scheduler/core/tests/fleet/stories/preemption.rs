@@ -8,6 +8,7 @@ use wharfage_scheduler_core::capacity::ask::Ask;
 use wharfage_scheduler_core::policies::preemption;
 use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Priority, Spec};
 use wharfage_scheduler_core::words::event::replica::Event as Replicas;
+use wharfage_scheduler_core::words::policy::PlacementPolicy;
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Event, Fleet, Policy, PriorityScope};
 use wharfage_shared::capacity::ComputeClass;
@@ -131,6 +132,34 @@ fn another_organization_keeps_its_places_unless_priority_orders_the_whole_fleet(
             }
         }
     }
+}
+
+/// Found by random worlds: the seat was kept on GPUs that nobody held, and the rule looked for the
+/// victim on them.
+#[test]
+fn a_node_of_another_organization_is_emptied_for_a_seat_on_gpus_that_were_free() {
+    let priority_scope = PriorityScope::Fleet;
+    let placement = PlacementPolicy::Spread;
+    let mut world = World::under(Policy { priority_scope, placement, ..Policy::default() });
+    world.add_nodes(2, ComputeClass::Standard);
+    world.run(10);
+    world.deploy(with("low", 1, 100));
+    world.until(60, "it serves", |world| world.ready("low") == ["node-1"]);
+    world.agent("node-2").loads_hang = true;
+    let mut changed = with("low", 1, 100);
+    changed.runtime.config.insert("seed".to_owned(), "1".to_owned());
+    world.replace(changed).expect("a replacement");
+    world.run(1);
+    let victim = world.replica_on("low", "node-2").expect("the new one starts beside the old one");
+    world.deploy_for("zeta", with("high", 1, 900)).expect("a deployment");
+    assert_eq!(preempted(&world), [victim]);
+    let Phase::Promised { seat, .. } = &world.replicas("high")[0].phase else {
+        panic!("no seat is kept: {}", world.picture());
+    };
+    let held = world.fleet().replica(victim).and_then(|row| row.phase.seat().cloned());
+    assert!(held.is_some_and(|held| held.node == seat.node && held.gpus != seat.gpus));
+    world.agent("node-2").loads_hang = false;
+    world.until(90, "it has the node", |world| world.ready("high") == ["node-2"]);
 }
 
 #[test]
