@@ -55,16 +55,18 @@ pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
 fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
     let fleet = &*plan.fleet;
     let (mut wanted, mut old, mut stayers) = (Vec::new(), Vec::new(), Vec::new());
-    let mut lost = Vec::new();
+    let mut lapsed = Vec::new();
     let mut may_run = 0;
     for replica in fleet.replicas_of(&row.id) {
-        may_run += u32::from(may_still_run(fleet, plan.policy, replica, plan.now));
+        let may_still_run = may_still_run(fleet, plan.policy, replica, plan.now);
+        may_run += u32::from(may_still_run);
         match standing(fleet, row, replica) {
             Standing::Wanted => wanted.push(replica),
             Standing::Outdated => old.push(replica),
             Standing::Evacuating => stayers.push(replica),
-            Standing::Lost => lost.push(replica.id),
-            Standing::Failing | Standing::Over => {}
+            // What was started without a lease runs on, whatever its deployment says today.
+            Standing::Lost if !may_still_run => lapsed.push(replica.id),
+            Standing::Lost | Standing::Failing | Standing::Over => {}
         }
     }
     let single = row.spec.extension.single_copy;
@@ -115,7 +117,7 @@ fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
             // Their leases are over: when their node is heard again they must not start or stay
             // beside the successor.
             let (because, deadline) = (StopCause::NodeLost, plan.now);
-            changes.leavers.extend(lost.into_iter().map(|replica| Leaver {
+            changes.leavers.extend(lapsed.into_iter().map(|replica| Leaver {
                 replica,
                 because,
                 deadline,
