@@ -7,9 +7,10 @@ use wharfage_shared::capacity::CapacityClass;
 use wharfage_shared::ids::NodeId;
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::order::StopCause;
+use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::Millis;
 
-use crate::world::{START, World, drain, spec, uncordon};
+use crate::world::{Link, START, World, drain, spec, uncordon};
 
 fn on_spot(name: &str) -> wharfage_scheduler_core::words::deployment::Spec {
     let mut spec = spec(name);
@@ -46,6 +47,28 @@ fn a_notice_places_the_successor_at_once_and_stops_the_old_one_only_when_that_is
     world.until(30, "the old one is gone", |world| end(world, "node-2").is_some());
     let (because, _, proven) = end(&world, "node-2").expect("it has ended");
     assert_eq!((because, proven), (StopCause::NodeNoticed, true));
+}
+
+/// Found by random worlds: nobody stands in for a single copy under a notice, so that what drains
+/// unheard and is not wanted gone any more must serve again.
+#[test]
+fn a_single_copy_that_drained_unheard_for_a_withdrawn_notice_serves_again() {
+    let mut world = World::with_nodes(1, 0);
+    let mut chat = spec("chat");
+    chat.extension.single_copy = true;
+    world.deploy(chat);
+    world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
+    let (id, now) = (world.replica_on("chat", "node-1").expect("it stands"), world.now);
+    let host = world.agent("node-1");
+    host.link = Link::Cut;
+    host.notice("take", 12, Leaves::Replicas, now);
+    world.run(5);
+    assert_eq!(world.agent("node-1").replicas[&id].phase, ReportedPhase::Draining);
+    let host = world.agent("node-1");
+    host.notices.clear();
+    host.link = Link::Up;
+    world.run(10);
+    assert_eq!(world.ready("chat"), ["node-1"], "{}", world.picture());
 }
 
 #[test]

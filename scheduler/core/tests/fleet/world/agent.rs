@@ -314,7 +314,9 @@ impl Agent {
     /// At the last moment everything drains by itself; at the end the host is gone, if it goes.
     fn follow_notices(&mut self, now: Timestamp) {
         let clock = self.clock(now);
-        let Some(first) = self.notices.iter().map(|notice| notice.gone_at).min() else { return };
+        let Some(first) = self.notices.iter().map(|notice| notice.gone_at).min() else {
+            return self.resume(clock);
+        };
         let ids: Vec<ReplicaId> = self.replicas.keys().copied().collect();
         if clock + LAST_MOMENT >= first {
             for id in &ids {
@@ -333,6 +335,23 @@ impl Agent {
         }
         let passed = Millis::from_seconds(20);
         self.notices.retain(|notice| clock < notice.gone_at + passed);
+    }
+
+    /// What drained for a notice that is no more takes traffic again, unless it is ordered to stop.
+    fn resume(&mut self, clock: Boottime) {
+        let orders = self.desired.iter().flat_map(|desired| &desired.orders);
+        let stops: Vec<ReplicaId> = orders
+            .filter(|order| matches!(order, Order::Stop(_)))
+            .map(|order| order.replica())
+            .collect();
+        let drains = self
+            .replicas
+            .iter_mut()
+            .filter(|(id, local)| local.phase == ReportedPhase::Draining && !stops.contains(id));
+        for (_, local) in drains {
+            (local.phase, local.since) = (ReportedPhase::Ready, clock);
+            self.is_eager = true;
+        }
     }
 
     /// The heartbeat that it would send now.
