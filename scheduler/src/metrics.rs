@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use wharfage_link::Decoder;
+use wharfage_scheduler_core::explain;
 use wharfage_shared::time::Timestamp;
 
 use crate::driver::View;
@@ -40,6 +41,7 @@ struct Inner {
     nodes: Family<NodeState, Gauge>,
     replicas: Family<Phase, Gauge>,
     deployments: Gauge,
+    starved: Gauge,
     cpu: Gauge<f64, AtomicU64>,
     unknown_fields: Family<Message, Counter>,
     decoder: Decoder,
@@ -97,6 +99,7 @@ impl Metrics {
             nodes: Family::default(),
             replicas: Family::default(),
             deployments: Gauge::default(),
+            starved: Gauge::default(),
             cpu: Gauge::default(),
             unknown_fields: Family::default(),
             decoder: Decoder::default(),
@@ -116,6 +119,11 @@ impl Metrics {
         registry.register("nodes", "Nodes by reach and health", inner.nodes.clone());
         registry.register("replicas", "Replicas by phase", inner.replicas.clone());
         registry.register("deployments", "Deployments", inner.deployments.clone());
+        registry.register(
+            "replicas_starved",
+            "Replicas that wait while others of a higher priority were placed",
+            inner.starved.clone(),
+        );
         registry.register("process_cpu_seconds", "CPU of this process", inner.cpu.clone());
         registry.register(
             "unknown_fields",
@@ -176,6 +184,8 @@ impl Metrics {
             self.inner.replicas.get_or_create(&phase).set(count);
         }
         self.inner.deployments.set(fleet.deployments().count() as i64);
+        let starved: u32 = explain::starved(fleet).values().sum();
+        self.inner.starved.set(starved.into());
         self.inner.cpu.set(cpu_seconds());
         for (kind, count) in self.inner.decoder.unknown_fields() {
             let counter = self.inner.unknown_fields.get_or_create(&Message { kind });

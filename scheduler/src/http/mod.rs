@@ -21,6 +21,7 @@ mod dry_run;
 mod probes;
 mod seal;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use axum::Router;
@@ -127,7 +128,13 @@ impl Shared {
         caller: &Caller,
         show: impl FnOnce(&Shown<'_>) -> T,
     ) -> T {
-        show(&Shown { fleet, telemetry: &self.telemetry, now: self.handle.now(), caller })
+        show(&Shown {
+            fleet,
+            telemetry: &self.telemetry,
+            now: self.handle.now(),
+            caller,
+            starved: OnceCell::new(),
+        })
     }
 }
 

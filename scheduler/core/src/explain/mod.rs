@@ -2,12 +2,14 @@
 
 mod counterfactual;
 mod groups;
+mod starved;
 mod when;
 
 use std::cmp::Ordering;
 
 pub use self::counterfactual::Counterfactual;
 pub use self::groups::Group;
+pub use self::starved::starved;
 pub use self::when::Earliest;
 
 use serde::{Deserialize, Serialize};

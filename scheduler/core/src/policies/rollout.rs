@@ -2,8 +2,37 @@
 
 use wharfage_shared::ids::ReplicaId;
 
+use crate::capacity::ask::{classes, ground};
+use crate::capacity::standing::{Standing, standing};
+use crate::fleet::Fleet;
+use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::deployment::Rollout;
+
+/// Failed starts in a row after which no more replicas are replaced.
+pub const FAILURES_THAT_STOP: u32 = 3;
+
+/// Whether a rollout has stopped: the starts of the new settings fail, and the old replicas serve
+/// all that is wanted. They are left alone until somebody changes the settings again; where they do
+/// not suffice any more, starting goes on, since nothing else could serve.
+pub fn is_stopped(fleet: &Fleet, row: &DeploymentRow) -> bool {
+    if row.failures < FAILURES_THAT_STOP {
+        return false;
+    }
+    // What stands where the classes no longer allow it must go in any case.
+    let allowed = |replica: &ReplicaRow| {
+        let node = replica.node().and_then(|node| fleet.node(node));
+        node.is_some_and(|node| classes(&row.spec).contains(&ground(node)))
+    };
+    let old = fleet.replicas_of(&row.id).filter(|replica| {
+        replica.phase.is_ready()
+            && replica.revision != row.revision
+            && standing(fleet, row, replica) == Standing::Outdated
+            && allowed(replica)
+    });
+    let old = u32::try_from(old.count()).unwrap_or(u32::MAX);
+    row.desired > 0 && old >= row.desired
+}
 
 /// The state of a rollout in numbers.
 #[derive(Clone, Copy, Debug)]

@@ -100,7 +100,9 @@ fn decide(plan: &Plan<'_>, row: &DeploymentRow) -> Changes {
     let surplus = counted.saturating_sub(desired).max(beyond_target);
     if surplus > 0 {
         changes.surplus = surplus::decide(fleet, &wanted, surplus as usize);
-    } else if row.backoff_until.is_none_or(|until| until <= plan.now) {
+    } else if row.backoff_until.is_none_or(|until| until <= plan.now)
+        && !rollout::is_stopped(fleet, row)
+    {
         let given_up = (relief.given_up.len() - changes.given_up.len()) as u32;
         let room = match (single, given_up) {
             (true, _) => desired.saturating_sub(may_run),

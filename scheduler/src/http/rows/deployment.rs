@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use wharfage_scheduler_core::explain;
 use wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow;
 use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
+use wharfage_scheduler_core::policies::rollout;
 use wharfage_scheduler_core::words::deployment::{Dialect, Spec};
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_shared::ids::{DeploymentId, OrganizationId, ReplicaId};
@@ -151,8 +153,13 @@ impl Shown<'_> {
             let because = replica.because().unwrap_or_default();
             format!("{} is {}: {because}", replica.id, phase_text(self, replica))
         };
-        let progress = waiting.map_or_else(|| "nothing is under way".to_owned(), message_of);
-        json!({
+        let mut progress = waiting.map_or_else(|| "nothing is under way".to_owned(), message_of);
+        let stopped = row.deleting.is_none() && rollout::is_stopped(self.fleet, row);
+        if stopped {
+            progress = stopped_because(row);
+        }
+        let progressing = progressing && !stopped;
+        let mut status = json!({
             "status": word,
             "createdAt": instant(row.created_at),
             "updatedAt": instant(row.updated_at),
@@ -168,13 +175,42 @@ impl Shown<'_> {
                 {
                     "type": "Progressing",
                     "status": truth(progressing),
-                    "reason": if progressing { "ReplicasStarting" } else { "AsExpected" },
+                    "reason": match (progressing, stopped) {
+                        (_, true) => "RolloutStopped",
+                        (true, false) => "ReplicasStarting",
+                        (false, false) => "AsExpected",
+                    },
                     "message": progress,
                     "zone": zone,
                     "lastUpdateTime": at,
                 },
             ],
-        })
+        });
+        let starved = self.starved(row);
+        if starved > 0
+            && let Some(conditions) = status["conditions"].as_array_mut()
+        {
+            let (priority, waits) = (row.spec.priority.get(), counted(starved));
+            let message = format!(
+                "{waits} while replicas of a priority above {priority} have been placed; it is not \
+                 promoted by itself"
+            );
+            conditions.push(json!({
+                "type": "Starved",
+                "status": "True",
+                "reason": "HigherPriorityPlaced",
+                "message": message,
+                "zone": zone,
+                "lastUpdateTime": at,
+            }));
+        }
+        status
+    }
+
+    /// How many of its replicas wait while others of a higher priority were placed.
+    fn starved(&self, row: &DeploymentRow) -> u32 {
+        let starved = self.starved.get_or_init(|| explain::starved(self.fleet));
+        starved.get(&row.id).copied().unwrap_or_default()
     }
 
     fn ready_reason(&self, row: &DeploymentRow, ready: u32) -> (&'static str, String) {
@@ -254,6 +290,20 @@ impl Shown<'_> {
             _none_or_several => String::new(),
         }
     }
+}
+
+fn counted(replicas: u32) -> String {
+    if replicas == 1 { "1 replica waits".to_owned() } else { format!("{replicas} replicas wait") }
+}
+
+/// Why a rollout has stopped, and the way back.
+fn stopped_because(row: &DeploymentRow) -> String {
+    let (failures, revision) = (row.failures, row.revision);
+    format!(
+        "{failures} starts of revision {revision} in a row failed and no more replicas are \
+         replaced: those of the settings before go on serving; with these settings again they are \
+         kept as they are, with others the rollout begins anew"
+    )
 }
 
 fn is_starting(replica: &ReplicaRow) -> bool {

@@ -8,9 +8,13 @@ pub mod health;
 pub mod node;
 pub mod replica;
 
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
 use wharfage_billing::timestamp::to_rfc3339;
 use wharfage_scheduler_core::Fleet;
 use wharfage_scheduler_core::words::principal::Caller;
+use wharfage_shared::ids::DeploymentId;
 use wharfage_shared::time::Timestamp;
 
 use crate::telemetry::Telemetry;
@@ -25,6 +29,8 @@ pub struct Shown<'a> {
     pub now: Timestamp,
     /// Who asks.
     pub caller: &'a Caller,
+    /// Starved replicas by deployment, counted when the first row asks.
+    pub starved: OnceCell<BTreeMap<DeploymentId, u32>>,
 }
 
 /// An instant as rows show it.

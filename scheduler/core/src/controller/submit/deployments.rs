@@ -99,12 +99,24 @@ fn replace(
     if *row.spec == *spec {
         return Ok(Answer::Done);
     }
-    // Never a number that was used: replicas of any older revision may still run.
-    let newest = row.revisions.keys().next_back().copied().unwrap_or(0).max(row.revision);
-    let revision = if needs_new_replicas(&row.spec, spec) { newest + 1 } else { row.revision };
+    let revision = revision_of(row, spec);
     let (deployment, spec, at) = (id.clone(), Box::new(spec.clone()), plan.now);
     plan.record(Event::Replaced { deployment, spec, revision, at });
     Ok(Answer::Done)
+}
+
+/// The revision that a new spec gets: that of running replicas that would start no otherwise, the
+/// current ones first, so that whoever goes back to older settings keeps what still serves with
+/// them; else a number that was never used, since replicas of any older revision may still run.
+fn revision_of(row: &DeploymentRow, spec: &Spec) -> u32 {
+    if !needs_new_replicas(&row.spec, spec) {
+        return row.revision;
+    }
+    let mut newest_first = row.revisions.iter().rev();
+    if let Some((revision, _)) = newest_first.find(|(_, old)| !needs_new_replicas(old, spec)) {
+        return *revision;
+    }
+    row.revisions.keys().next_back().copied().unwrap_or(0).max(row.revision) + 1
 }
 
 /// Whether running replicas must be replaced: they would start otherwise than they did.

@@ -111,9 +111,11 @@ fn whoever_is_overtaken_by_higher_priorities_is_told_so() {
     high.priority = Priority::new(900).expect("in range");
     world.deploy(high);
     assert_eq!(explained(&world, "low").overtaken, 0);
+    assert!(explain::starved(world.fleet()).is_empty());
     world.verb(crate::world::uncordon, "node-1").expect("an uncordon");
     let explained = explained(&world, "low");
     assert_eq!(explained.overtaken, 1);
+    assert_eq!(explain::starved(world.fleet()).into_iter().collect::<Vec<_>>(), [(id("low"), 1)]);
     assert!(explained.summary.contains("starved: 1 of higher priority"), "{}", explained.summary);
     assert_eq!(world.places("high"), ["node-1"]);
     assert!(world.fleet().deployment(&id("low")).is_some());

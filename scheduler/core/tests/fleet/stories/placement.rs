@@ -1,12 +1,46 @@
 //! Who goes where, and in which order.
 
 use proptest::prelude::*;
-use wharfage_scheduler_core::Policy;
-use wharfage_scheduler_core::words::deployment::{GpuCount, Priority};
+use wharfage_scheduler_core::words::deployment::{GpuCount, Priority, Spec};
 use wharfage_scheduler_core::words::policy::PlacementPolicy;
+use wharfage_scheduler_core::{Policy, PriorityScope};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 
 use crate::world::{World, cordon, spec, uncordon};
+
+/// Three of acme wait, then two of zeta with the highest priority; four nodes come one by one. Who
+/// stands on which.
+fn turns(scope: PriorityScope) -> Vec<String> {
+    let mut world = World::under(Policy { priority_scope: scope, ..Policy::default() });
+    for (organization, name, priority) in [
+        ("acme", "a1", 0),
+        ("acme", "a2", 0),
+        ("acme", "a3", 0),
+        ("zeta", "z1", 1000),
+        ("zeta", "z2", 1000),
+    ] {
+        let priority = Priority::new(priority).expect("in range");
+        world.deploy_for(organization, Spec { priority, ..spec(name) }).expect("a deployment");
+        world.run(1);
+    }
+    let mut order: Vec<String> = Vec::new();
+    for _ in 0..4 {
+        world.add_nodes(1, ComputeClass::Standard);
+        world.run(10);
+        let names = ["a1", "a2", "a3", "z1", "z2"];
+        let placed = names.iter().filter(|name| !world.places(name).is_empty());
+        let new: Vec<&str> =
+            placed.copied().filter(|name| !order.iter().any(|old| old == name)).collect();
+        order.extend(new.into_iter().map(str::to_owned));
+    }
+    order
+}
+
+#[test]
+fn organizations_take_turns_whatever_their_priorities_unless_these_order_the_whole_fleet() {
+    assert_eq!(turns(PriorityScope::Organization), ["a1", "z1", "a2", "z2"]);
+    assert_eq!(turns(PriorityScope::Fleet), ["z1", "z2", "a1", "a2"]);
+}
 
 #[test]
 fn the_highest_priority_is_placed_first_whatever_the_order_of_arrival() {

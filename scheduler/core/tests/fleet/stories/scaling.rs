@@ -1,8 +1,11 @@
 //! Settings in two dialects, rollouts, and what a deployment's word does to its replicas.
 
+use wharfage_scheduler_core::policies::rollout;
 use wharfage_scheduler_core::words::command::deployments::Action as Deployments;
 use wharfage_scheduler_core::words::command::{Action, Answer, SettingsStatus};
-use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Scaling, ScalingPatch};
+use wharfage_scheduler_core::words::deployment::{
+    Bounds, GpuCount, Rollout, Scaling, ScalingPatch, Spec,
+};
 
 use crate::world::{World, id, spec};
 
@@ -123,6 +126,97 @@ fn a_new_version_replaces_replicas_one_by_one_without_a_gap() {
     let rows = world.replicas("chat");
     assert_eq!(rows.len(), 3);
     assert!(rows.iter().all(|row| row.revision == 2));
+}
+
+/// Three serve, and a version that never becomes ready is rolled out.
+fn a_bad_version(rollout: Rollout) -> (World, Spec) {
+    let mut world = World::with_nodes(4, 0);
+    let mut chat = spec("chat");
+    chat.gpus = GpuCount::new(4).expect("allowed");
+    chat.scaling.bounds = Bounds::new(3, 3).expect("3 to 3");
+    chat.extension.start_deadline_seconds = Some(20);
+    chat.extension.rollout = rollout;
+    world.deploy(chat.clone());
+    world.until(30, "three serve", |world| world.ready("chat").len() == 3);
+    for agent in world.agents.values_mut() {
+        agent.loads_hang = true;
+    }
+    let mut bad = chat.clone();
+    bad.runtime.config.insert("max-model-len".to_owned(), "-1".to_owned());
+    world.replace(bad).expect("a good spec");
+    (world, chat)
+}
+
+const ONE_BY_ONE: Rollout = Rollout { max_surge: 1, max_unavailable: 0 };
+
+#[test]
+fn a_version_that_does_not_start_takes_nothing_down_and_its_rollout_stops() {
+    let (mut world, _) = a_bad_version(ONE_BY_ONE);
+    for _ in 0..200 {
+        assert_eq!(world.ready("chat").len(), 3, "{}", world.picture());
+        world.run(1);
+    }
+    let row = world.fleet().deployment(&id("chat")).expect("it is there");
+    assert_eq!(row.failures, 3);
+    assert!(rollout::is_stopped(world.fleet(), row));
+    let started = world.fleet().replicas().count();
+    world.run(1200);
+    assert_eq!(world.fleet().replicas().count(), started, "nothing is tried any more");
+}
+
+#[test]
+fn going_back_to_the_settings_before_keeps_what_serves_with_them() {
+    let (mut world, good) = a_bad_version(ONE_BY_ONE);
+    world.run(10);
+    let before: Vec<_> = world.replicas("chat").iter().map(|row| (row.id, row.revision)).collect();
+    assert_eq!(before.iter().filter(|(_, revision)| *revision == 2).count(), 1, "one starts");
+    world.replace(good.clone()).expect("the way back");
+    world.until(60, "the new one is gone", |world| world.replicas("chat").len() == 3);
+    let after: Vec<_> = world.replicas("chat").iter().map(|row| (row.id, row.revision)).collect();
+    assert_eq!(after, before[..3], "the old ones were never touched");
+    assert_eq!(world.fleet().deployment(&id("chat")).expect("it is there").failures, 0);
+    let mut other = good;
+    other.runtime.config.insert("max-model-len".to_owned(), "4096".to_owned());
+    for agent in world.agents.values_mut() {
+        agent.loads_hang = false;
+    }
+    world.replace(other).expect("a good spec");
+    let all_new = |world: &World| {
+        let rows = world.replicas("chat");
+        rows.len() == 3 && rows.iter().all(|row| !before.iter().any(|(old, _)| *old == row.id))
+    };
+    world.until(200, "every replica runs the new settings", all_new);
+}
+
+#[test]
+fn a_stopped_rollout_goes_on_when_the_old_replicas_no_longer_suffice() {
+    let (mut world, _) = a_bad_version(ONE_BY_ONE);
+    let stopped = |world: &World| {
+        let row = world.fleet().deployment(&id("chat")).expect("it is there");
+        rollout::is_stopped(world.fleet(), row)
+    };
+    world.until(300, "it has stopped", stopped);
+    for agent in world.agents.values_mut() {
+        agent.loads_hang = false;
+    }
+    let old = world.replicas("chat")[0].clone();
+    let (node, now) = (old.node().expect("it stands").to_string(), world.now);
+    world.agent(&node).crash(old.id, now);
+    let all_new = |world: &World| {
+        let rows = world.replicas("chat");
+        rows.len() == 3 && rows.iter().all(|row| row.revision == 2)
+    };
+    world.until(400, "every replica runs the new settings", all_new);
+}
+
+#[test]
+fn no_more_are_missing_than_a_rollout_may_leave_missing() {
+    let (mut world, _) = a_bad_version(Rollout { max_surge: 0, max_unavailable: 1 });
+    for _ in 0..300 {
+        assert!(world.ready("chat").len() >= 2, "{}", world.picture());
+        assert!(world.places("chat").len() <= 3, "no surge");
+        world.run(1);
+    }
 }
 
 #[test]
