@@ -8,14 +8,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wharfage_shared::time::Boottime;
 
-use super::line::{XidLine, parse};
+use super::line::{XID_LINE, XidLine, parse};
 
 /// The kernel gives a record at a time, at most 8 KiB with its dictionary.
 const RECORD_BYTES: usize = 16 * 1024;
@@ -23,14 +23,17 @@ const RECORD_BYTES: usize = 16 * 1024;
 /// A line of a file that is longer is no record.
 const LINE_BYTES: usize = 64 * 1024;
 
-/// A split line that nothing follows for this long is taken as it is.
-const REST_AFTER: Duration = Duration::from_millis(100);
+/// A line about an XID may still go on for this long; its fragments come within moments.
+const REST_AFTER: Duration = Duration::from_millis(50);
+
+/// So many lines of others may come between a line about an XID and the rest of it.
+const MOST_BETWEEN: usize = 8;
 
 /// A file that is not the device is looked at so often.
 const FILE_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often the reader looks whether it shall end.
-const STOP_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+const STOP_PAUSE: Duration = Duration::from_millis(250);
 
 /// Records of the kernel have no other facility.
 const KERNEL_FACILITY: u32 = 0;
@@ -52,11 +55,22 @@ struct Record {
     facility: u32,
     sequence: u64,
     micros: u64,
-    /// A fragment that further ones belong to.
-    goes_on: bool,
-    /// A fragment of the record before.
-    continues: bool,
+    part: Part,
+    /// The task or CPU that wrote it, where the kernel is built to tell.
+    caller: Option<String>,
     message: String,
+}
+
+/// What a record is of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// `-`: a line, or the beginning of one that was cut: a kernel since 4.10 does not tell which.
+    Line,
+    /// `c`: a kernel since 4.10 could not put it behind the record that it goes on from, as another
+    /// one came between. An older kernel marks the first fragment of a line so.
+    Fragment,
+    /// `+`: a kernel before 4.10 goes on with the record before.
+    Next,
 }
 
 /// Takes bytes in, gives XIDs.
@@ -65,7 +79,15 @@ pub struct Parser {
     rest: Vec<u8>,
     /// The line is too long: everything up to its end is dropped.
     drops_line: bool,
-    open: Option<Record>,
+    held: Option<Held>,
+}
+
+/// A line about an XID that may still go on.
+#[derive(Debug)]
+struct Held {
+    record: Record,
+    /// So many lines of others came since.
+    others: usize,
 }
 
 impl Parser {
@@ -96,53 +118,87 @@ impl Parser {
         heard
     }
 
-    /// Nothing follows: a split line is taken as it is.
-    pub fn settle(&mut self) -> Option<Heard> {
-        self.open.take().and_then(|record| heard(&record))
+    /// Whether a line may still go on.
+    pub fn is_holding(&self) -> bool {
+        self.held.is_some()
     }
 
-    fn take(&mut self, record: Record) -> Vec<Heard> {
-        let mut done = Vec::new();
+    /// Nothing follows: a line that may go on is taken as it is.
+    pub fn settle(&mut self) -> Option<Heard> {
+        self.held.take().and_then(|held| heard(&held.record))
+    }
+
+    /// Only lines about XIDs are held; one is taken as it is when another one begins, so that XIDs
+    /// come in the order of their records.
+    fn take(&mut self, record: Record) -> Option<Heard> {
         if record.facility != KERNEL_FACILITY {
-            return done;
+            return None;
         }
-        match &mut self.open {
-            Some(open) if record.continues => {
-                if open.message.len() + record.message.len() <= LINE_BYTES {
-                    open.message.push_str(&record.message);
-                }
-                open.sequence = record.sequence;
-                if !record.goes_on {
-                    done.extend(self.settle());
-                }
+        match (&mut self.held, record.part) {
+            // An older kernel marks a line's own beginning as a fragment.
+            (Some(held), Part::Fragment | Part::Next) if !record.message.starts_with(XID_LINE) => {
+                held.go_on(record);
+                None
             }
-            _ => {
-                done.extend(self.settle());
-                if record.goes_on {
-                    self.open = Some(record);
-                } else {
-                    done.extend(heard(&record));
-                }
+            (None, Part::Next) => None,
+            (_, _) if begins_xid(&record.message) => {
+                let before = self.settle();
+                self.held = Some(Held { record, others: 0 });
+                before
             }
+            (Some(held), Part::Line) => {
+                held.others += 1;
+                let is_over = held.others > MOST_BETWEEN || held.is_callers_own(&record);
+                if is_over { self.settle() } else { None }
+            }
+            (None | Some(_), Part::Line | Part::Fragment | Part::Next) => None,
         }
-        done
     }
 }
 
-/// `6,339,5140900,-;NVRM: loading`: priority and facility, number, microseconds, flags.
+impl Held {
+    /// A fragment: where the kernel tells who wrote it, another's is left out.
+    fn go_on(&mut self, fragment: Record) {
+        let callers = self.record.caller.as_ref().zip(fragment.caller.as_ref());
+        let is_others = callers.is_some_and(|(ours, theirs)| ours != theirs);
+        let fits = self.record.message.len() + fragment.message.len() <= LINE_BYTES;
+        if !is_others && fits {
+            self.record.message.push_str(&fragment.message);
+            self.record.sequence = fragment.sequence;
+        }
+    }
+
+    /// Whether whoever began this line has begun another one: then it does not go on.
+    fn is_callers_own(&self, record: &Record) -> bool {
+        self.record.caller.is_some() && self.record.caller == record.caller
+    }
+}
+
+/// Whether a line about an XID begins with this; it may be cut inside its first words.
+fn begins_xid(message: &str) -> bool {
+    !message.is_empty() && (message.starts_with(XID_LINE) || XID_LINE.starts_with(message))
+}
+
+/// `6,339,5140900,-,caller=T12;NVRM: loading`: priority and facility, number, microseconds, flags,
+/// and what newer kernels put behind them.
 fn record(line: &str) -> Option<Record> {
     let (head, message) = line.split_once(';')?;
     let mut fields = head.split(',');
     let priority: u32 = fields.next()?.parse().ok()?;
     let sequence = fields.next()?.parse().ok()?;
     let micros = fields.next()?.parse().ok()?;
-    let flags = fields.next().unwrap_or("-");
+    let part = match fields.next().and_then(|flags| flags.chars().next()) {
+        Some('c') => Part::Fragment,
+        Some('+') => Part::Next,
+        Some(_) | None => Part::Line,
+    };
+    let caller = fields.find_map(|field| field.strip_prefix("caller="));
     Some(Record {
         facility: priority >> 3,
         sequence,
         micros,
-        goes_on: flags.starts_with('c') || flags == "+c",
-        continues: flags.starts_with('+'),
+        part,
+        caller: caller.map(str::to_owned),
         message: unescaped(message),
     })
 }
@@ -192,7 +248,8 @@ pub fn start(path: &Path, after: u64, stop: CancellationToken) -> io::Result<mps
     // A burst waits here while a step is carried out; nothing is lost before the kernel overwrites.
     let (sender, receiver) = mpsc::channel(256);
     std::thread::Builder::new().name("kmsg".to_owned()).spawn(move || {
-        let mut reader = Reader { file, after, overruns: 0, parser: Parser::default(), sender };
+        let parser = Parser::default();
+        let mut reader = Reader { file, after, overruns: 0, parser, held_until: None, sender };
         if let Err(error) = reader.run(&stop) {
             // Nobody listens any more only when the agent ends.
             drop(reader.sender.blocking_send(Said::Ended(error.to_string())));
@@ -206,6 +263,8 @@ struct Reader {
     after: u64,
     overruns: u64,
     parser: Parser,
+    /// When a line that may still go on is taken as it is.
+    held_until: Option<Instant>,
     sender: mpsc::Sender<Said>,
 }
 
@@ -213,12 +272,9 @@ impl Reader {
     fn run(&mut self, stop: &CancellationToken) -> io::Result<()> {
         let mut buffer = vec![0; RECORD_BYTES];
         while !stop.is_cancelled() && !self.sender.is_closed() {
+            self.settle_in_time();
             match self.file.read(&mut buffer) {
-                Ok(0) => {
-                    let rest = self.parser.settle();
-                    self.tell(rest);
-                    std::thread::sleep(FILE_PAUSE);
-                }
+                Ok(0) => std::thread::sleep(FILE_PAUSE),
                 Ok(count) => {
                     let heard = self.parser.feed(&buffer[..count]);
                     self.tell(heard);
@@ -240,15 +296,30 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits for the next record; a split line is not kept waiting.
-    fn wait(&mut self) -> io::Result<()> {
-        if self.parser.open.is_some() {
-            std::thread::sleep(REST_AFTER);
+    /// Takes a line as it is whose rest has had its time.
+    fn settle_in_time(&mut self) {
+        if !self.parser.is_holding() {
+            self.held_until = None;
+        } else if *self.held_until.get_or_insert_with(|| Instant::now() + REST_AFTER)
+            <= Instant::now()
+        {
+            self.held_until = None;
             let rest = self.parser.settle();
             self.tell(rest);
         }
+    }
+
+    /// Waits for the next record, and no longer than a line may be held.
+    fn wait(&self) -> io::Result<()> {
+        let left = self.held_until.map(|until| until.saturating_duration_since(Instant::now()));
+        let longest = left.unwrap_or(STOP_PAUSE);
+        let longest = Timespec {
+            tv_sec: 0,
+            // A wait of nothing would turn round until the time is over.
+            tv_nsec: i64::from(longest.subsec_nanos()).max(1_000_000),
+        };
         let mut waits = [PollFd::new(&self.file, PollFlags::IN)];
-        match poll(&mut waits, Some(&STOP_PAUSE)) {
+        match poll(&mut waits, Some(&longest)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -55,9 +55,12 @@ pub struct XidLine {
 /// The longest text that is kept of a line, in characters.
 const TEXT_KEPT: usize = 200;
 
+/// How every line about an XID begins.
+pub const XID_LINE: &str = "NVRM: Xid (";
+
 /// The XID of a message, if it is about one.
 pub fn parse(message: &str) -> Option<XidLine> {
-    let rest = message.strip_prefix("NVRM: Xid (")?;
+    let rest = message.strip_prefix(XID_LINE)?;
     let (place, rest) = rest.split_once(')')?;
     let rest = rest.strip_prefix(':')?.trim_start();
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
