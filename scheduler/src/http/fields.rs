@@ -362,7 +362,8 @@ fn is_default(value: &Value) -> bool {
         Value::Null => true,
         Value::Bool(flag) => !flag,
         Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
+        // Protobuf's word for an enum that is not set.
+        Value::String(text) => text.is_empty() || text.ends_with("_UNSPECIFIED"),
         Value::Array(list) => list.is_empty(),
         Value::Object(map) => map.values().all(is_default),
     }
@@ -438,9 +439,10 @@ mod tests {
     fn unknown_keys_without_a_value_are_harmless_only_where_that_is_the_rule() {
         let body = serde_json::json!({
             "name": "n", "a": null, "b": 0, "c": "", "d": [], "e": {"f": false}, "gateway_ids": [],
+            "g": "MODE_UNSPECIFIED",
         });
         assert_eq!(read(&body, Unknown::IgnoreEmpty), "");
-        assert_eq!(read(&body, Unknown::Refuse).lines().count(), 5);
+        assert_eq!(read(&body, Unknown::Refuse).lines().count(), 6);
     }
 
     #[test]

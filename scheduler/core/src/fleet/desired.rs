@@ -61,7 +61,8 @@ impl Fleet {
             engine_env: spec.runtime.env.clone(),
             model_name: spec.model.name.clone(),
             model_bucket: spec.model.bucket.clone(),
-            model_path: spec.model.path.clone(),
+            // The bucket's root, never the host's.
+            model_path: spec.model.path.trim_start_matches('/').to_owned(),
             gpus: seat.gpus.clone(),
             hooks: spec.extension.hooks.clone(),
             single_copy: spec.extension.single_copy,

@@ -45,7 +45,7 @@ pub struct Model {
     pub name: String,
     /// The bucket, a hostname label.
     pub bucket: String,
-    /// The folder in it.
+    /// The folder in it, as its owner wrote it: a leading slash means the bucket's root.
     pub path: String,
 }
 
@@ -150,6 +150,10 @@ pub struct Scaling {
     pub scale_down_delay_seconds: u32,
     /// In-flight requests per replica, at least 1.
     pub concurrency: u32,
+    /// Nobody named that number: CoreWeave's clients, who compare what they asked for with what
+    /// they read, are not shown one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub concurrency_is_default: bool,
     /// Percent of it that is aimed at, 1 to 100.
     pub utilization_percent: u8,
     /// In-flight tokens per replica, where token mode is on.
@@ -167,6 +171,7 @@ impl Scaling {
             window_seconds: 60,
             scale_down_delay_seconds: 300,
             concurrency: concurrency.unwrap_or(8),
+            concurrency_is_default: concurrency.is_none(),
             utilization_percent: 100,
             in_flight_tokens: None,
             max_scale_down_percent: 50,
@@ -181,6 +186,7 @@ impl Scaling {
             window_seconds: 60,
             scale_down_delay_seconds: 900,
             concurrency: 1,
+            concurrency_is_default: false,
             utilization_percent: 70,
             in_flight_tokens: None,
             max_scale_down_percent: 50,

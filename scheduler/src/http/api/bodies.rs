@@ -15,7 +15,7 @@ use wharfage_shared::ids::{ContractId, OrganizationId, PoolId};
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::time::{Millis, Timestamp};
 
-use crate::http::coreweave::deployment::{has_control, is_label};
+use crate::http::coreweave::resource::{has_control, is_label};
 use crate::http::fields::{Fields, Problems, Unknown, Wrong};
 
 const ID: &str = "1 to 63 of a-z, A-Z, 0-9 and `-`, beginning and ending with a letter or a digit";

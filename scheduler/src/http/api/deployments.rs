@@ -15,7 +15,8 @@ use wharfage_shared::ids::DeploymentId;
 use super::replicas::explained;
 use crate::http::baseten::settings;
 use crate::http::body::Write;
-use crate::http::coreweave::deployments::{creation, find, replacement};
+use crate::http::coreweave::deployments::{Deployments, creation, replacement};
+use crate::http::coreweave::service::find;
 use crate::http::fault::Fault;
 use crate::http::gate::Who;
 use crate::http::route::{Access, Route};
@@ -68,7 +69,7 @@ async fn get(
     Parted(id): Parted<String>,
 ) -> Result<Json<Value>, Fault> {
     let view = shared.handle.view();
-    let row = find(&view, &caller, &id)?;
+    let row = find::<Deployments>(&view, &caller, &id)?;
     Ok(Json(shared.show_view(&view, &caller, |shown| json!(shown.deployment(row)))))
 }
 
@@ -83,7 +84,7 @@ async fn patch(
     write: Write,
 ) -> Result<Response, Fault> {
     let view = shared.handle.view();
-    let row = find(&view, &write.caller, &id)?;
+    let row = find::<Deployments>(&view, &write.caller, &id)?;
     let mut body = spec(row, true);
     merge(&mut body, &write.body);
     let body = body.as_object().cloned().unwrap_or_default();
@@ -113,7 +114,7 @@ async fn delete(
     write: Write,
 ) -> Result<Response, Fault> {
     let view = shared.handle.view();
-    let mut row = find(&view, &write.caller, &id)?.clone();
+    let mut row = find::<Deployments>(&view, &write.caller, &id)?.clone();
     let action = Action::Deployment(deployments::Action::Delete { id: row.id.clone() });
     row.deleting = Some(shared.handle.now());
     let (of, caller) = (shared.clone(), write.caller.clone());
@@ -147,7 +148,7 @@ async fn logs(
     Parted(id): Parted<String>,
 ) -> Result<Json<Value>, Fault> {
     let view = shared.handle.view();
-    let row = find(&view, &caller, &id)?;
+    let row = find::<Deployments>(&view, &caller, &id)?;
     let mut logs = BTreeMap::new();
     for replica in view.fleet().replicas_of(&row.id) {
         logs.insert(replica.id, shared.telemetry.lines(replica.id));
@@ -169,7 +170,7 @@ async fn explain(
     Parted(id): Parted<String>,
 ) -> Result<Json<Value>, Fault> {
     let view = shared.handle.view();
-    let row = find(&view, &caller, &id)?;
+    let row = find::<Deployments>(&view, &caller, &id)?;
     let (policy, now) = (shared.handle.policy(), shared.handle.now());
     let why = explain::deployment(view.fleet(), policy, &row.id, now);
     let why = why.ok_or_else(|| Fault::not_found("deployment", &id))?;
@@ -189,7 +190,7 @@ async fn scaling(
     Parted(id): Parted<String>,
 ) -> Result<Json<Value>, Fault> {
     let view = shared.handle.view();
-    let row = find(&view, &caller, &id)?;
+    let row = find::<Deployments>(&view, &caller, &id)?;
     let shown = shared.show_view(&view, &caller, |shown| shown.deployment(row));
     Ok(Json(json!({
         "deployment": row.id,

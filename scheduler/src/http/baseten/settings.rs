@@ -67,6 +67,7 @@ pub fn scaling(block: &Fields<'_>, base: &Scaling) -> Option<Scaling> {
             .scale_down_delay_seconds
             .unwrap_or(base.scale_down_delay_seconds),
         concurrency: patch.concurrency.unwrap_or(base.concurrency),
+        concurrency_is_default: false,
         utilization_percent: patch.utilization_percent.unwrap_or(base.utilization_percent),
         in_flight_tokens: patch.in_flight_tokens.or(base.in_flight_tokens),
         max_scale_down_percent: patch.max_scale_down_percent.unwrap_or(base.max_scale_down_percent),

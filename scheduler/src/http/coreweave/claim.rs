@@ -11,13 +11,10 @@ use wharfage_scheduler_core::{Fleet, Policy};
 use wharfage_shared::capacity::{CapacityType, Sku, Zone};
 use wharfage_shared::time::Timestamp;
 
-use super::deployment::{id, is_label};
 use super::offer::listed;
-use crate::http::fields::{Fields, Problems, Unknown, Wrong};
+use super::resource::{self, Draft, LABEL, is_label};
+use crate::http::fields::{Fields, Unknown, Wrong};
 use crate::http::rows::instant;
-
-const LABEL: &str = "a hostname label: 1 to 63 of a-z, A-Z, 0-9 and `-`, beginning and ending \
-                     with a letter or a digit";
 
 /// Most instances of one claim.
 const MOST_INSTANCES: u32 = 100_000;
@@ -42,34 +39,12 @@ pub struct Context<'a> {
     pub current: Option<&'a Spec>,
 }
 
-/// A body that was read.
-#[derive(Debug)]
-pub struct Draft {
-    /// The id that the client chose.
-    pub id: Option<String>,
-    /// The organization that the client named.
-    pub organization: Option<String>,
-    /// What it asks for.
-    pub spec: Spec,
-}
-
 /// Reads a body.
-pub fn read(body: &Map<String, Value>, context: &Context<'_>) -> Result<Draft, Vec<Wrong>> {
-    let problems = Problems::default();
-    let fields = Fields::new(body, Unknown::IgnoreEmpty, &problems);
-    let draft = draft(&fields, context);
-    fields.finish();
-    problems.take()?;
-    draft.ok_or_else(|| {
-        let problem = "the body cannot be read as a capacity claim".to_owned();
-        vec![Wrong { field: String::new(), problem, accepted: None }]
-    })
+pub fn read(body: &Map<String, Value>, context: &Context<'_>) -> Result<Draft<Spec>, Vec<Wrong>> {
+    resource::read(body, Unknown::IgnoreEmpty, "capacity claim", |fields| spec(fields, context))
 }
 
-fn draft(fields: &Fields<'_>, context: &Context<'_>) -> Option<Draft> {
-    let id = id(fields);
-    let organization = fields.text("organizationId").filter(|text| !text.is_empty());
-    let organization = organization.map(str::to_owned);
+fn spec(fields: &Fields<'_>, context: &Context<'_>) -> Option<Spec> {
     let name = name(fields, context.current);
     let resources = fields.required_object("resources")?;
     let zone = zone(&resources, context.claimable);
@@ -79,8 +54,7 @@ fn draft(fields: &Fields<'_>, context: &Context<'_>) -> Option<Draft> {
     resources.finish();
     let (capacity_type, says_managed) = capacity_type?;
     let (sku, zone, instances) = (sku?, zone?, instances?);
-    let spec = Spec { name: name?, capacity_type, says_managed, sku, zone, instances };
-    Some(Draft { id, organization, spec })
+    Some(Spec { name: name?, capacity_type, says_managed, sku, zone, instances })
 }
 
 fn name(fields: &Fields<'_>, current: Option<&Spec>) -> Option<String> {

@@ -14,12 +14,11 @@ use wharfage_shared::ids::GatewayId;
 
 use super::extension;
 use super::offer::{Offer, listed};
+use super::resource::{self, Draft, LABEL, has_control, is_label};
 use super::semver;
 use crate::http::baseten::settings;
-use crate::http::fields::{Fields, Problems, Unknown, Wrong};
+use crate::http::fields::{Fields, Unknown, Wrong};
 
-const LABEL: &str = "a hostname label: 1 to 63 of a-z, A-Z, 0-9 and `-`, beginning and ending \
-                     with a letter or a digit";
 const MODEL_NAME: &str = "4 to 63 characters, none of them a control character, the first no `-`";
 
 /// The classes by name and protobuf number; the first is never accepted.
@@ -41,34 +40,13 @@ pub struct Context<'a> {
     pub own: bool,
 }
 
-/// A body that was read.
-#[derive(Debug)]
-pub struct Draft {
-    /// The id that the client chose.
-    pub id: Option<String>,
-    /// The organization that the client named.
-    pub organization: Option<String>,
-    /// What it asks for.
-    pub spec: Spec,
-}
-
 /// Reads a body.
-pub fn read(body: &Map<String, Value>, context: &Context<'_>) -> Result<Draft, Vec<Wrong>> {
-    let problems = Problems::default();
+pub fn read(body: &Map<String, Value>, context: &Context<'_>) -> Result<Draft<Spec>, Vec<Wrong>> {
     let unknown = if context.own { Unknown::Refuse } else { Unknown::IgnoreEmpty };
-    let fields = Fields::new(body, unknown, &problems);
-    let draft = draft(&fields, context);
-    fields.finish();
-    problems.take()?;
-    draft.ok_or_else(|| {
-        let problem = "the body cannot be read as a deployment".to_owned();
-        vec![Wrong { field: String::new(), problem, accepted: None }]
-    })
+    resource::read(body, unknown, "deployment", |fields| spec(fields, context))
 }
 
-fn draft(fields: &Fields<'_>, context: &Context<'_>) -> Option<Draft> {
-    let id = id(fields);
-    let organization = fields.text("organizationId").filter(|text| !text.is_empty());
+fn spec(fields: &Fields<'_>, context: &Context<'_>) -> Option<Spec> {
     let name = name(fields, context.current);
     let model = model(fields);
     let runtime = runtime(fields, context.offer);
@@ -94,7 +72,7 @@ fn draft(fields: &Fields<'_>, context: &Context<'_>) -> Option<Draft> {
         }
     }
     let (sku, gpus) = resources?;
-    let spec = Spec {
+    Some(Spec {
         name: name?,
         model: model?,
         runtime: runtime?,
@@ -108,22 +86,7 @@ fn draft(fields: &Fields<'_>, context: &Context<'_>) -> Option<Draft> {
         priority: autoscaling.priority,
         scaling: autoscaling.scaling,
         extension,
-    };
-    Some(Draft { id, organization: organization.map(str::to_owned), spec })
-}
-
-/// Words that stand in an id's place in some path.
-const RESERVED_IDS: [&str; 3] = ["development", "production", "parameters"];
-
-/// The id that the client chose.
-pub fn id(fields: &Fields<'_>) -> Option<String> {
-    let id = fields.text("id").filter(|id| !id.is_empty())?;
-    if !is_label(id) {
-        fields.wrong("id", format!("`{id}` is no id"), format!("a UUID or {LABEL}"));
-    } else if RESERVED_IDS.contains(&id) {
-        fields.wrong("id", format!("`{id}` has a meaning of its own in paths"), "another id");
-    }
-    Some(id.to_owned())
+    })
 }
 
 fn name(fields: &Fields<'_>, current: Option<&Spec>) -> Option<String> {
@@ -140,20 +103,6 @@ fn name(fields: &Fields<'_>, current: Option<&Spec>) -> Option<String> {
         fields.wrong("name", "a deployment's name is fixed for its life", accepted);
     }
     Some(name.to_owned())
-}
-
-/// Whether a text is a hostname label.
-pub fn is_label(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    (1..=63).contains(&bytes.len())
-        && bytes.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'-')
-        && bytes.first() != Some(&b'-')
-        && bytes.last() != Some(&b'-')
-}
-
-/// Whether a text has characters that no terminal, log or page should be sent.
-pub fn has_control(text: &str) -> bool {
-    text.chars().any(char::is_control)
 }
 
 fn model(fields: &Fields<'_>) -> Option<Model> {
@@ -188,12 +137,7 @@ fn model(fields: &Fields<'_>) -> Option<Model> {
         good
     });
     model.finish();
-    Some(Model {
-        name: name?.to_owned(),
-        bucket: bucket?.to_owned(),
-        // A leading slash means the bucket's root, never the host's.
-        path: path?.trim_start_matches('/').to_owned(),
-    })
+    Some(Model { name: name?.to_owned(), bucket: bucket?.to_owned(), path: path?.to_owned() })
 }
 
 fn runtime(fields: &Fields<'_>, offer: &Offer) -> Option<Runtime> {
@@ -368,7 +312,8 @@ fn coreweave_scaling(
     let bounds = Bounds::new(min?, max?)?;
     let mut scaling = Scaling::coreweave(bounds, concurrency);
     if let Some(current) = current {
-        scaling = Scaling { bounds, concurrency: scaling.concurrency, ..current.clone() };
+        let Scaling { concurrency, concurrency_is_default, .. } = scaling;
+        scaling = Scaling { bounds, concurrency, concurrency_is_default, ..current.clone() };
     }
     Some(scaling)
 }

@@ -8,7 +8,7 @@ use wharfage_shared::capacity::CapacityClass;
 use wharfage_shared::ids::HookId;
 use wharfage_shared::replica::HookKind;
 
-use super::deployment::{has_control, is_label};
+use super::resource::{has_control, is_label};
 use crate::http::fields::Fields;
 
 /// Longest grace and start deadline: a day.

@@ -7,57 +7,29 @@ use wharfage_scheduler_core::words::gateway::{Auth, Spec};
 use wharfage_shared::capacity::Zone;
 use wharfage_shared::gateway::Routing;
 
-use super::deployment::{has_control, id};
 use super::offer::{Offer, listed};
-use crate::http::fields::{Fields, Problems, Unknown, Wrong};
+use super::resource::{self, Draft, has_control, is_label};
+use crate::http::fields::{Fields, Unknown, Wrong};
 
 /// Longest name of a gateway: free text for people.
 const LONGEST_NAME: usize = 128;
-
-/// A body that was read.
-#[derive(Debug)]
-pub struct Draft {
-    /// The id that the client chose.
-    pub id: Option<String>,
-    /// The organization that the client named.
-    pub organization: Option<String>,
-    /// What it asks for.
-    pub spec: Spec,
-}
 
 /// Reads a body; `current` is the gateway as it is, when the body replaces it.
 pub fn read(
     body: &Map<String, Value>,
     offer: &Offer,
     current: Option<&Spec>,
-) -> Result<Draft, Vec<Wrong>> {
-    let problems = Problems::default();
-    let fields = Fields::new(body, Unknown::IgnoreEmpty, &problems);
-    let id = id(&fields);
-    let organization = fields.text("organizationId").filter(|text| !text.is_empty());
-    let organization = organization.map(str::to_owned);
-    let name = name(&fields, current);
-    let zones = zones(&fields, offer, current);
-    auth(&fields);
-    let routing = routing(&fields);
-    let additional_dns = additional_dns(&fields);
-    fields.finish();
-    problems.take()?;
-    let spec = name.zip(routing).map(|(name, routing)| Spec {
-        name,
-        zones,
-        auth: Auth::Tokens,
-        routing,
-        additional_dns,
-    });
-    match spec {
-        Some(spec) => Ok(Draft { id, organization, spec }),
-        None => Err(vec![Wrong {
-            field: String::new(),
-            problem: "the body cannot be read as a gateway".to_owned(),
-            accepted: None,
-        }]),
-    }
+) -> Result<Draft<Spec>, Vec<Wrong>> {
+    resource::read(body, Unknown::IgnoreEmpty, "gateway", |fields| spec(fields, offer, current))
+}
+
+fn spec(fields: &Fields<'_>, offer: &Offer, current: Option<&Spec>) -> Option<Spec> {
+    let name = name(fields, current);
+    let zones = zones(fields, offer, current);
+    auth(fields);
+    let routing = routing(fields);
+    let additional_dns = additional_dns(fields);
+    Some(Spec { name: name?, zones, auth: Auth::Tokens, routing: routing?, additional_dns })
 }
 
 fn name(fields: &Fields<'_>, current: Option<&Spec>) -> Option<String> {
@@ -191,7 +163,7 @@ fn additional_dns(fields: &Fields<'_>) -> BTreeSet<String> {
 }
 
 fn is_dns_name(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(super::deployment::is_label)
+    text.len() <= 253 && text.split('.').all(is_label)
 }
 
 /// The spec as the API shows it.

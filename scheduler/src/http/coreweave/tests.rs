@@ -6,9 +6,10 @@ use wharfage_shared::capacity::{CapacityClass, Sku, Zone};
 use wharfage_shared::ids::GatewayId;
 use wharfage_shared::telemetry::EngineOffer;
 
-use super::deployment::{self, Context, Draft};
+use super::deployment::{self, Context};
 use super::gateway;
 use super::offer::Offer;
+use super::resource::Draft;
 use crate::http::fields::Wrong;
 
 fn offer() -> Offer {
@@ -51,7 +52,7 @@ fn with(pointer: &str, value: Option<Value>) -> Value {
     body
 }
 
-fn read(body: &Value, context: &Context<'_>) -> Result<Draft, Vec<Wrong>> {
+fn read(body: &Value, context: &Context<'_>) -> Result<Draft<Spec>, Vec<Wrong>> {
     deployment::read(body.as_object().expect("an object"), context)
 }
 

@@ -339,9 +339,13 @@ pub fn spec(row: &DeploymentRow, own: bool) -> Value {
         (Dialect::CoreWeave, _) | (Dialect::Baseten, false) => json!({
             "min": spec.scaling.bounds.min(),
             "max": spec.scaling.bounds.max(),
-            "concurrency": spec.scaling.concurrency,
         }),
     };
+    // What nobody asked for is absent: a client that compares would see a change of its own spec.
+    let is_coreweave = !(own && spec.scaling.dialect == Dialect::Baseten);
+    if is_coreweave && !spec.scaling.concurrency_is_default {
+        autoscaling["concurrency"] = json!(spec.scaling.concurrency);
+    }
     autoscaling["priority"] = json!(spec.priority.get());
     autoscaling["capacityClasses"] = json!(classes);
     let mut shown = json!({

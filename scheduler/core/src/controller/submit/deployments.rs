@@ -196,12 +196,14 @@ fn patched(current: &Scaling, patch: &ScalingPatch) -> Result<(Scaling, Option<S
         return Err(Refusal::Invalid { violations });
     }
     let percent = |value: u32| u8::try_from(value).unwrap_or(100);
+    let same_concurrency = concurrency == current.concurrency;
     let scaling = Scaling {
         dialect: current.dialect,
         bounds,
         window_seconds: window,
         scale_down_delay_seconds: delay,
         concurrency,
+        concurrency_is_default: current.concurrency_is_default && same_concurrency,
         utilization_percent: percent(utilization),
         in_flight_tokens: patch.in_flight_tokens.map(|_| tokens).or(current.in_flight_tokens),
         max_scale_down_percent: percent(rate),
