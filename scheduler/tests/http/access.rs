@@ -202,6 +202,9 @@ async fn another_organizations_things_do_not_exist() {
     scheduler.post("/v1alpha1/inference/deployments", "acme-operator", &body).await.expect(200);
     node.next().await;
     node.next().await;
+    let _second = scheduler.node("node-2", "standard").await;
+    let claim = crate::lines::claim("hold", "SERVERLESS", 1);
+    scheduler.post("/v1alpha1/inference/capacityclaims", "acme-operator", &claim).await.expect(200);
     let replicas = scheduler.get("/api/v1/replicas", "acme-viewer").await.expect(200);
     let replica = replicas["replicas"][0]["id"].as_str().expect("a replica").to_owned();
     let invoice = scheduler.post("/api/v1/invoices", "acme-billing", &serde_json::json!({})).await;
@@ -210,6 +213,9 @@ async fn another_organizations_things_do_not_exist() {
         ("GET", "/v1alpha1/inference/deployments/d-chat".to_owned(), "viewer"),
         ("DELETE", "/v1alpha1/inference/deployments/d-chat".to_owned(), "operator"),
         ("PATCH", "/v1alpha1/inference/deployments/d-chat".to_owned(), "operator"),
+        ("GET", "/v1alpha1/inference/capacityclaims/c-hold".to_owned(), "viewer"),
+        ("DELETE", "/v1alpha1/inference/capacityclaims/c-hold".to_owned(), "operator"),
+        ("PATCH", "/v1alpha1/inference/capacityclaims/c-hold".to_owned(), "operator"),
         ("GET", "/v1alpha1/inference/gateways/front".to_owned(), "viewer"),
         ("DELETE", "/v1alpha1/inference/gateways/front".to_owned(), "operator"),
         ("GET", "/api/v1/deployments/d-chat".to_owned(), "viewer"),
@@ -238,9 +244,14 @@ async fn another_organizations_things_do_not_exist() {
         let answer = scheduler.ask(method, &path, Some(&rival), body.as_ref()).await;
         assert_eq!(answer.status, 404, "{method} {path}: {}", answer.text);
     }
-    for path in ["/api/v1/deployments", "/api/v1/replicas", "/v1alpha1/inference/deployments"] {
+    for path in [
+        "/api/v1/deployments",
+        "/api/v1/replicas",
+        "/v1alpha1/inference/deployments",
+        "/v1alpha1/inference/capacityclaims",
+    ] {
         let text = scheduler.get(path, "rival-viewer").await.text;
-        assert!(!text.contains("chat"), "{path} tells rival {text}");
+        assert!(!text.contains("chat") && !text.contains("hold"), "{path} tells rival {text}");
     }
     let nodes = scheduler.get("/api/v1/nodes", "rival-viewer").await.expect(200);
     let gpu = &nodes["nodes"][0]["gpus"][3];

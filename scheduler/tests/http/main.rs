@@ -2,11 +2,13 @@
 
 mod access;
 mod baseten;
-mod claims;
 mod coreweave;
 mod dashboard;
 mod events;
+mod keys;
+mod lines;
 mod money;
 mod own;
 mod support;
+mod terraform;
 mod tls;

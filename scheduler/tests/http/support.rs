@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wharfage_link::{Limits, ServerTls, serve};
 use wharfage_scheduler::config::Config;
-use wharfage_scheduler::driver::{self, Driver};
+use wharfage_scheduler::driver::{self, Cause, Driver, Record};
 use wharfage_scheduler::http::{Machines, State, router};
 use wharfage_scheduler::secrets::sha256_hex;
 use wharfage_scheduler::telemetry::Telemetry;
@@ -260,6 +260,22 @@ impl Scheduler {
         for (id, token) in [("front", "acme-operator"), ("gate", "rival-operator")] {
             let body = gateway(id);
             self.post("/v1alpha1/inference/gateways", token, &body).await.expect(200);
+        }
+    }
+
+    /// What was asked for and carried out after a position of the log, by its word.
+    pub async fn commands_since(&self, position: u64) -> Vec<String> {
+        let (mut after, mut commands) = (position, Vec::new());
+        loop {
+            let page = self.driver.handle.log().after(after, 500).await.expect("readable");
+            let Some(last) = page.last() else { return commands };
+            after = last.position;
+            for stored in page {
+                let record = Record::decode(&stored.payload).expect("a record");
+                if let Cause::Command { action, .. } = record.cause {
+                    commands.push(action);
+                }
+            }
         }
     }
 
