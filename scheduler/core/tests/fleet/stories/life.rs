@@ -2,6 +2,7 @@
 
 use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Spec};
 use wharfage_scheduler_core::words::replica::Phase;
+use wharfage_shared::capacity::ComputeClass;
 use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::StopCause;
 
@@ -82,23 +83,25 @@ fn of_two_after_a_rejoin_the_one_that_serves_longest_stays() {
 /// Found by random worlds.
 #[test]
 fn what_was_started_without_a_lease_keeps_its_grace_when_its_deployment_becomes_a_single_copy() {
-    let mut world = World::with_nodes(2, 0);
+    let mut world = World::with_nodes(1, 0);
     world.run(60);
     world.deploy(spec("chat"));
     world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);
     let old = world.replica_on("chat", "node-1").expect("it stands");
     world.agent("node-1").link = Link::Cut;
-    world.run(20);
+    world.run(40);
     let mut single = spec("chat");
     single.extension.single_copy = true;
     single.scaling.bounds = Bounds::new(2, 2).expect("2 to 2");
     world.replace(single).expect("a good spec");
-    world.until(60, "another one stands", |world| world.replica_on("chat", "node-2").is_some());
+    assert_eq!(world.pending("chat"), 1, "one more is wanted, and the old one may still run");
     let row = world.fleet().replica(old).expect("it is there");
     assert!(row.phase.leaving().is_none(), "nobody says that it has ended: {}", world.picture());
     world.agent("node-1").link = Link::Up;
-    world.until(90, "two of the new settings serve", |world| world.ready("chat").len() == 2);
-    assert!(world.replicas("chat").iter().all(|row| row.id != old));
+    world.add_nodes(1, ComputeClass::Standard);
+    world.until(120, "two of the new settings serve", |world| {
+        world.ready("chat").len() == 2 && world.replicas("chat").iter().all(|row| row.id != old)
+    });
 }
 
 #[test]
