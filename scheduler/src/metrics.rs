@@ -42,6 +42,7 @@ struct Inner {
     replicas: Family<Phase, Gauge>,
     deployments: Gauge,
     starved: Gauge,
+    moves: Gauge,
     cpu: Gauge<f64, AtomicU64>,
     unknown_fields: Family<Message, Counter>,
     decoder: Decoder,
@@ -100,6 +101,7 @@ impl Metrics {
             replicas: Family::default(),
             deployments: Gauge::default(),
             starved: Gauge::default(),
+            moves: Gauge::default(),
             cpu: Gauge::default(),
             unknown_fields: Family::default(),
             decoder: Decoder::default(),
@@ -123,6 +125,11 @@ impl Metrics {
             "replicas_starved",
             "Replicas that wait while others of a higher priority were placed",
             inner.starved.clone(),
+        );
+        registry.register(
+            "consolidation_moves_within_an_hour",
+            "Replicas that began to move within the last hour so that others fit",
+            inner.moves.clone(),
         );
         registry.register("process_cpu_seconds", "CPU of this process", inner.cpu.clone());
         registry.register(
@@ -163,7 +170,7 @@ impl Metrics {
     }
 
     /// The text of `/metrics`, with the fleet as `view` shows it.
-    pub fn render(&self, view: &View) -> String {
+    pub fn render(&self, view: &View, now: Timestamp) -> String {
         let fleet = view.fleet();
         let mut nodes: BTreeMap<NodeState, i64> = BTreeMap::new();
         for node in fleet.nodes() {
@@ -186,6 +193,7 @@ impl Metrics {
         self.inner.deployments.set(fleet.deployments().count() as i64);
         let starved: u32 = explain::starved(fleet).values().sum();
         self.inner.starved.set(starved.into());
+        self.inner.moves.set(fleet.moves_within_an_hour(now).into());
         self.inner.cpu.set(cpu_seconds());
         for (kind, count) in self.inner.decoder.unknown_fields() {
             let counter = self.inner.unknown_fields.get_or_create(&Message { kind });

@@ -151,6 +151,8 @@ pub enum StopCause {
     Disabled,
     /// A replica of higher priority takes its place.
     Preempted,
+    /// It goes on elsewhere, so that another replica fits.
+    Moved,
     /// The node drains by an operator's word.
     NodeDrained,
     /// The node is under a notice.
@@ -183,6 +185,7 @@ impl std::fmt::Display for StopCause {
             StopCause::Replaced => "the deployment's settings were changed",
             StopCause::Disabled => "the deployment is switched off",
             StopCause::Preempted => "a replica of higher priority takes its place",
+            StopCause::Moved => "it goes on elsewhere so that another one fits",
             StopCause::NodeDrained => "its node is being drained",
             StopCause::NodeNoticed => "its node is under a notice",
             StopCause::NodeLost => "its node was lost",

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use wharfage_scheduler_core::capacity::ask::Ask;
-use wharfage_scheduler_core::policies::{consolidation, placement};
+use wharfage_scheduler_core::policies::consolidation::{self, Full};
+use wharfage_scheduler_core::policies::placement;
 use wharfage_scheduler_core::words::because::placement::{Placement, Score};
 use wharfage_scheduler_core::words::deployment::{
     Bounds, Extension, GpuCount, Model, Priority, Runtime, Scaling, Spec,
@@ -208,7 +209,8 @@ impl Shelf {
 
     fn consolidate(&mut self, ask: &Ask, id: &DeploymentId, most: usize) -> Option<usize> {
         let of = self.fleet.deployment(id)?;
-        let plan = consolidation::decide(&self.fleet, &self.policy, of, ask, most)?;
+        let full = Full::of(&self.fleet);
+        let plan = consolidation::decide(&self.fleet, &self.policy, of, ask, most, &full, NOW)?;
         for step in &plan.moves {
             let row = self.fleet.replica(step.replica)?;
             let gpus = row.phase.seat().map_or(0, |seat| seat.gpus.len());

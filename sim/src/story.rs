@@ -164,6 +164,12 @@ fn of_replica(fleet: &Fleet, event: &replica::Event) -> Line {
             let leaves: Vec<String> = victims.iter().map(ToString::to_string).collect();
             format!("a seat is kept for {who} while {} leaves", leaves.join(", "))
         }
+        replica::Event::RoomMade { moves, .. } => {
+            let each = moves.iter().map(|of| {
+                format!("{} moves to {} as {}", named(fleet, of.replica), of.to, of.successor)
+            });
+            format!("a seat is kept for {who}: {}", each.collect::<Vec<_>>().join(", "))
+        }
         replica::Event::PromiseWithdrawn { .. } => {
             format!("the seat of {who} is not kept any more")
         }

@@ -238,7 +238,7 @@ impl Handle {
         let metrics = &self.shared.metrics;
         metrics.queue("commands", depth(COMMANDS, self.shared.commands.capacity()));
         metrics.queue("reports", depth(REPORTS, self.shared.reports.capacity()));
-        metrics.render(&self.view())
+        metrics.render(&self.view(), self.now())
     }
 
     /// Notes that a heartbeat of `node` came; what it returns waits for news and ends an older

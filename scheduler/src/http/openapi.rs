@@ -235,6 +235,7 @@ fn resources() -> Value {
         ("rollout", object(&[("max_surge", whole(0, 1000)), ("max_unavailable", whole(0, 1000))])),
         ("capacity_classes_extra", json!({"type": "array", "items": words(&["SPOT"])})),
         ("strict", flag()),
+        ("consolidation", flag()),
     ]);
     json!({
         "Deployment": object(&[

@@ -39,7 +39,7 @@ const TEXT: [(header::HeaderName, &str); 1] =
 
 async fn metrics(State(shared): State<Shared>) -> Response {
     let view = shared.handle.view();
-    (TEXT, shared.handle.metrics().render(&view)).into_response()
+    (TEXT, shared.handle.metrics().render(&view, shared.handle.now())).into_response()
 }
 
 async fn node_metrics(State(shared): State<Shared>) -> Response {

@@ -9,7 +9,7 @@ use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
 use wharfage_scheduler_core::words::deployment::Spec;
 use wharfage_scheduler_core::words::event;
 use wharfage_scheduler_core::words::node::{Intent, Reach};
-use wharfage_scheduler_core::words::replica::Phase;
+use wharfage_scheduler_core::words::replica::{Move, Phase};
 use wharfage_scheduler_core::{Event, Fleet, invariants};
 use wharfage_shared::capacity::{CapacityClass, CapacityType, ComputeClass, Region, Sku};
 use wharfage_shared::health::{Ask, Asked};
@@ -109,7 +109,8 @@ impl Facts {
         match event {
             Event::Node(event) => event.node().cloned(),
             Event::Replica(event::replica::Event::Placed { seat, .. })
-            | Event::Replica(event::replica::Event::Promised { seat, .. }) => {
+            | Event::Replica(event::replica::Event::Promised { seat, .. })
+            | Event::Replica(event::replica::Event::RoomMade { seat, .. }) => {
                 Some(seat.node.clone())
             }
             Event::Replica(event) => self.fleet.replica(event.replica())?.node().cloned(),
@@ -128,6 +129,9 @@ impl Facts {
 
     fn after(&mut self, stage: &mut Stage, event: &Event, committed: Option<u32>) {
         match event {
+            Event::Replica(event::replica::Event::RoomMade { replica, moves, .. }) => {
+                self.makes_room(stage, *replica, moves);
+            }
             Event::Replica(event::replica::Event::Placed { replica, .. }) => {
                 self.started(stage, *replica);
             }
@@ -244,6 +248,7 @@ impl Facts {
         });
         stands
             && !moves
+            && replica.moving.is_none()
             && node.is_some_and(|node| {
                 node.reach != Reach::Lost
                     && node.notices.is_empty()
@@ -271,6 +276,23 @@ impl Facts {
             && let Some(why) = nobody_may_place(node)
         {
             stage.broken("S6", format!("a seat on {} is kept for {id}, which {why}", node.id));
+        }
+    }
+
+    /// Others make room: S4, none of another organization or of a higher priority does; S6 for the
+    /// node.
+    fn makes_room(&self, stage: &mut Stage, id: ReplicaId, moves: &[Move]) {
+        let Some(winner) = self.fleet.replica(id) else { return };
+        let priority =
+            |row: &ReplicaRow| self.fleet.deployment(&row.deployment).map(|d| d.spec.priority);
+        for mover in moves.iter().filter_map(|of| self.fleet.replica(of.replica)) {
+            if mover.organization != winner.organization || priority(mover) > priority(winner) {
+                stage.broken("S4", format!("{} moves for {id}, which may not ask it", mover.id));
+            }
+        }
+        let node = winner.node().and_then(|node| self.fleet.node(node));
+        if let Some(why) = node.and_then(nobody_may_place) {
+            stage.broken("S6", format!("room is made for {id} on a node which {why}"));
         }
     }
 

@@ -333,6 +333,7 @@ impl Wish {
 fn keeps_state(because: StopCause) -> bool {
     match because {
         StopCause::Preempted
+        | StopCause::Moved
         | StopCause::NodeDrained
         | StopCause::NodeNoticed
         | StopCause::ClaimEnded

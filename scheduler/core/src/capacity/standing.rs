@@ -20,7 +20,7 @@ pub enum Standing {
     Wanted,
     /// It runs older settings, or stands where the classes no longer allow it.
     Outdated,
-    /// Its node is under a notice or has an operator's word to be emptied.
+    /// Its node is under a notice or has an operator's word to be emptied, or it moves elsewhere.
     Evacuating,
     /// Its node is lost.
     Lost,
@@ -54,6 +54,9 @@ pub fn standing(fleet: &Fleet, deployment: &DeploymentRow, replica: &ReplicaRow)
     let phase = replica.phase.seen().map(|seen| seen.phase);
     if matches!(phase, Some(ReportedPhase::Quarantined | ReportedPhase::Stopping)) {
         return Standing::Failing;
+    }
+    if replica.moving.is_some() {
+        return Standing::Evacuating;
     }
     let forbidden = !classes(&deployment.spec).contains(&ground(node));
     if !current || forbidden { Standing::Outdated } else { Standing::Wanted }

@@ -23,6 +23,10 @@ impl Controller {
         if metered.is_some() {
             self.soft.next_tick = now + self.policy.tick();
         }
+        // Not at every change: what waits may fit in a moment, and a search is dear.
+        if metered.is_some() && self.policy.consolidation {
+            self.agenda.look_for_moves();
+        }
         let mut plan = self.plan(now);
         for (node, reach) in silences {
             plan.record(node::Event::ReachChanged { node, reach, at: now });

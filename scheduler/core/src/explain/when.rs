@@ -54,6 +54,12 @@ pub(super) fn earliest(
 pub(super) fn vacant(fleet: &Fleet, row: &ReplicaRow, now: Timestamp) -> Option<Earliest> {
     let Phase::Promised { seat, .. } = &row.phase else { return None };
     let node = fleet.node(&seat.node)?;
+    if let Some(load) = row.moves.iter().map(|of| of.load).max() {
+        let at = row.since() + load;
+        let wait = at.since(now);
+        let because = format!("what moves from {} starts elsewhere within {wait} or so", node.id);
+        return (at > now).then_some(Earliest { at, because });
+    }
     let slots = node.slots.iter().filter(|slot| slot.promised == Some(row.id));
     let holders = slots.filter_map(|slot| fleet.replica(slot.holder?));
     let deadlines = holders.filter_map(|holder| holder.phase.leaving());

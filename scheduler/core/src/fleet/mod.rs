@@ -74,6 +74,9 @@ pub struct Fleet {
     /// Of pools that are to have a stated number of nodes.
     #[serde(default)]
     pub(crate) pool_sizes: Table<PoolId, PoolCount>,
+    /// When which replicas began to move, of the last hour.
+    #[serde(default)]
+    pub(crate) moves: Table<(Timestamp, ReplicaId), ()>,
     #[serde(skip)]
     pub(crate) index: Index,
 }

@@ -2,26 +2,33 @@
 //! elsewhere.
 //!
 //! Moves cost load time, so the cheapest plan is the one that loads least. A replica moves only to
-//! a node that serves its organization already and where its own ask fits; what must not run
-//! twice, what does not serve yet and what has a higher priority than the ask stays where it is.
+//! a node that serves its organization already, where its own ask fits on ground that it likes as
+//! much; what must not run twice, what does not serve yet, what waits after a failed start, what
+//! its owner wants left alone and what has a higher priority than the ask stays where it is.
 
 use std::collections::BTreeMap;
 
-use wharfage_shared::capacity::{CapacityClass, ComputeClass, Zone};
+use wharfage_shared::capacity::{CapacityClass, ComputeClass, Sku, Zone};
 use wharfage_shared::ids::{NodeId, OrganizationId, ReplicaId};
+use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::capacity::ask::Ask;
-use crate::capacity::fit::{admits, fit};
+use crate::capacity::fit::{admits, fit, newest};
 use crate::capacity::standing::{Standing, standing};
 use crate::fleet::Fleet;
 use crate::fleet::index::SeatGroup;
 use crate::fleet::rows::deployment::DeploymentRow;
-use crate::fleet::rows::node::NodeRow;
+use crate::fleet::rows::node::{NodeRow, Slot};
 use crate::fleet::rows::replica::ReplicaRow;
+use crate::words::because::placement::{Placement, Score};
 use crate::words::policy::Policy;
+use crate::words::replica::Seat;
 
-/// Nodes that are looked at for one ask, those with the most free GPUs first: what needs fewer
-/// GPUs to be moved is the cheaper plan.
+/// Replicas that may move for one ask.
+pub const MOST_MOVES: usize = 2;
+
+/// Nodes that are looked at for one ask, those with the most free GPUs first, since fewer must move
+/// there; and as many that are full.
 const MOST_NODES: usize = 512;
 
 /// Replicas of one node that may be part of a plan: keeps the number of sets small.
@@ -34,15 +41,28 @@ pub struct Move {
     pub replica: ReplicaId,
     /// Where it starts.
     pub to: NodeId,
+    /// What its deployment's last start took.
+    pub load: Millis,
 }
 
 /// What makes room for an ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The node on which it fits afterwards.
-    pub node: NodeId,
+    /// The seat that the ask has afterwards.
+    pub seat: Seat,
     /// Who moves.
     pub moves: Vec<Move>,
+}
+
+/// Where a successor stands, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandIn {
+    /// Where.
+    pub seat: Seat,
+    /// The engine's version that the node would run.
+    pub engine_version: String,
+    /// Why there.
+    pub because: Placement,
 }
 
 /// What a plan costs; less is cheaper.
@@ -53,6 +73,29 @@ struct Cost {
     gpus: u32,
 }
 
+/// Nodes in use that have no free GPU, by type and by whom they serve: no index holds them. They are
+/// collected once for all searches of one look.
+#[derive(Clone, Debug, Default)]
+pub struct Full(BTreeMap<(Sku, OrganizationId), Vec<NodeId>>);
+
+impl Full {
+    /// The full nodes of a fleet.
+    pub fn of(fleet: &Fleet) -> Self {
+        let mut full = Self::default();
+        for node in fleet.nodes().filter(|node| node.free() == 0) {
+            let Some(held) = &node.held_for else { continue };
+            let key = (node.sku.clone(), held.organization.clone());
+            full.0.entry(key).or_default().push(node.id.clone());
+        }
+        full
+    }
+
+    fn serving<'a>(&'a self, ask: &Ask) -> &'a [NodeId] {
+        let key = (ask.sku.clone(), ask.organization.clone());
+        self.0.get(&key).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
 /// The cheapest plan of at most `most` moves after which the deployment's next replica fits.
 pub fn decide(
     fleet: &Fleet,
@@ -60,25 +103,64 @@ pub fn decide(
     deployment: &DeploymentRow,
     ask: &Ask,
     most: usize,
+    full: &Full,
+    now: Timestamp,
 ) -> Option<Plan> {
     let mut best: Option<(Cost, Plan)> = None;
-    for (node, free) in emptiest_first(fleet, ask) {
+    let full = full.serving(ask).iter().take(MOST_NODES).filter_map(|id| fleet.node(id));
+    let full = full.filter(|node| node.free() == 0).map(|node| (node, 0));
+    for (node, free) in emptiest_first(fleet, ask).chain(full) {
         if free >= ask.gpus || admits(fleet, ask, node).is_err() {
             continue;
         }
         let missing = ask.gpus - free;
-        let movers = movers(fleet, deployment, node);
+        let movers = movers(fleet, deployment, node, now);
         for (cost, set) in sets(fleet, &movers, missing, most) {
             if best.as_ref().is_some_and(|(cheapest, _)| *cheapest <= cost) {
                 break;
             }
             if let Some(moves) = seats(fleet, policy, node, &set) {
-                best = Some((cost, Plan { node: node.id.clone(), moves }));
+                let seat = seat_once_left(node, &set, ask.gpus);
+                best = Some((cost, Plan { seat, moves }));
                 break;
             }
         }
     }
     best.map(|(_, plan)| plan)
+}
+
+/// The seat of the replica that goes on in a mover's stead.
+pub fn stand_in(
+    fleet: &Fleet,
+    policy: &Policy,
+    of: &DeploymentRow,
+    step: &Move,
+) -> Option<StandIn> {
+    let ask = Ask::of(fleet, of);
+    let node = fleet.node(&step.to)?;
+    let rank = policy.placement_in(&node.pool);
+    let score = fit(fleet, rank, &ask, &of.id, of.last_start, node).ok()?;
+    let class = ask.classes.get(usize::from(score.class)).copied()?;
+    let free = node.slots.iter().filter(|slot| slot.is_usable()).take(ask.gpus.into());
+    let gpus = free.map(|slot| slot.gpu.clone()).collect();
+    let (id, zone, sold, mover) = (&node.id, &node.zone, node.sold(), step.replica);
+    let sentence = format!("{id} in {zone}, sold as {sold}: {mover} moves here to make room");
+    Some(StandIn {
+        seat: Seat { node: node.id.clone(), gpus },
+        engine_version: newest(&ask, node).unwrap_or_default(),
+        because: Placement { class, score, sentence },
+    })
+}
+
+/// What is free already, then what those that move leave.
+fn seat_once_left(node: &NodeRow, set: &[&ReplicaRow], needed: u8) -> Seat {
+    let slots = || node.slots.iter().enumerate();
+    let free = slots().filter(|(_, slot)| slot.is_usable());
+    let left = slots().filter(|(_, slot)| set.iter().any(|row| is_left_by(slot, row)));
+    let mut chosen: Vec<_> = free.chain(left).take(needed.into()).collect();
+    chosen.sort_unstable_by_key(|(at, _)| *at);
+    let gpus = chosen.into_iter().map(|(_, slot)| slot.gpu.clone()).collect();
+    Seat { node: node.id.clone(), gpus }
 }
 
 /// Nodes in use by the organization that are not full.
@@ -121,25 +203,39 @@ fn groups<'a>(
 }
 
 /// The replicas of a node that may move, the smallest first.
-fn movers<'a>(fleet: &'a Fleet, of: &DeploymentRow, node: &NodeRow) -> Vec<&'a ReplicaRow> {
+fn movers<'a>(
+    fleet: &'a Fleet,
+    of: &DeploymentRow,
+    node: &NodeRow,
+    now: Timestamp,
+) -> Vec<&'a ReplicaRow> {
     let mut movers: Vec<&ReplicaRow> = fleet
         .replicas_on(&node.id)
         .filter(|row| row.phase.is_ready() && row.organization == of.organization)
         .filter(|row| {
             let Some(theirs) = fleet.deployment(&row.deployment) else { return false };
             let stays = theirs.spec.extension.single_copy
+                || !theirs.spec.extension.consolidation
                 || theirs.spec.priority > of.spec.priority
+                || theirs.backoff_until.is_some_and(|until| until > now)
                 || standing(fleet, theirs, row) != Standing::Wanted;
             !stays
         })
         .collect();
-    movers.sort_by_key(|row| (gpus(row), row.id));
+    movers.sort_by_key(|row| (gpus(node, row), row.id));
     movers.truncate(MOST_REPLICAS);
     movers
 }
 
-fn gpus(row: &ReplicaRow) -> u8 {
-    row.phase.seat().map_or(0, |seat| u8::try_from(seat.gpus.len()).unwrap_or(u8::MAX))
+/// GPUs of a node that somebody new could use once the replica is gone.
+fn gpus(node: &NodeRow, row: &ReplicaRow) -> u8 {
+    let left = node.slots.iter().filter(|slot| is_left_by(slot, row));
+    u8::try_from(left.count()).unwrap_or(u8::MAX)
+}
+
+fn is_left_by(slot: &Slot, row: &ReplicaRow) -> bool {
+    let is_free = slot.promised.is_none() && slot.orphan.is_none() && slot.unfit.is_none();
+    is_free && slot.holder == Some(row.id)
 }
 
 /// The sets that free enough, the cheapest first.
@@ -150,25 +246,30 @@ fn sets<'a>(
     most: usize,
 ) -> Vec<(Cost, Vec<&'a ReplicaRow>)> {
     let mut sets = Vec::new();
+    let of_node = |row: &ReplicaRow| {
+        let node = row.node().and_then(|node| fleet.node(node));
+        node.map_or(0, |node| gpus(node, row))
+    };
     for chosen in 1u32..1 << movers.len() {
         if chosen.count_ones() as usize > most {
             continue;
         }
         let set: Vec<&ReplicaRow> =
             (0..movers.len()).filter(|at| chosen & (1 << at) != 0).map(|at| movers[at]).collect();
-        let gpus: u32 = set.iter().map(|row| u32::from(gpus(row))).sum();
-        if gpus < u32::from(missing) {
+        let freed: u32 = set.iter().map(|row| u32::from(of_node(row))).sum();
+        if freed < u32::from(missing) {
             continue;
         }
-        let load = |row: &&ReplicaRow| {
-            let of = fleet.deployment(&row.deployment);
-            of.and_then(|of| of.last_start).unwrap_or_default().0
-        };
-        let load_ms = set.iter().map(load).sum();
-        sets.push((Cost { load_ms, moves: set.len(), gpus }, set));
+        let load_ms = set.iter().map(|row| load(fleet, row).0).sum();
+        sets.push((Cost { load_ms, moves: set.len(), gpus: freed }, set));
     }
     sets.sort_by_key(|(cost, set)| (*cost, set.iter().map(|row| row.id).collect::<Vec<_>>()));
     sets
+}
+
+/// What the last start of a replica's deployment took.
+fn load(fleet: &Fleet, row: &ReplicaRow) -> Millis {
+    fleet.deployment(&row.deployment).and_then(|of| of.last_start).unwrap_or_default()
 }
 
 /// A seat elsewhere for each of them, the largest first; none if one has none.
@@ -183,9 +284,11 @@ fn seats(
     for row in set.iter().rev() {
         let of = fleet.deployment(&row.deployment)?;
         let ask = Ask::of(fleet, of);
-        let to = fullest(fleet, policy, of, &ask, &leaves.id, &taken)?;
+        let class = row.placement.as_ref().map_or(u8::MAX, |why| why.score.class);
+        let likes = |score: &Score| score.class <= class;
+        let to = fullest(fleet, policy, of, &ask, &leaves.id, &taken, likes)?;
         *taken.entry(to).or_default() += ask.gpus;
-        moves.push(Move { replica: row.id, to: to.clone() });
+        moves.push(Move { replica: row.id, to: to.clone(), load: load(fleet, row) });
     }
     Some(moves)
 }
@@ -198,6 +301,7 @@ fn fullest<'a>(
     ask: &Ask,
     except: &NodeId,
     taken: &BTreeMap<&NodeId, u8>,
+    likes: impl Fn(&Score) -> bool,
 ) -> Option<&'a NodeId> {
     let mut best: Option<(u8, &NodeId)> = None;
     for nodes in groups(fleet, ask, &of.organization) {
@@ -211,7 +315,8 @@ fn fullest<'a>(
             }
             let Some(node) = fleet.node(id) else { continue };
             let rank = policy.placement_in(&node.pool);
-            if fit(fleet, rank, ask, &of.id, of.last_start, node).is_ok() {
+            let score = fit(fleet, rank, ask, &of.id, of.last_start, node);
+            if score.is_ok_and(|score| likes(&score)) {
                 best = best.into_iter().chain([(left, id)]).min();
             }
         }

@@ -50,6 +50,7 @@ pub fn leaver(fleet: &Fleet, replica: &ReplicaRow, now: Timestamp) -> Leaver {
     let (because, deadline) = match node.and_then(|node| node.notice()) {
         Some(notice) => (StopCause::NodeNoticed, notice.gone_at.max(now)),
         None if repair => (StopCause::HardwareRepair, now + grace(fleet, replica)),
+        None if replica.moving.is_some() => (StopCause::Moved, now + grace(fleet, replica)),
         None => (StopCause::NodeDrained, now + grace(fleet, replica)),
     };
     Leaver { replica: replica.id, because, deadline }

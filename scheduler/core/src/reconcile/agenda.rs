@@ -60,6 +60,8 @@ pub struct Due {
     pub claims: BTreeSet<ClaimId>,
     /// Pools whose nodes may be more or fewer.
     pub pools: BTreeSet<PoolId>,
+    /// It is time to look for moves that make room.
+    pub moves: bool,
 }
 
 impl Due {
@@ -72,6 +74,7 @@ impl Due {
             && self.claims.is_empty()
             && self.pools.is_empty()
             && !self.brakes
+            && !self.moves
     }
 }
 
@@ -138,6 +141,11 @@ impl Agenda {
     /// A node is looked at: a seat there may not be kept for anybody any more.
     pub fn look_at(&mut self, node: NodeId) {
         self.due.nodes.insert(node);
+    }
+
+    /// Moves that make room are looked for.
+    pub fn look_for_moves(&mut self) {
+        self.due.moves = true;
     }
 
     fn arm(&mut self, at: Timestamp, alarm: Alarm) {
@@ -241,15 +249,20 @@ impl Agenda {
                 self.wake_for(fleet, row);
                 return self.arm_replica(fleet, policy, row);
             }
-            replica::Event::Promised { .. }
+            // Those that move count no more, or count again.
+            replica::Event::RoomMade { .. }
             | replica::Event::PromiseWithdrawn { .. }
+            | replica::Event::Dropped { .. } => {
+                let movers = row.took_from.iter().filter_map(|mover| fleet.replica(*mover));
+                self.due.deployments.extend(movers.map(|mover| mover.deployment.clone()));
+            }
+            replica::Event::Promised { .. }
             | replica::Event::Seen { .. }
             | replica::Event::Leaving { .. }
             | replica::Event::Hastened { .. }
             | replica::Event::Quiet { .. }
             | replica::Event::Gone { .. }
-            | replica::Event::Closed { .. }
-            | replica::Event::Dropped { .. } => {}
+            | replica::Event::Closed { .. } => {}
         }
         self.due.deployments.insert(row.deployment.clone());
         let node = row.node().and_then(|id| fleet.node(id));
@@ -267,6 +280,7 @@ impl Agenda {
             replica::Event::Blocked { .. }
             | replica::Event::Created { .. }
             | replica::Event::Promised { .. }
+            | replica::Event::RoomMade { .. }
             | replica::Event::Placed { .. }
             | replica::Event::Seen { .. }
             | replica::Event::Hastened { .. }

@@ -10,6 +10,7 @@ mod brake;
 pub(crate) mod claims;
 mod leaving;
 mod level;
+mod moves;
 mod place;
 mod pools;
 mod promise;
@@ -50,6 +51,7 @@ pub fn reconcile(plan: &mut Plan<'_>) {
         claims::all(plan, &due.claims, &due.freed);
         for deployment in &due.deployments {
             scale::deployment(plan, deployment);
+            moves::deployment(plan, deployment);
             leaving::deployment(plan, deployment);
             level::deployment(plan, deployment);
         }
@@ -57,6 +59,9 @@ pub fn reconcile(plan: &mut Plan<'_>) {
             promise::keep(plan, node);
         }
         place::pending(plan, &due.deployments, &due.freed);
+        if due.moves {
+            moves::look(plan);
+        }
         for node in &due.nodes {
             settle::node(plan, node);
         }

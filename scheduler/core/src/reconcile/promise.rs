@@ -63,7 +63,7 @@ fn empty(plan: &mut Plan<'_>, ask: &Ask, seat: &Seat) {
     }
 }
 
-fn withdraw(plan: &mut Plan<'_>, replica: ReplicaId) {
+pub(super) fn withdraw(plan: &mut Plan<'_>, replica: ReplicaId) {
     let at = plan.now;
     plan.record(Event::PromiseWithdrawn { replica, at });
 }

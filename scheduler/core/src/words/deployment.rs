@@ -268,6 +268,13 @@ pub struct Extension {
     pub rollout: Rollout,
     /// Warnings become refusals for this deployment.
     pub strict: bool,
+    /// Its replicas may move so that others fit.
+    #[serde(default = "yes")]
+    pub consolidation: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Default for Extension {
@@ -282,6 +289,7 @@ impl Default for Extension {
             hooks: BTreeMap::new(),
             rollout: Rollout { max_surge: 1, max_unavailable: 0 },
             strict: false,
+            consolidation: true,
         }
     }
 }

@@ -72,6 +72,10 @@ pub struct Policy {
     pub placement: PlacementPolicy,
     /// Pools that choose otherwise.
     pub placement_of_pools: BTreeMap<PoolId, PlacementPolicy>,
+    /// Whether replicas move so that a waiting one fits.
+    pub consolidation: bool,
+    /// At most so many of them within an hour, over the whole fleet.
+    pub consolidation_moves_per_hour: u32,
 }
 
 /// How a seat is chosen among those that are feasible.
@@ -130,6 +134,8 @@ impl Default for Policy {
             priority_scope: PriorityScope::Organization,
             placement: PlacementPolicy::BestFit,
             placement_of_pools: BTreeMap::new(),
+            consolidation: true,
+            consolidation_moves_per_hour: 60,
         }
     }
 }

@@ -5,7 +5,7 @@ use wharfage_shared::gateway::RoutesVersion;
 use wharfage_shared::ids::{DeploymentId, GpuUuid, NodeId, ReplicaId};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::ReportedPhase;
-use wharfage_shared::time::Timestamp;
+use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::words::because::placement::Blocked;
 use crate::words::deployment::Priority;
@@ -37,6 +37,42 @@ impl std::fmt::Display for Taker {
         let Self { replica, name, priority, .. } = self;
         let priority = priority.get();
         write!(f, "{replica} of {name} (priority {priority}) needs its place for its min")
+    }
+}
+
+/// A replica that starts elsewhere and leaves once it serves there, so that another one fits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Which.
+    pub replica: ReplicaId,
+    /// What starts in its stead.
+    pub successor: ReplicaId,
+    /// Where that starts.
+    pub to: NodeId,
+    /// What the last start of its deployment took: the plan with the least of it was chosen.
+    pub load: Millis,
+}
+
+/// Where a replica moves and for whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// What starts in its stead.
+    pub successor: ReplicaId,
+    /// Where that starts.
+    pub to: NodeId,
+    /// Who gets the room.
+    pub room_for: ReplicaId,
+    /// The name of that one's deployment.
+    pub name: String,
+}
+
+impl std::fmt::Display for Moving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { successor, to, room_for, name } = self;
+        write!(
+            f,
+            "{successor} on {to} goes on in its stead, so that {room_for} of {name} fits here"
+        )
     }
 }
 

@@ -1,5 +1,7 @@
 //! Each rule broken once, by facts that no decision would make: the check of that rule finds it.
 
+mod moves;
+
 use wharfage_scheduler_core::words::because::placement::{Placement, Score};
 use wharfage_scheduler_core::words::contract::{Contract, ContractTerms};
 use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Priority, Spec};

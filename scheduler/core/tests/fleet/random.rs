@@ -7,19 +7,21 @@ mod truth;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
 use wharfage_scheduler_core::words::command::{Action, access};
 use wharfage_scheduler_core::words::policy::PlacementPolicy;
+use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Policy, PriorityScope};
 use wharfage_shared::capacity::ComputeClass;
 use wharfage_shared::ids::PoolId;
 
 use crate::world::{SKU, World, ZONE};
 use ops::{Op, carry_out, heal, op};
-use truth::{decides_as_it_explains, reached, routes_are_true};
+use truth::{decides_as_it_explains, moves_within_budget, reached, routes_are_true};
 
 /// What operators choose: priority among whom, and how seats are ranked.
 fn policy() -> impl Strategy<Value = Policy> {
-    (any::<bool>(), 0u8..4).prop_map(|(fleet, ranks)| {
+    (any::<bool>(), 0u8..4, 0u32..4).prop_map(|(fleet, ranks, moves)| {
         let spread = PlacementPolicy::Spread;
         let spot = PoolId::new(format!("{SKU}-spot-{}", ZONE.to_ascii_lowercase()));
         let pools = if ranks == 2 { BTreeMap::from([(spot, spread)]) } else { BTreeMap::new() };
@@ -27,6 +29,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             priority_scope: if fleet { PriorityScope::Fleet } else { PriorityScope::Organization },
             placement: if ranks == 3 { spread } else { PlacementPolicy::BestFit },
             placement_of_pools: pools,
+            consolidation_moves_per_hour: moves * moves,
             ..Policy::default()
         }
     })
@@ -48,7 +51,17 @@ fn live(policy: Policy, standard: usize, spot: usize, ops: &[Op]) -> Result<(), 
     }
     heal(&mut world);
     world.run(1100);
+    // What moves or leaves at this moment comes to rest first.
+    let promised = |row: &ReplicaRow| matches!(row.phase, Phase::Promised { .. });
+    let at_rest = |world: &World| !world.fleet().replicas().any(promised);
+    for _ in 0..300 {
+        if at_rest(&world) {
+            break;
+        }
+        world.run(1);
+    }
     reached(&world).map_err(TestCaseError::fail)?;
+    moves_within_budget(&world)?;
     world.replay_everything();
     Ok(())
 }

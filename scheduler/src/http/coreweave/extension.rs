@@ -46,6 +46,7 @@ pub fn read(spec: &Fields<'_>, compat_strict: bool) -> Option<(Extension, Vec<Ca
     extension.hooks = hooks(&block);
     extension.rollout = rollout(&block, extension.rollout);
     extension.strict = block.flag("strict").unwrap_or(false);
+    extension.consolidation = block.flag("consolidation").unwrap_or(true);
     let extra = extra_classes(&block, compat_strict || extension.strict);
     block.finish();
     Some((extension, extra))
@@ -138,5 +139,6 @@ pub fn show(extension: &Extension) -> Option<Value> {
     let rollout = extension.rollout;
     put("rollout", rollout != default.rollout, json!(rollout));
     put("strict", extension.strict, json!(true));
+    put("consolidation", !extension.consolidation, json!(false));
     (!block.is_empty()).then_some(Value::Object(block))
 }

@@ -7,9 +7,9 @@ use wharfage_shared::ids::GatewayId;
 use wharfage_shared::telemetry::EngineOffer;
 
 use super::deployment::{self, Context};
-use super::gateway;
 use super::offer::Offer;
 use super::resource::Draft;
+use super::{extension, gateway};
 use crate::http::fields::Wrong;
 
 fn offer() -> Offer {
@@ -201,6 +201,16 @@ fn extra_classes_are_appended_and_unset_means_claims_then_on_demand() {
     body["autoscaling"]["capacityClasses"] = json!([]);
     let all = [CapacityClass::Reserved, CapacityClass::OnDemand, CapacityClass::Spot];
     assert_eq!(spec(&body, false).classes, all);
+}
+
+#[test]
+fn a_deployment_may_keep_its_replicas_where_they_are() {
+    assert!(spec(&body(), false).extension.consolidation);
+    let kept = spec(&with("/wharfage", Some(json!({"consolidation": false}))), false).extension;
+    assert!(!kept.consolidation);
+    assert_eq!(extension::show(&kept), Some(json!({"consolidation": false})));
+    let found = wrong(&with("/wharfage", Some(json!({"consolidation": "no"}))), false, false);
+    assert!(found.iter().any(|s| s.starts_with("wharfage.consolidation: ")), "{found:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod deployment;
 mod gateway;
 mod meter;
 mod money;
+mod moves;
 mod node;
 mod replica;
 

@@ -7,7 +7,7 @@ use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::Timestamp;
 
-use super::node::next;
+use super::{moves, node::next};
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::replica::ReplicaRow;
@@ -31,7 +31,17 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             take_places(fleet, *replica, victims);
             change_slots(fleet, seat, |_, promised| *promised = Some(*replica));
         }
+        Event::RoomMade { replica, seat, moves, at } => {
+            fleet.change_replica(*replica, |row| {
+                row.phase = Phase::Promised { seat: seat.clone(), since: *at };
+                row.took_from = moves.iter().map(|of| of.replica).collect();
+                row.moves.clone_from(moves);
+            });
+            change_slots(fleet, seat, |_, promised| *promised = Some(*replica));
+            moves::begin(fleet, *replica, moves, *at);
+        }
         Event::PromiseWithdrawn { replica, .. } => {
+            moves::end(fleet, *replica);
             let seat = fleet.replica(*replica).and_then(|row| row.phase.seat().cloned());
             fleet.change_replica(*replica, |row| {
                 row.phase = Phase::Pending { blocked: Blocked::NotTried };
@@ -41,6 +51,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             }
         }
         Event::Placed { replica, seat, engine_version, start_deadline, because, at } => {
+            moves::end(fleet, *replica);
             fleet.change_replica(*replica, |row| {
                 let (seat, since) = (seat.clone(), *at);
                 row.phase = Phase::Placed { seat, since, seen: None, ready_since: None };
@@ -103,6 +114,8 @@ fn create(fleet: &mut Fleet, id: ReplicaId, of: &DeploymentId, revision: u32, at
         ended: None,
         took_from: Vec::new(),
         taken_by: None,
+        moves: Vec::new(),
+        moving: None,
     };
     fleet.last_replica = fleet.last_replica.max(id.0);
     fleet.change_deployment(of, |deployment| {
@@ -203,6 +216,8 @@ fn end(fleet: &mut Fleet, id: ReplicaId, because: StopCause, at: Timestamp, prov
     let Some(row) = fleet.replica(id) else { return };
     let (seat, deployment) = (row.phase.seat().cloned(), row.deployment.clone());
     let was_promised = matches!(row.phase, Phase::Promised { .. });
+    moves::end(fleet, id);
+    let Some(row) = fleet.replica(id) else { return };
     if row.phase.is_ready() {
         fleet.routes_number += 1;
     }

@@ -1,5 +1,6 @@
 //! S2: nothing is started beyond `max` plus a rollout's surge, and nothing beyond a node or a
-//! quota. What leaves, or stands on a node that is lost, noticed or being emptied, does not count.
+//! quota. What leaves or moves, or stands on a node that is lost, noticed or being emptied, does
+//! not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,8 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
         let Phase::Placed { seat, .. } = &row.phase else { continue };
         let Some(of) = fleet.deployment(&row.deployment) else { continue };
         let Some(node) = fleet.node(&seat.node) else { continue };
-        if stays(fleet, node, seat) && row.revision == of.revision && !moved(of, Some(node)) {
+        let stays = stays(fleet, node, seat) && row.moving.is_none();
+        if stays && row.revision == of.revision && !moved(of, Some(node)) {
             *counted.entry(&row.deployment).or_default() += 1;
         }
     }
@@ -58,7 +60,8 @@ fn within_max(fleet: &Fleet, deployment: &DeploymentRow, found: &mut Findings) {
     let (mut counted, mut older) = (0, false);
     for row in fleet.replicas().filter(|row| row.deployment == deployment.id) {
         let Phase::Placed { seat, .. } = &row.phase else { continue };
-        if fleet.node(&seat.node).is_some_and(|node| stays(fleet, node, seat)) {
+        let stays = fleet.node(&seat.node).is_some_and(|node| stays(fleet, node, seat));
+        if stays && row.moving.is_none() {
             counted += 1;
             older |=
                 row.revision != deployment.revision || moved(deployment, fleet.node(&seat.node));

@@ -10,6 +10,7 @@ mod generations;
 mod history;
 mod leaving;
 mod meter;
+mod moves;
 mod oversold;
 mod placement;
 mod references;
@@ -27,7 +28,7 @@ use crate::words::replica::{Phase, Seat};
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// Which rule: `S1` to `S12`, `meter` or `references`.
+    /// Which rule: `S1` to `S12`, `meter`, `moves` or `references`.
     pub rule: String,
     /// What was found, one sentence.
     pub found: String,
@@ -53,6 +54,7 @@ pub fn check_under(fleet: &Fleet, scope: PriorityScope) -> Vec<Violation> {
     classes::check(fleet, &mut found);
     claims::check(fleet, &mut found);
     victims::check(fleet, scope, &mut found);
+    moves::check(fleet, &mut found);
     placement::check(fleet, &mut found);
     leaving::check(fleet, &mut found);
     meter::check(fleet, &mut found);
@@ -75,6 +77,7 @@ pub fn check_step_under(before: &Fleet, after: &Fleet, scope: PriorityScope) -> 
     classes::check_step(&step, &mut found);
     claims::check_step(&step, &mut found);
     victims::check_step(&step, &mut found);
+    moves::check_step(&step, &mut found);
     placement::check_step(&step, &mut found);
     oversold::check_step(&step, &mut found);
     leaving::check_step(&step, &mut found);

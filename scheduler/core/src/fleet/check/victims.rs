@@ -22,6 +22,8 @@ pub(super) fn check(fleet: &Fleet, scope: PriorityScope, found: &mut Findings) {
                         found.add("S4", text);
                     }
                 }
+                // What moves for it is a rule of its own.
+                Phase::Placed { .. } if victim.moving.is_some() => {}
                 Phase::Placed { .. } => {
                     let node = &seat.node;
                     let text = format!("{who} is promised GPUs of {node} that {whose} keeps");

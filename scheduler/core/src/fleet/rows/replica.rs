@@ -8,7 +8,7 @@ use wharfage_shared::replica::Ended;
 use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::words::because::placement::Placement;
-use crate::words::replica::{Phase, Taker};
+use crate::words::replica::{Move, Moving, Phase, Taker};
 use wharfage_shared::order::StopCause;
 
 /// A replica.
@@ -42,6 +42,12 @@ pub struct ReplicaRow {
     /// For whom it was told to leave.
     #[serde(default)]
     pub taken_by: Option<Taker>,
+    /// Those that move for it while its seat is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
+    /// Where it moves and for whom, until it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Arc<Moving>>,
 }
 
 impl ReplicaRow {
@@ -68,9 +74,11 @@ impl ReplicaRow {
         match &self.phase {
             Phase::Pending { blocked } => Some(blocked.to_string()),
             Phase::Promised { seat, .. } => Some(self.promise(&seat.node)),
-            Phase::Placed { seen, .. } => seen
+            Phase::Placed { seen, .. } => self
+                .moving
                 .as_ref()
-                .and_then(|seen| seen.because.clone())
+                .map(|moving| format!("it moves: {moving}"))
+                .or_else(|| seen.as_ref().and_then(|seen| seen.because.clone()))
                 .or_else(|| self.placement.as_ref().map(|why| why.sentence.clone())),
             Phase::Leaving { leaving, .. } => Some(self.end(leaving.because)),
             Phase::Stopped { because, .. } => Some(self.end(*because)),
@@ -79,6 +87,17 @@ impl ReplicaRow {
 
     /// Whose place is kept for it.
     fn promise(&self, node: &NodeId) -> String {
+        if !self.moves.is_empty() {
+            let each = self.moves.iter().map(|of| format!("{} to {}", of.replica, of.to));
+            let each: Vec<String> = each.collect();
+            let load = self.moves.iter().map(|of| of.load).max().unwrap_or_default();
+            let moves = if each.len() == 1 { "moves" } else { "move" };
+            let each = each.join(" and ");
+            return format!(
+                "{each} {moves} from {node} to make room for it, of all plans the one that loads \
+                 least ({load})"
+            );
+        }
         let victims: Vec<String> = self.took_from.iter().map(ToString::to_string).collect();
         match victims.as_slice() {
             [] => format!("its seat on {node} is kept while others leave"),
@@ -89,6 +108,9 @@ impl ReplicaRow {
 
     /// Why it went, and for whom.
     fn end(&self, because: StopCause) -> String {
+        if let Some(moving) = self.moving.as_ref().filter(|_| because == StopCause::Moved) {
+            return format!("{because}: {moving}");
+        }
         match self.taken_by.as_ref().filter(|_| because == StopCause::Preempted) {
             Some(taker) => format!("{because}: {taker}"),
             None => because.to_string(),

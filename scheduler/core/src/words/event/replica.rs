@@ -8,7 +8,7 @@ use wharfage_shared::replica::Ended;
 use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::words::because::placement::{Blocked, Placement};
-use crate::words::replica::{Seat, Seen};
+use crate::words::replica::{Move, Seat, Seen};
 
 /// The version of these words.
 pub const EVENT_VERSION: u16 = 1;
@@ -43,6 +43,18 @@ pub enum Event {
         seat: Seat,
         /// Who leaves for it.
         victims: Vec<ReplicaId>,
+        /// When.
+        at: Timestamp,
+    },
+    /// A seat is kept for it while others move elsewhere: each goes on in a successor there and
+    /// leaves once that one serves.
+    RoomMade {
+        /// Which.
+        replica: ReplicaId,
+        /// Where.
+        seat: Seat,
+        /// Who moves, and where to: of all plans the one that loads least.
+        moves: Vec<Move>,
         /// When.
         at: Timestamp,
     },
@@ -142,6 +154,7 @@ impl Event {
             Event::Created { replica, .. }
             | Event::Blocked { replica, .. }
             | Event::Promised { replica, .. }
+            | Event::RoomMade { replica, .. }
             | Event::PromiseWithdrawn { replica, .. }
             | Event::Placed { replica, .. }
             | Event::Seen { replica, .. }

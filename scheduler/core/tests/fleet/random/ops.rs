@@ -149,13 +149,14 @@ pub struct Shape {
     surge: u32,
     gap: u32,
     grace: u32,
+    stays: bool,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
     let wants = (any::<bool>(), 0u32..4, 1u32..4, 0u32..3, 0u32..4, 0usize..7);
-    let how = (0usize..3, 0u32..8, 0u32..8, 0u32..3, 0u32..2, 0u32..60);
+    let how = (0usize..3, 0u32..8, 0u32..8, 0u32..3, 0u32..2, 0u32..60, 0u8..5);
     (wants, how).prop_map(|((zeta, gpus, min, spare, priority, classes), how)| {
-        let (version, single, disabled, surge, gap, grace) = how;
+        let (version, single, disabled, surge, gap, grace, stays) = how;
         Shape {
             zeta,
             gpus: 1 << gpus,
@@ -169,6 +170,7 @@ fn shape() -> impl Strategy<Value = Shape> {
             surge,
             gap,
             grace,
+            stays: stays == 0,
         }
     })
 }
@@ -236,6 +238,7 @@ fn wanted(name: &str, shape: &Shape) -> Spec {
     wanted.extension.single_copy = shape.single_copy;
     wanted.extension.grace_seconds = shape.grace;
     wanted.extension.start_deadline_seconds = Some(100);
+    wanted.extension.consolidation = !shape.stays;
     wanted.extension.rollout = Rollout { max_surge: shape.surge, max_unavailable: shape.gap };
     if shape.single_copy {
         wanted.scaling.bounds = Bounds::new(1, 1).expect("one");

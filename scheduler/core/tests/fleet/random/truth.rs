@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 use wharfage_scheduler_core::fleet::rows::node::NodeRow;
+use wharfage_scheduler_core::words::event::replica::Event as Replicas;
 use wharfage_scheduler_core::words::node::Intent;
 use wharfage_scheduler_core::words::replica::Phase;
-use wharfage_scheduler_core::{capacity, explain, policies, routes};
+use wharfage_scheduler_core::{Event, capacity, explain, policies, routes};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 use wharfage_shared::ids::NodeId;
 
@@ -97,6 +98,23 @@ pub fn routes_are_true(world: &World) -> Result<(), TestCaseError> {
         let row = world.fleet().replica(route.id).expect("routes name known replicas");
         let stays = matches!(row.phase, Phase::Placed { .. });
         prop_assert!(stays && row.phase.is_ready(), "{} is in the routes", row.id);
+    }
+    Ok(())
+}
+
+/// No hour sees more moves than the budget, by the facts alone.
+pub fn moves_within_budget(world: &World) -> Result<(), TestCaseError> {
+    let hour = wharfage_shared::time::Millis::from_seconds(3600);
+    let made = world.log.iter().filter_map(|event| match event {
+        Event::Replica(Replicas::RoomMade { moves, at, .. }) => Some((*at, moves.len())),
+        _ => None,
+    });
+    let made: Vec<_> = made.collect();
+    let most = world.controller.policy().consolidation_moves_per_hour as usize;
+    for (end, _) in &made {
+        let within = made.iter().filter(|(at, _)| at <= end && *end < *at + hour);
+        let moves: usize = within.map(|(_, moves)| moves).sum();
+        prop_assert!(moves <= most, "{moves} moves within an hour, at most {most}");
     }
     Ok(())
 }

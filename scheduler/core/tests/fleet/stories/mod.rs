@@ -2,6 +2,7 @@
 
 mod capacity;
 mod claims;
+mod consolidation;
 mod contracts;
 mod doubts;
 mod explain;
