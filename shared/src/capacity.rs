@@ -2,9 +2,13 @@
 //! words for where hardware is.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::text::Text;
+
+/// What the names of types and places usually fit into.
+const NAME: usize = 22;
 
 /// Where a deployment's replicas *may run*: CoreWeave's words; SPOT is our extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,12 +63,19 @@ pub enum ComputeClass {
     Spot,
 }
 
-impl fmt::Display for ComputeClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl ComputeClass {
+    /// Its word for people.
+    pub fn word(self) -> &'static str {
+        match self {
             ComputeClass::Standard => "standard",
             ComputeClass::Spot => "spot",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ComputeClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
     }
 }
 
@@ -84,22 +95,25 @@ pub enum Tenancy {
 /// An instance type. Case-insensitive in the sources: kept in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
-pub struct Sku(Arc<str>);
+pub struct Sku(Text<NAME>);
 
 impl Sku {
     /// The SKU of this name, whatever its case.
     pub fn new(text: &str) -> Self {
-        Self(text.to_ascii_lowercase().into())
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Self(Text::new(&text.to_ascii_lowercase()));
+        }
+        Self(Text::new(text))
     }
 
     /// The name in lower case.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 
     /// Superchips are never sold as spot: the public price list has no spot price for them.
     pub fn is_superchip(&self) -> bool {
-        ["gh200", "gb200", "gb300"].iter().any(|chip| self.0.contains(chip))
+        ["gh200", "gb200", "gb300"].iter().any(|chip| self.as_str().contains(chip))
     }
 }
 
@@ -111,59 +125,59 @@ impl<'de> Deserialize<'de> for Sku {
 
 impl fmt::Display for Sku {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        self.0.fmt(f)
     }
 }
 
 /// An Availability Zone such as `US-EAST-04A`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Zone(Arc<str>);
+pub struct Zone(Text<NAME>);
 
 /// A region such as `US-EAST-04`: a zone without its last letter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Region(Arc<str>);
+pub struct Region(Text<NAME>);
 
 impl Zone {
     /// The zone of this name.
     pub fn new(text: &str) -> Self {
-        Self(text.into())
+        Self(Text::new(text))
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 
     /// The region: the zone's name without a last upper-case letter; a zone that has none
     /// is its own region.
     pub fn region(&self) -> Region {
-        let text: &str = &self.0;
-        Region(text.strip_suffix(|c: char| c.is_ascii_uppercase()).unwrap_or(text).into())
+        let text = self.as_str();
+        Region::new(text.strip_suffix(|c: char| c.is_ascii_uppercase()).unwrap_or(text))
     }
 }
 
 impl Region {
     /// The region of this name.
     pub fn new(text: &str) -> Self {
-        Self(text.into())
+        Self(Text::new(text))
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        self.0.fmt(f)
     }
 }
 
 impl fmt::Display for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        self.0.fmt(f)
     }
 }

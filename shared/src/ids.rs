@@ -1,41 +1,49 @@
 //! Identifiers: one type per kind of thing, so that no id can be passed where another is meant.
 //!
-//! Text ids share their storage (`Arc<str>`), because the scheduler copies them into events, rows
-//! and indexes all the time.
+//! The scheduler copies text ids into events, rows and indexes all the time, so each holds as many
+//! bytes in itself as its usual texts have.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::Text;
+
+/// What a name that people give usually fits into.
+const NAME: usize = 22;
+/// A UUID as text, 36 bytes.
+const UUID: usize = 38;
+/// A UUID with a short word before it.
+const NAMED_UUID: usize = 46;
+
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $usual:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(Arc<str>);
+        pub struct $name(Text<{ $usual }>);
 
         impl $name {
             /// Wraps a text that has been checked at the edge where it came in.
-            pub fn new(text: impl Into<Arc<str>>) -> Self {
-                Self(text.into())
+            pub fn new(text: impl AsRef<str>) -> Self {
+                Self(Text::new(text.as_ref()))
             }
 
             /// The id as text.
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.as_str()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                self.0.fmt(f)
             }
         }
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(text.into())
+                Self::new(text)
             }
         }
     };
@@ -43,63 +51,71 @@ macro_rules! text_id {
 
 text_id! {
     /// A GPU host, by the name it enrolled with (`node-1`).
-    NodeId
+    NodeId, NAME
 }
 text_id! {
     /// A deployment: a UUID, or whatever the client chose within the API's rule for ids.
-    DeploymentId
+    DeploymentId, UUID
+}
+text_id! {
+    /// A deployment's name: a hostname label, unique in its organization.
+    DeploymentName, UUID
+}
+text_id! {
+    /// A version of an engine, as a node offers it; empty = none was chosen yet.
+    EngineVersion, NAME
 }
 text_id! {
     /// A tenant, or the provider.
-    OrganizationId
+    OrganizationId, NAME
 }
 text_id! {
     /// A gateway resource of the CoreWeave API: a front door that deployments name.
-    GatewayId
+    GatewayId, UUID
 }
 text_id! {
     /// One running gateway process, by the name it enrolled with.
-    GatewayName
+    GatewayName, NAME
 }
 text_id! {
     /// A pool of nodes that share zone, SKU, compute class, tenancy and owner.
-    PoolId
+    PoolId, NAME
 }
 text_id! {
     /// A Reserved or Flex agreement.
-    ContractId
+    ContractId, NAME
 }
 text_id! {
     /// A capacity claim.
-    ClaimId
+    ClaimId, UUID
 }
 text_id! {
     /// An API token's public id (never its secret).
-    TokenId
+    TokenId, NAME
 }
 text_id! {
     /// A join secret's public id.
-    JoinId
+    JoinId, NAME
 }
 text_id! {
     /// One start of a host's kernel: `/proc/sys/kernel/random/boot_id`.
-    BootId
+    BootId, UUID
 }
 text_id! {
     /// One life of an agent's segment log; a new one starts where the old log was lost.
-    SegmentLogId
+    SegmentLogId, NAME
 }
 text_id! {
     /// A GPU by its UUID as NVML prints it (`GPU-...`). GPUs are never known by index.
-    GpuUuid
+    GpuUuid, NAMED_UUID
 }
 text_id! {
     /// A hook by its local id: `[a-z0-9-]{1,32}`, a file of the node's owner.
-    HookId
+    HookId, NAME
 }
 text_id! {
     /// One notice, named by the source that heard it; the same event keeps the same id.
-    NoticeId
+    NoticeId, NAME
 }
 
 impl HookId {

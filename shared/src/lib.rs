@@ -19,5 +19,6 @@ pub mod replica;
 pub mod segment;
 mod tagged;
 pub mod telemetry;
+mod text;
 pub mod time;
 pub mod version;

@@ -181,7 +181,7 @@ impl Shelf {
         self.apply(Event::Deployment(deployment::Event::Created {
             deployment: id.clone(),
             organization: ACME.into(),
-            spec: Box::new(spec(id, sku, gpus)),
+            spec: spec(id, sku, gpus).into(),
             at: NOW,
         }));
     }
@@ -240,9 +240,9 @@ impl Shelf {
             replica::Event::Created { replica, deployment, revision, at: NOW },
             replica::Event::Placed {
                 replica,
-                because: self.because(&seat),
+                because: self.because(&seat).into(),
                 seat,
-                engine_version: String::new(),
+                engine_version: "".into(),
                 start_deadline: Millis(0),
                 at: NOW,
             },

@@ -4,40 +4,31 @@
 //! Every time is CPU time of the one thread that decides, so that other work on the machine does
 //! not count.
 
+mod fleet;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use wharfage_scheduler_core::capacity::ask::Ask;
 use wharfage_scheduler_core::policies::preemption;
-use wharfage_scheduler_core::words::command::{access, deployments, nodes};
-use wharfage_scheduler_core::words::deployment::{
-    Bounds, Extension, GpuCount, Model, Priority, Runtime, Scaling, Spec,
-};
+use wharfage_scheduler_core::words::command::deployments;
+use wharfage_scheduler_core::words::deployment::{Bounds, Priority, Scaling, Spec};
 use wharfage_scheduler_core::words::event;
-use wharfage_scheduler_core::words::node::Pool;
 use wharfage_scheduler_core::words::replica::Phase;
-use wharfage_scheduler_core::{
-    Action, Caller, Command, Controller, Decided, Event, Heard, Policy, PriorityScope, Reply,
-    explain,
-};
-use wharfage_shared::capacity::{CapacityClass, ComputeClass, Sku, Tenancy, Zone};
-use wharfage_shared::heartbeat::Heartbeat;
-use wharfage_shared::ids::{DeploymentId, GpuUuid, NodeId, ReplicaId};
+use wharfage_scheduler_core::{Action, Event, Heard, PriorityScope, explain};
+use wharfage_shared::ids::{DeploymentId, NodeId, ReplicaId};
 use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource};
-use wharfage_shared::replica::{Ended, Gone, ReplicaReport, ReportedPhase};
-use wharfage_shared::segment::{Activity, OpenSegment, SegmentKey, SegmentReplica};
-use wharfage_shared::telemetry::{EngineOffer, GpuIdentity, GpuReading, Inventory};
-use wharfage_shared::time::{Boottime, Timestamp};
-use wharfage_shared::version::{DesiredVersion, Epoch, Generation, PROTOCOL_VERSION, Term};
+use wharfage_shared::replica::{Ended, Gone};
+use wharfage_shared::time::Boottime;
 
-const SKU: &str = "gd-8xh100ib-i128";
-const NOW: Timestamp = Timestamp(1_780_272_000_000);
+use self::fleet::{BenchFleet, NOW, create, deployment, spec};
 
 fn main() {
     let sizes = std::env::args().filter_map(|argument| argument.parse().ok());
     let mut sizes: Vec<usize> = sizes.collect();
     if sizes.is_empty() {
-        sizes = vec![1_000, 10_000];
+        sizes = vec![1_000, 10_000, 100_000];
     }
     println!("times are CPU times of one thread; a second = a CPU second");
     let heads = ["what", "nodes", "a second", "mean us", "p50 us", "p99 us"];
@@ -82,10 +73,11 @@ fn measure(nodes: usize) -> f64 {
         fleet.place(number, 8);
     }
     let mut refilling = Vec::new();
-    for turn in 0..500 {
+    for (replica, of, node) in fleet.placed(8).into_iter().take(500) {
         number += 1;
         fleet.place(number, 8);
-        refilling.extend(fleet.free_one(turn));
+        refilling.push(fleet.free(replica, of, node));
+        assert!(fleet.is_placed(number - 1), "the freed node is given to the oldest");
     }
     report("placement on a full fleet, 8 GPUs freed", nodes, &mut refilling);
     let mut steady = fleet.steady_heartbeats(20_000);
@@ -94,10 +86,15 @@ fn measure(nodes: usize) -> f64 {
     report("preemption, nobody above min", nodes, &mut fleet.preemptions(number, 1));
     report("tick with nothing to do", nodes, &mut fleet.idle_ticks());
     report("why it waits, rendered", nodes, &mut fleet.explanations(number));
+    let full = fleet.clone();
     let mut noticed = fleet.notices(nodes.min(1000));
+    drop(fleet);
     let sum: Duration = noticed.iter().sum();
     report("a node is noticed on a full fleet", nodes, &mut noticed);
-    println!("{} nodes noticed at once: {:.1} ms in all", noticed.len(), sum.as_secs_f64() * 1e3);
+    let (count, ms) = (noticed.len(), sum.as_secs_f64() * 1e3);
+    println!("{count} of {nodes} nodes noticed at once: {ms:.1} ms in all");
+    let mut nearly = full.nearly_full(number);
+    report("placements at 95 % full, asks of 8 waiting", nodes, &mut nearly);
     mean
 }
 
@@ -126,60 +123,7 @@ impl CpuTime {
     }
 }
 
-struct BenchFleet {
-    controller: Controller,
-    nodes: Vec<NodeId>,
-    numbers: Vec<u64>,
-}
-
 impl BenchFleet {
-    fn new(count: usize) -> Self {
-        let controller = Controller::new(Term(1), NOW, Policy::default());
-        let mut fleet = Self { controller, nodes: Vec::new(), numbers: vec![0; count] };
-        let acme = access::Action::CreateOrganization { id: "acme".into(), currency: "USD".into() };
-        fleet.submit(Action::Access(acme));
-        let pool = Pool {
-            id: "standard".into(),
-            zone: Zone::new("US-EAST-04A"),
-            sku: Sku::new(SKU),
-            compute_class: ComputeClass::Standard,
-            tenancy: Tenancy::Dedicated,
-            owner: None,
-        };
-        fleet.submit(Action::Node(nodes::Action::CreatePool(pool)));
-        fleet.submit(Action::Access(access::Action::CreateJoin {
-            id: "join".into(),
-            admits: access::Admits::Nodes { pool: "standard".into() },
-            uses: u32::MAX,
-            expires: Timestamp(i64::MAX),
-            sha256: "secret".to_owned(),
-        }));
-        for number in 0..count {
-            let node: NodeId = format!("node-{number:05}").as_str().into();
-            let (pool, key) = (None, String::new());
-            let enroll =
-                nodes::Action::Enroll { node: node.clone(), join: "join".into(), pool, key };
-            fleet.submit(Action::Node(enroll));
-            fleet.nodes.push(node);
-            for _ in 0..2 {
-                let heartbeat = fleet.heartbeat(number, Vec::new());
-                fleet.observe(heartbeat);
-            }
-        }
-        fleet
-    }
-
-    fn submit(&mut self, action: Action) {
-        let command = Command { caller: Caller::provider(), action };
-        self.controller.submit(NOW, command).expect("the benchmark's commands are sound");
-    }
-
-    fn observe(&mut self, heartbeat: Heartbeat) {
-        let heard = Heard::Heartbeat(Box::new(heartbeat));
-        let Decided { answer, .. } = self.controller.observe(NOW, heard);
-        assert!(matches!(answer, Reply::Heartbeat(Ok(_))), "a heartbeat is answered");
-    }
-
     /// A new deployment of one replica, decided and published.
     fn place(&mut self, number: usize, gpus: u32) -> Duration {
         self.create(number, spec(number, gpus, 1))
@@ -191,40 +135,37 @@ impl BenchFleet {
     }
 
     fn create(&mut self, number: usize, spec: Spec) -> Duration {
-        let create = deployments::Action::Create {
-            id: format!("deployment-{number}").as_str().into(),
-            organization: "acme".into(),
-            spec: Box::new(spec),
-        };
-        let action = Action::Deployment(create);
-        let command = Command { caller: Caller::provider(), action };
+        let command = create(number, spec);
         let begun = CpuTime::now();
         let decided = self.controller.submit(NOW, command);
-        let view = self.controller.fleet().clone();
+        self.publish();
         let took = begun.elapsed();
         decided.expect("the benchmark's commands are sound");
-        drop(view);
         took
     }
 
     fn is_placed(&self, number: usize) -> bool {
-        let id = format!("deployment-{number}").as_str().into();
         let fleet = self.controller.fleet();
-        fleet.replicas_of(&id).all(|replica| replica.phase.holds().is_some())
+        fleet.replicas_of(&deployment(number)).all(|replica| replica.phase.holds().is_some())
     }
 
-    /// One whole-node replica is reported gone: what waits takes its place.
-    fn free_one(&mut self, turn: usize) -> Option<Duration> {
-        let fleet = self.controller.fleet().clone();
-        let mut whole = fleet.replicas().filter(|row| match &row.phase {
-            Phase::Placed { seat, .. } => seat.gpus.len() == 8,
-            _ => false,
+    /// Replicas of so many GPUs that are placed, in the order of their ids, with their deployments
+    /// and the numbers of their nodes.
+    fn placed(&self, gpus: usize) -> Vec<(ReplicaId, DeploymentId, usize)> {
+        let numbers: BTreeMap<&NodeId, usize> =
+            self.nodes.iter().enumerate().map(|(number, node)| (node, number)).collect();
+        let rows = self.controller.fleet().replicas().filter_map(|row| match &row.phase {
+            Phase::Placed { seat, .. } if seat.gpus.len() == gpus => {
+                Some((row.id, row.deployment.clone(), *numbers.get(&seat.node)?))
+            }
+            _ => None,
         });
-        let row = whole.nth(turn)?;
-        let (replica, node) = (row.id, row.node()?.clone());
-        let number = self.nodes.iter().position(|known| *known == node)?;
-        let deployment = row.deployment.clone();
-        self.submit(Action::Deployment(deployments::Action::Delete { id: deployment }));
+        rows.collect()
+    }
+
+    /// A replica is reported gone: what waits takes its place.
+    fn free(&mut self, replica: ReplicaId, of: DeploymentId, node: usize) -> Duration {
+        self.submit(Action::Deployment(deployments::Action::Delete { id: of }));
         let gone = Gone {
             replica,
             ended: Ended::Exited { code: 0 },
@@ -232,15 +173,14 @@ impl BenchFleet {
             memory_back_at: Boottime(1),
             memory: Vec::new(),
         };
-        let heartbeat = self.heartbeat(number, vec![gone]);
+        let heartbeat = self.heartbeat(node, vec![gone]);
         let heard = Heard::Heartbeat(Box::new(heartbeat));
         let begun = CpuTime::now();
         let decided = self.controller.observe(NOW, heard);
-        let view = self.controller.fleet().clone();
+        self.publish();
         let took = begun.elapsed();
-        assert!(!decided.events.is_empty(), "the freed node is given to the next");
-        drop(view);
-        Some(took)
+        assert!(!decided.events.is_empty(), "a proof is a fact");
+        took
     }
 
     fn steady_heartbeats(&mut self, count: usize) -> Vec<Duration> {
@@ -278,7 +218,7 @@ impl BenchFleet {
             let mut spec = spec(number + turn, [1, 2, 4, 8][turn % 4], 1);
             spec.priority = Priority::new(900).expect("in range");
             let id: DeploymentId = format!("high-{turn}").as_str().into();
-            let (deployment, spec) = (id.clone(), Box::new(spec));
+            let (deployment, spec) = (id.clone(), spec.into());
             let organization = "acme".into();
             fleet.apply(&Event::Deployment(event::deployment::Event::Created {
                 deployment,
@@ -296,6 +236,27 @@ impl BenchFleet {
         took
     }
 
+    /// A twentieth of the GPUs is free, one by one, and asks for whole nodes keep coming, which
+    /// find neither room nor victims: the time of each placement of one GPU beside them.
+    fn nearly_full(mut self, mut number: usize) -> Vec<Duration> {
+        let free = self.nodes.len() * 8 / 20;
+        for (replica, of, node) in self.placed(1).into_iter().take(free) {
+            self.free(replica, of, node);
+        }
+        let batch = 50;
+        let mut took = Vec::new();
+        while (took.len() + 1) * batch < free.min(20_000) {
+            let mut whole = spec(number + 1, 8, 1);
+            whole.priority = Priority::new(900).expect("in range");
+            let waits = self.create(number + 1, whole);
+            let places = self.create(number + 2, spec(number + 2, 1, batch as u32));
+            assert!(self.is_placed(number + 2), "there is room for single GPUs");
+            took.push((waits + places) / batch as u32);
+            number += 2;
+        }
+        took
+    }
+
     fn idle_ticks(&mut self) -> Vec<Duration> {
         self.controller.tick(NOW);
         let tick = |_| {
@@ -309,9 +270,8 @@ impl BenchFleet {
     }
 
     fn explanations(&self, number: usize) -> Vec<Duration> {
-        let id = format!("deployment-{number}").as_str().into();
         let fleet = self.controller.fleet();
-        let waits = fleet.replicas_of(&id).next().expect("the last one waits").id;
+        let waits = fleet.replicas_of(&deployment(number)).next().expect("the last one waits").id;
         let explain = |_| {
             let begun = CpuTime::now();
             let why = explain::replica(fleet, self.controller.policy(), waits, NOW);
@@ -346,125 +306,5 @@ impl BenchFleet {
             assert!(!decided.events.is_empty(), "a notice is a fact");
         }
         took
-    }
-
-    /// What a node's agent would send: its replicas ready, its segment open.
-    fn heartbeat(&mut self, number: usize, gone: Vec<Gone>) -> Heartbeat {
-        let node = self.nodes[number].clone();
-        self.numbers[number] += 1;
-        let fleet = self.controller.fleet();
-        let row = fleet.node(&node).expect("it has enrolled");
-        let term = self.controller.term();
-        let held: Vec<(ReplicaId, Vec<GpuUuid>)> = fleet
-            .replicas_on(&node)
-            .filter(|row| !gone.iter().any(|gone| gone.replica == row.id))
-            .filter_map(|row| Some((row.id, row.phase.holds()?.gpus.clone())))
-            .collect();
-        let inventory = inventory(&node);
-        let open_segment = (!held.is_empty()).then(|| OpenSegment {
-            key: SegmentKey {
-                node: node.clone(),
-                boot: "boot".into(),
-                log: "log".into(),
-                number: 1,
-            },
-            held_for: None,
-            activity: Activity::Serving,
-            replicas: Vec::<SegmentReplica>::new(),
-            start: Boottime(1),
-            proven_until: Boottime(2),
-        });
-        Heartbeat {
-            protocol: PROTOCOL_VERSION,
-            node,
-            boot: "boot".into(),
-            nonce: "nonce".to_owned(),
-            epoch: row.start.as_ref().map(|_| Epoch(1)),
-            number: self.numbers[number],
-            persisted: DesiredVersion { term, generation: Generation(u64::MAX) },
-            applied: DesiredVersion { term, generation: Generation(u64::MAX) },
-            sent_at: Boottime(1000),
-            wall: NOW,
-            inventory_hash: "hash".to_owned(),
-            health_hash: String::new(),
-            health: None,
-            readings: inventory.gpus.iter().map(reading).collect(),
-            inventory: row.inventory_hash.is_empty().then_some(inventory),
-            replicas: held.into_iter().map(|(id, gpus)| ready(id, gpus)).collect(),
-            gone,
-            open_segment,
-            last_segment: 0,
-            notices: Vec::new(),
-            answer_at_once: false,
-        }
-    }
-}
-
-fn ready(replica: ReplicaId, gpus: Vec<GpuUuid>) -> ReplicaReport {
-    ReplicaReport {
-        replica,
-        phase: ReportedPhase::Ready,
-        since: Boottime(1),
-        progress_permille: None,
-        expected_ready_in: None,
-        address: Some("127.0.0.1:9000".to_owned()),
-        gpus,
-        because: None,
-        hooks: Vec::new(),
-        load: None,
-    }
-}
-
-fn inventory(node: &NodeId) -> Inventory {
-    let gpu = |number| GpuIdentity {
-        uuid: format!("GPU-{node}-{number}").as_str().into(),
-        name: "H100".to_owned(),
-        memory_mib: 81_559,
-        pci: None,
-        serial: None,
-    };
-    let offer = EngineOffer {
-        name: "vllm".to_owned(),
-        versions: vec!["0.33.0".to_owned()],
-        flags: Vec::new(),
-        env: Vec::new(),
-    };
-    Inventory { gpus: (0..8).map(gpu).collect(), engines: vec![offer], ..Inventory::default() }
-}
-
-fn reading(gpu: &GpuIdentity) -> GpuReading {
-    GpuReading {
-        uuid: gpu.uuid.clone(),
-        memory_used_mib: Some(1000),
-        memory_reserved_mib: Some(500),
-        utilization: Some(50),
-        temperature_c: Some(50),
-        power_mw: Some(300_000),
-        age_ms: 0,
-        trouble: None,
-    }
-}
-
-fn spec(number: usize, gpus: u32, replicas: u32) -> Spec {
-    let bounds = Bounds::new(replicas, replicas).expect("a fixed count");
-    Spec {
-        name: format!("deployment-{number}"),
-        model: Model { name: "model".into(), bucket: "models".into(), path: "small".into() },
-        runtime: Runtime {
-            engine: "vllm".to_owned(),
-            version: String::new(),
-            config: Default::default(),
-            env: Default::default(),
-        },
-        sku: Sku::new(SKU),
-        gpus: GpuCount::new(gpus).expect("1, 2, 4 or 8"),
-        gateways: Default::default(),
-        zone: None,
-        disabled: false,
-        weight: 0,
-        classes: vec![CapacityClass::OnDemand],
-        priority: Priority::default(),
-        scaling: Scaling::coreweave(bounds, None),
-        extension: Extension::default(),
     }
 }

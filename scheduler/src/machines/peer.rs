@@ -45,7 +45,7 @@ impl FromRequestParts<State> for Certified {
 fn check_newest(state: &State, name: &PeerName, key: &str) -> Result<(), Problem> {
     let view = state.handle.view();
     let known = match name {
-        PeerName::Node(id) => view.fleet().node(id).map(|row| row.key.as_str()),
+        PeerName::Node(id) => view.fleet().node(id).map(|row| &*row.key),
         PeerName::Gateway(name) => view.fleet().gateway_process(name).map(|row| row.key.as_str()),
     };
     match known {

@@ -47,7 +47,7 @@ pub fn deployment(id: &str, replicas: u32) -> Action {
         extension: Extension::default(),
     };
     let (id, organization) = (id.into(), "acme".into());
-    Action::Deployment(deployments::Action::Create { id, organization, spec: Box::new(spec) })
+    Action::Deployment(deployments::Action::Create { id, organization, spec: spec.into() })
 }
 
 /// The end of one replica by an operator's word; it is replaced.

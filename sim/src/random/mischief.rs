@@ -178,7 +178,7 @@ impl Mischief {
         if spec.extension.single_copy {
             world.stage.single_copies.insert(id.clone(), spec.scaling.bounds.max());
         }
-        let spec = Box::new(spec);
+        let spec = spec.into();
         let action = deployments::Action::Create { id, organization, spec };
         let _ = world.submit(Caller::provider(), Action::Deployment(action));
     }
@@ -256,11 +256,11 @@ impl Mischief {
             }
             Act::Replace => {
                 spec.model.path = format!("{}-{}", id, self.acts);
-                deployments::Action::Replace { id, spec: Box::new(spec) }
+                deployments::Action::Replace { id, spec: spec.into() }
             }
             Act::Switch => {
                 spec.disabled = !spec.disabled;
-                deployments::Action::Replace { id, spec: Box::new(spec) }
+                deployments::Action::Replace { id, spec: spec.into() }
             }
             _ => {
                 let in_flight = self.rng.between(0, 40) as u32;

@@ -171,7 +171,7 @@ fn deploy(world: &mut World, context: &Context, deploy: &Deploy) -> Result<(), R
     let action = deployments::Action::Create {
         id: deploy.name.clone(),
         organization: deploy.organization.clone(),
-        spec: Box::new(spec),
+        spec: spec.into(),
     };
     world.submit(admin_of(&deploy.organization), Action::Deployment(action)).map(|_| ())
 }

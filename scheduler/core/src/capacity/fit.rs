@@ -12,8 +12,7 @@ use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 use wharfage_shared::ids::{DeploymentId, OrganizationId};
 use wharfage_shared::time::Millis;
 
-/// Whether the ask fits the node. `last_start` is the deployment's history, `siblings` counts
-/// replicas of the same deployment there.
+/// Whether the ask fits the node. `last_start` is the deployment's history.
 pub fn fit(
     fleet: &Fleet,
     rank: PlacementPolicy,
@@ -37,7 +36,7 @@ pub fn fit(
     if opens_node && node.compute_class == ComputeClass::Standard {
         admitted(fleet, &ask.organization, node)?;
     }
-    let siblings = fleet.replicas_on(&node.id).filter(|row| row.deployment == *of).count();
+    let siblings = siblings(fleet, of, node);
     let gpus_left = free - ask.gpus;
     let (breaks_whole_node, crowding) = match rank {
         PlacementPolicy::BestFit => (gpus_left > 0 && usize::from(free) == node.slots.len(), 0),
@@ -50,9 +49,15 @@ pub fn fit(
         gpus_left,
         opens_node,
         seconds_to_ready: last_start.map_or(0, |took| (took.0 / 1000) as u32),
-        siblings: siblings as u32,
+        siblings,
         node: node.id.clone(),
     })
+}
+
+/// Replicas of the same deployment there.
+pub fn siblings(fleet: &Fleet, of: &DeploymentId, node: &NodeRow) -> u32 {
+    let Some(of) = fleet.deployment(of) else { return 0 };
+    node.replicas.iter().filter(|id| of.replicas.contains(id)).count() as u32
 }
 
 /// Whether the node is one that the ask may stand on, room apart: every rule before that of room.
@@ -120,13 +125,13 @@ fn offered(ask: &Ask, node: &NodeRow) -> Result<(), Rejection> {
 }
 
 /// The version that the node would run: the one that is asked for, else its newest.
-pub fn newest(ask: &Ask, node: &NodeRow) -> Option<String> {
+pub fn newest<'a>(ask: &Ask, node: &'a NodeRow) -> Option<&'a str> {
     let offers = node.inventory.engines.iter().filter(|offer| offer.name == ask.engine);
     let versions = offers.flat_map(|offer| offer.versions.iter());
     if ask.version.is_empty() {
-        return versions.max_by(|a, b| compare_versions(a, b)).cloned();
+        return versions.max_by(|a, b| compare_versions(a, b)).map(String::as_str);
     }
-    versions.into_iter().find(|version| **version == ask.version).cloned()
+    versions.into_iter().find(|version| **version == ask.version).map(String::as_str)
 }
 
 /// Compares versions by SemVer's rules; what has no number compares as text. Build metadata comes

@@ -104,7 +104,8 @@ impl Controller {
 
     /// Carries a command out, or says why not; refused, nothing has changed.
     pub fn submit(&mut self, now: Timestamp, command: Command) -> Result<Decided<Answer>, Refusal> {
-        let before = self.clone();
+        let before = self.now;
+        let copy = submit::tries_first(&command.action).then(|| self.clone());
         let mut plan = self.plan(now);
         match submit::carry_out(&mut plan, &command) {
             Ok(answer) => {
@@ -112,7 +113,11 @@ impl Controller {
                 Ok(Decided { answer, events: plan.events })
             }
             Err(refusal) => {
-                *self = before;
+                debug_assert!(copy.is_some() || plan.events.is_empty(), "{refusal} after a fact");
+                self.now = before;
+                if let Some(copy) = copy {
+                    *self = copy;
+                }
                 Err(refusal)
             }
         }

@@ -1,5 +1,6 @@
 //! Nodes by the first rule that they fail, in people's words.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -17,13 +18,16 @@ pub struct Group {
 
 /// How many nodes fail which rule, the most frequent first.
 pub(super) fn of(candidates: &[Candidate]) -> Vec<Group> {
-    let mut rules: BTreeMap<String, u32> = BTreeMap::new();
+    let mut rules: BTreeMap<Cow<'static, str>, u32> = BTreeMap::new();
     for candidate in candidates {
         if let Verdict::Rejected(rejection) = &candidate.verdict {
             *rules.entry(rejection.in_general()).or_default() += 1;
         }
     }
-    let group = |(because, nodes)| Group { nodes, because };
+    let group = |(because, nodes): (Cow<'static, str>, u32)| {
+        let because = because.into_owned();
+        Group { nodes, because }
+    };
     let mut groups: Vec<Group> = rules.into_iter().map(group).collect();
     groups.sort_by(|a, b| b.nodes.cmp(&a.nodes).then_with(|| a.because.cmp(&b.because)));
     groups

@@ -173,9 +173,9 @@ fn bare(deployment: &DeploymentId) -> Explanation {
 /// Every node's case for the deployment's next replica.
 fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp) -> Explanation {
     let ask = Ask::of(fleet, row);
-    let mut candidates: Vec<Candidate> = placement::scan(fleet, policy, row, &ask)
-        .map(|(node, verdict)| candidate(node, verdict))
-        .collect();
+    let mut candidates: Vec<Candidate> = Vec::with_capacity(fleet.nodes.len());
+    let scanned = placement::scan(fleet, policy, row, &ask);
+    candidates.extend(scanned.map(|(node, verdict)| candidate(node, verdict)));
     candidates.sort_by(|a, b| match (&a.verdict, &b.verdict) {
         (Verdict::Feasible(a), Verdict::Feasible(b)) => a.cmp(b),
         (Verdict::Feasible(_), Verdict::Rejected(_)) => Ordering::Less,
@@ -247,6 +247,13 @@ fn pending(explanation: &Explanation, blocked: Blocked) -> String {
 /// Replicas of a higher priority of the same organization and type that were placed while this one
 /// has waited.
 fn overtaken(fleet: &Fleet, of: &DeploymentRow, row: &ReplicaRow) -> u32 {
+    let mine = (of.organization.clone(), of.spec.sku.clone(), of.spec.priority);
+    let mut from_mine_on = fleet.index.priorities.from(&mine).map(|(key, _)| key);
+    let next = from_mine_on.find(|key| **key != mine);
+    if next.is_none_or(|next| (&next.0, &next.1) != (&mine.0, &mine.1)) {
+        // Nothing there has a higher priority: no need to look at every replica.
+        return 0;
+    }
     let others = fleet.replicas().filter(|other| {
         let Phase::Placed { since, .. } = &other.phase else { return false };
         let higher = || {
@@ -262,14 +269,13 @@ fn overtaken(fleet: &Fleet, of: &DeploymentRow, row: &ReplicaRow) -> u32 {
 
 /// Pending replicas of the same organization that go before this one.
 fn ahead(fleet: &Fleet, of: &DeploymentRow, row: &ReplicaRow) -> u32 {
-    let own = queue::place(fleet, of, row.id, row.created_at);
-    let others = fleet.replicas().filter(|other| {
-        let waits = matches!(other.phase, Phase::Pending { .. });
-        waits && other.organization == row.organization && other.id != row.id
-    });
+    let own = queue::place(of, row.id, row.created_at);
+    let waiting = fleet.index.pending.keys().filter_map(|(_, _, id)| fleet.replica(*id));
+    let others =
+        waiting.filter(|other| other.organization == row.organization && other.id != row.id);
     let before = others.filter(|other| {
         let theirs = fleet.deployment(&other.deployment);
-        theirs.is_some_and(|theirs| queue::place(fleet, theirs, other.id, other.created_at) < own)
+        theirs.is_some_and(|theirs| queue::place(theirs, other.id, other.created_at) < own)
     });
     u32::try_from(before.count()).unwrap_or(u32::MAX)
 }

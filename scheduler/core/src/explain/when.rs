@@ -1,12 +1,17 @@
 //! When something that is known ends and makes a node feasible.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
+use wharfage_shared::capacity::Sku;
+use wharfage_shared::ids::NodeId;
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::time::Timestamp;
 
 use super::{Candidate, Verdict};
 use crate::capacity::ask::Ask;
 use crate::fleet::Fleet;
+use crate::fleet::index::Dearness;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
 use crate::fleet::rows::replica::ReplicaRow;
@@ -40,12 +45,15 @@ pub(super) fn earliest(
     if candidates.iter().any(|candidate| matches!(candidate.verdict, Verdict::Feasible(_))) {
         return None;
     }
+    let left = left(fleet, &ask.sku);
     let events = candidates.iter().filter_map(|candidate| {
-        let node = fleet.node(&candidate.node)?;
-        match &candidate.verdict {
-            Verdict::Rejected(rejection) => of_node(fleet, ask, node, rejection, now),
-            Verdict::Feasible(_) => None,
+        let Verdict::Rejected(rejection) = &candidate.verdict else { return None };
+        let waits_for_leavers =
+            matches!(rejection, Rejection::NotEnoughGpus { .. } | Rejection::ServesAnother);
+        if waits_for_leavers && !left.contains(&candidate.node) {
+            return None;
         }
+        of_node(fleet, ask, fleet.node(&candidate.node)?, rejection, now)
     });
     events.min_by(|a, b| a.at.cmp(&b.at).then_with(|| a.because.cmp(&b.because)))
 }
@@ -66,6 +74,15 @@ pub(super) fn vacant(fleet: &Fleet, row: &ReplicaRow, now: Timestamp) -> Option<
     let at = deadlines.map(|leaving| leaving.deadline).max()?;
     let because = format!("its seat on {} is vacant within {}", node.id, at.since(now));
     Some(Earliest { at, because })
+}
+
+/// The nodes of a type that replicas leave.
+fn left<'a>(fleet: &'a Fleet, sku: &Sku) -> BTreeSet<&'a NodeId> {
+    let leaving = fleet.organizations().flat_map(|row| {
+        let spares = fleet.index.spares.of(sku, &row.id);
+        spares.take_while(|spare| spare.dearness == Dearness::Leaving)
+    });
+    leaving.filter_map(|spare| fleet.replica(spare.replica)?.node()).collect()
 }
 
 fn of_node(

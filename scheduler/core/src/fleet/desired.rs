@@ -56,7 +56,7 @@ impl Fleet {
             deployment_name: spec.name.clone(),
             organization: replica.organization.clone(),
             engine: spec.runtime.engine.clone(),
-            engine_version: replica.engine_version.clone(),
+            engine_version: replica.engine_version.to_string(),
             engine_flags: spec.runtime.config.clone(),
             engine_env: spec.runtime.env.clone(),
             model_name: spec.model.name.clone(),

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Entries of a leaf and children of a branch; small, so that copying a path stays cheap.
-const WIDTH: usize = 16;
+/// Entries of a leaf: few, because copying one counts every row of it once more.
+const LEAF: usize = 8;
+/// Children of a branch.
+const BRANCH: usize = 8;
 
-#[derive(Clone)]
 enum Node<K, V> {
     Leaf(Vec<(K, V)>),
     /// Children with their smallest keys.
@@ -32,11 +33,44 @@ impl<K, V> Default for Table<K, V> {
     }
 }
 
+/// A copy is made to be changed: it has room for one more.
+impl<K: Clone, V: Clone> Clone for Node<K, V> {
+    fn clone(&self) -> Self {
+        fn copy<T: Clone>(from: &[T]) -> Vec<T> {
+            let mut copy = Vec::with_capacity(from.len() + 1);
+            copy.extend_from_slice(from);
+            copy
+        }
+        match self {
+            Node::Leaf(entries) => Node::Leaf(copy(entries)),
+            Node::Branch(children) => Node::Branch(copy(children)),
+        }
+    }
+}
+
+/// Puts one more in. What grows at all grows to its full width at once.
+fn put_in<T>(list: &mut Vec<T>, at: usize, item: T, width: usize) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((width + 1).saturating_sub(list.len()).max(1));
+    }
+    list.insert(at, item);
+}
+
 impl<K: Ord + Clone, V: Clone> Node<K, V> {
     fn first(&self) -> Option<&K> {
         match self {
             Node::Leaf(entries) => entries.first().map(|(key, _)| key),
             Node::Branch(children) => children.first().map(|(key, _)| key),
+        }
+    }
+
+    fn first_entry(&self) -> Option<(&K, &V)> {
+        let mut node = self;
+        loop {
+            match node {
+                Node::Leaf(entries) => return entries.first().map(|(key, value)| (key, value)),
+                Node::Branch(children) => node = &children.first()?.1,
+            }
         }
     }
 
@@ -46,10 +80,10 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
             Node::Leaf(entries) => match entries.binary_search_by(|(at, _)| at.cmp(&key)) {
                 Ok(at) => (Some(std::mem::replace(&mut entries[at].1, value)), None),
                 Err(at) => {
-                    entries.insert(at, (key, value));
-                    let half = (entries.len() > WIDTH).then(|| {
+                    put_in(entries, at, (key, value), LEAF);
+                    let half = (entries.len() > LEAF).then(|| {
                         // Ascending insertion is the common case: leave the first half full.
-                        let cut = if at + 1 == entries.len() { WIDTH } else { WIDTH / 2 };
+                        let cut = if at + 1 == entries.len() { LEAF } else { LEAF / 2 };
                         Arc::new(Node::Leaf(entries.split_off(cut)))
                     });
                     (None, half)
@@ -63,9 +97,9 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
                 let (old, half) = Arc::make_mut(&mut children[at].1).insert(key, value);
                 let Some(half) = half else { return (old, None) };
                 let first = half.first().expect("a split leaves both halves filled").clone();
-                children.insert(at + 1, (first, half));
-                let half = (children.len() > WIDTH).then(|| {
-                    let cut = if at + 2 == children.len() { WIDTH } else { WIDTH / 2 };
+                put_in(children, at + 1, (first, half), BRANCH);
+                let half = (children.len() > BRANCH).then(|| {
+                    let cut = if at + 2 == children.len() { BRANCH } else { BRANCH / 2 };
                     Arc::new(Node::Branch(children.split_off(cut)))
                 });
                 (old, half)
@@ -131,8 +165,6 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
 
     /// The value of a key, to be changed; copies the path that leads to it where it is shared.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        // An absent key must not copy anything.
-        self.get(key)?;
         let mut node = Arc::make_mut(&mut self.root);
         loop {
             match node {
@@ -209,6 +241,27 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         }
     }
 
+    /// The first entry from `key` on.
+    pub fn next_from(&self, key: &K) -> Option<(&K, &V)> {
+        let mut node = &*self.root;
+        // The subtree to go on in where the one that holds the key's place has nothing behind it.
+        let mut beyond: Option<&Node<K, V>> = None;
+        loop {
+            match node {
+                Node::Leaf(entries) => {
+                    let at = entries.partition_point(|(at, _)| at < key);
+                    let found = entries.get(at).map(|(key, value)| (key, value));
+                    return found.or_else(|| beyond.and_then(Node::first_entry));
+                }
+                Node::Branch(children) => {
+                    let at = child_of(children, key);
+                    beyond = children.get(at + 1).map(|(_, child)| &**child).or(beyond);
+                    node = &children[at].1;
+                }
+            }
+        }
+    }
+
     /// The keys in order.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.iter().map(|(key, _)| key)
@@ -221,7 +274,7 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
 
     /// The first entry.
     pub fn first(&self) -> Option<(&K, &V)> {
-        self.iter().next()
+        self.root.first_entry()
     }
 }
 
@@ -362,6 +415,8 @@ mod tests {
                 prop_assert_eq!(table.len(), model.len());
                 prop_assert!(table.iter().eq(model.iter()));
                 prop_assert!(table.from(&start).eq(model.range(start..)));
+                prop_assert_eq!(table.next_from(&start), model.range(start..).next());
+                prop_assert_eq!(table.first(), model.first_key_value());
                 prop_assert_eq!(table.get(&start), model.get(&start));
             }
         }

@@ -3,11 +3,13 @@
 //! Walks the ordered sets of (type, zone) so that best fit is the first of a range; a plain scan
 //! with the same `fit` must give the same answer, and a property holds that it does.
 
+use std::sync::Arc;
+
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Zone};
-use wharfage_shared::ids::{NodeId, OrganizationId};
+use wharfage_shared::ids::{EngineVersion, NodeId, OrganizationId};
 
 use crate::capacity::ask::Ask;
-use crate::capacity::fit::{admits, admits_once_empty, admitted, fit, newest};
+use crate::capacity::fit::{admits, admits_once_empty, admitted, fit, newest, siblings};
 use crate::fleet::Fleet;
 use crate::fleet::index::SeatGroup;
 use crate::fleet::rows::deployment::DeploymentRow;
@@ -24,9 +26,9 @@ pub struct Decision {
     /// Where.
     pub seat: Seat,
     /// The engine's version that the node would run.
-    pub engine_version: String,
+    pub engine_version: EngineVersion,
     /// Why there.
-    pub because: Placement,
+    pub because: Arc<Placement>,
 }
 
 /// The best seat for a deployment's next replica, or coarsely why there is none.
@@ -82,8 +84,8 @@ fn decision(ask: &Ask, class: CapacityClass, node: &NodeRow, score: Score) -> De
     let sentence = sentence(node, &score);
     Decision {
         seat: Seat { node: node.id.clone(), gpus },
-        engine_version: newest(ask, node).unwrap_or_default(),
-        because: Placement { class, score, sentence },
+        engine_version: newest(ask, node).unwrap_or_default().into(),
+        because: Arc::new(Placement { class, score, sentence }),
     }
 }
 
@@ -106,7 +108,6 @@ pub fn kept(
     } else {
         admits(fleet, ask, node)?
     };
-    let siblings = fleet.replicas_on(&node.id).filter(|row| row.deployment == deployment.id);
     let score = Score {
         class,
         breaks_whole_node: false,
@@ -114,7 +115,7 @@ pub fn kept(
         gpus_left: node.free(),
         opens_node,
         seconds_to_ready: deployment.last_start.map_or(0, |took| (took.0 / 1000) as u32),
-        siblings: siblings.count() as u32,
+        siblings: siblings(fleet, &deployment.id, node),
         node: node.id.clone(),
     };
     let (id, zone, sold) = (&node.id, &node.zone, node.compute_class);
@@ -122,21 +123,24 @@ pub fn kept(
     let class = ask.classes.get(usize::from(class)).copied().unwrap_or(CapacityClass::OnDemand);
     Ok(Decision {
         seat: seat.clone(),
-        engine_version: newest(ask, node).unwrap_or_default(),
-        because: Placement { class, score, sentence },
+        engine_version: newest(ask, node).unwrap_or_default().into(),
+        because: Arc::new(Placement { class, score, sentence }),
     })
 }
 
 /// The rank as one sentence for people.
 pub fn sentence(node: &NodeRow, score: &Score) -> String {
-    let room = match (score.breaks_whole_node, score.gpus_left) {
-        (true, left) => format!("no node in use had room, {left} GPUs stay free"),
-        (false, 0) => "it fits exactly".to_owned(),
-        (false, left) => format!("the fullest node with room, {left} GPUs stay free"),
+    let left = score.gpus_left.to_string();
+    let (room, left, free) = match (score.breaks_whole_node, score.gpus_left) {
+        (true, _) => ("no node in use had room, ", left.as_str(), " GPUs stay free"),
+        (false, 0) => ("it fits exactly", "", ""),
+        (false, _) => ("the fullest node with room, ", left.as_str(), " GPUs stay free"),
     };
     let serves =
-        if score.opens_node { "it was idle" } else { "it serves the organization already" };
-    format!("{} in {}, sold as {}: {room}; {serves}", node.id, node.zone, node.compute_class)
+        if score.opens_node { "; it was idle" } else { "; it serves the organization already" };
+    let (id, zone, sold) = (node.id.as_str(), node.zone.as_str(), node.compute_class.word());
+    // Every placement has one: joined at once, not formatted.
+    [id, " in ", zone, ", sold as ", sold, ": ", room, left, free, serves].concat()
 }
 
 /// The zones that have nodes of the type and that the ask admits, in order.
@@ -203,9 +207,9 @@ impl Range<'_> {
     fn fullest(&self, nodes: &Table<(u8, NodeId), ()>, why: &mut Why) -> Option<Score> {
         let mut from = self.ask.gpus;
         loop {
-            let ((free, _), ()) = nodes.from(&(from, NodeId::new(""))).next()?;
+            let ((free, _), ()) = nodes.next_from(&(from, NodeId::new("")))?;
             match self.level(nodes, *free, PlacementPolicy::BestFit, why) {
-                Level::Best(score) => return Some(*score),
+                Level::Best(score) => return Some(score),
                 Level::Nothing => from = free.checked_add(1)?,
                 Level::Hopeless => return None,
             }
@@ -217,13 +221,13 @@ impl Range<'_> {
         let mut levels = Vec::new();
         let mut from = Some(self.ask.gpus);
         while let Some(least) = from {
-            let Some(((free, _), ())) = nodes.from(&(least, NodeId::new(""))).next() else { break };
+            let Some(((free, _), ())) = nodes.next_from(&(least, NodeId::new(""))) else { break };
             levels.push(*free);
             from = free.checked_add(1);
         }
         for free in levels.into_iter().rev() {
             match self.level(nodes, free, PlacementPolicy::Spread, why) {
-                Level::Best(score) => return Some(*score),
+                Level::Best(score) => return Some(score),
                 Level::Nothing => {}
                 Level::Hopeless => return None,
             }
@@ -265,13 +269,13 @@ impl Range<'_> {
                 }
             }
         }
-        best.map_or(Level::Nothing, |score| Level::Best(Box::new(score)))
+        best.map_or(Level::Nothing, Level::Best)
     }
 }
 
 /// What the nodes with one count of free GPUs give.
 enum Level {
-    Best(Box<Score>),
+    Best(Score),
     Nothing,
     /// What rejected one of the stretch rejects all of it.
     Hopeless,

@@ -25,14 +25,9 @@ pub struct Place {
 }
 
 /// The place of a deployment's pending replica.
-pub fn place(
-    fleet: &Fleet,
-    deployment: &DeploymentRow,
-    replica: ReplicaId,
-    since: Timestamp,
-) -> Place {
+pub fn place(deployment: &DeploymentRow, replica: ReplicaId, since: Timestamp) -> Place {
     let min = deployment.spec.scaling.bounds.min();
-    let beyond_min = fleet.index.spares.placed(&deployment.id) >= min;
+    let beyond_min = deployment.placed >= min;
     Place { priority: Reverse(deployment.spec.priority), beyond_min, since, replica }
 }
 
@@ -54,7 +49,12 @@ pub fn next<'a>(
             heads.min_by_key(|(_, _, place)| *place).map(|(organization, _, _)| organization)
         }
         PriorityScope::Organization => {
-            let ranked = heads.map(|(organization, sku, place)| {
+            let mut heads = heads.peekable();
+            let first = heads.next()?;
+            if heads.peek().is_none() {
+                return Some(first.0);
+            }
+            let ranked = std::iter::once(first).chain(heads).map(|(organization, sku, place)| {
                 let share = beyond_guarantee(fleet, organization, sku);
                 ((share, place.since, place.replica), organization)
             });

@@ -20,6 +20,7 @@ use crate::fleet::table::Table;
 use crate::policies::relief::degraded_since;
 use crate::policies::repair::turn_ends;
 use crate::words::event::{Event, claim, deployment, gateway, money, node, replica};
+use crate::words::node::Reach;
 use crate::words::policy::Policy;
 use crate::words::replica::Phase;
 
@@ -52,6 +53,8 @@ pub struct Due {
     pub deployments: BTreeSet<DeploymentId>,
     /// Types of which room was freed: what is blocked is tried again.
     pub freed: BTreeSet<Sku>,
+    /// Types of which room went: claims look for other instances. What waits goes on waiting.
+    pub shrunk: BTreeSet<Sku>,
     /// The share of nodes that a health rule hits may have changed.
     pub brakes: bool,
     /// Contracts whose period may have begun or ended.
@@ -70,6 +73,7 @@ impl Due {
         self.nodes.is_empty()
             && self.deployments.is_empty()
             && self.freed.is_empty()
+            && self.shrunk.is_empty()
             && self.contracts.is_empty()
             && self.claims.is_empty()
             && self.pools.is_empty()
@@ -99,7 +103,8 @@ impl Agenda {
             agenda.arm_deployment(deployment);
         }
         for replica in fleet.replicas() {
-            agenda.arm_replica(fleet, policy, replica);
+            let of = fleet.deployment(&replica.deployment);
+            agenda.arm_replica(fleet, policy, of, replica);
         }
         for contract in fleet.contracts() {
             agenda.due.contracts.insert(contract.contract.id.clone());
@@ -207,8 +212,8 @@ impl Agenda {
             return;
         }
         self.due.nodes.insert(node.id.clone());
-        // Room that appears places what waits, room that disappears changes why it waits.
-        self.due.freed.insert(node.sku.clone());
+        let rooms = if shrinks(event) { &mut self.due.shrunk } else { &mut self.due.freed };
+        rooms.insert(node.sku.clone());
         self.arm_node(policy, node);
         match event {
             node::Event::ReachChanged { .. }
@@ -219,7 +224,8 @@ impl Agenda {
             | node::Event::Departed { .. } => {
                 for replica in fleet.replicas_on(&node.id) {
                     self.due.deployments.insert(replica.deployment.clone());
-                    self.arm_replica(fleet, policy, replica);
+                    let of = fleet.deployment(&replica.deployment);
+                    self.arm_replica(fleet, policy, of, replica);
                 }
             }
             node::Event::PoolCreated { .. }
@@ -246,8 +252,9 @@ impl Agenda {
             // and the seat was the best.
             replica::Event::Blocked { .. } | replica::Event::Created { .. } => return,
             replica::Event::Placed { .. } => {
-                self.wake_for(fleet, row);
-                return self.arm_replica(fleet, policy, row);
+                let of = fleet.deployment(&row.deployment);
+                self.wake_for(of);
+                return self.arm_replica(fleet, policy, of, row);
             }
             // Those that move count no more, or count again.
             replica::Event::RoomMade { .. }
@@ -269,8 +276,9 @@ impl Agenda {
         if let Some(node) = node {
             self.due.nodes.insert(node.id.clone());
         }
-        self.arm_replica(fleet, policy, row);
-        self.wake_for(fleet, row);
+        let of = fleet.deployment(&row.deployment);
+        self.arm_replica(fleet, policy, of, row);
+        self.wake_for(of);
         let frees = match event {
             replica::Event::Gone { .. }
             | replica::Event::PromiseWithdrawn { .. }
@@ -296,9 +304,8 @@ impl Agenda {
     }
 
     /// What a deployment holds above its `min` may make room for what waits.
-    fn wake_for(&mut self, fleet: &Fleet, row: &ReplicaRow) {
-        let Some(of) = fleet.deployment(&row.deployment) else { return };
-        if fleet.index.spares.is_above_min(of) {
+    fn wake_for(&mut self, of: Option<&DeploymentRow>) {
+        if let Some(of) = of.filter(|of| of.is_above_min()) {
             self.due.freed.insert(of.spec.sku.clone());
         }
     }
@@ -349,7 +356,7 @@ impl Agenda {
         }
         if let deployment::Event::Replaced { .. } = event {
             for replica in fleet.replicas_of(id) {
-                self.arm_replica(fleet, policy, replica);
+                self.arm_replica(fleet, policy, fleet.deployment(id), replica);
             }
         }
     }
@@ -378,7 +385,13 @@ impl Agenda {
         }
     }
 
-    fn arm_replica(&mut self, fleet: &Fleet, policy: &Policy, replica: &ReplicaRow) {
+    fn arm_replica(
+        &mut self,
+        fleet: &Fleet,
+        policy: &Policy,
+        of: Option<&DeploymentRow>,
+        replica: &ReplicaRow,
+    ) {
         let alarm = || Alarm::Deployment(replica.deployment.clone());
         match &replica.phase {
             Phase::Placed { since, .. } if !replica.was_ready => {
@@ -397,7 +410,6 @@ impl Agenda {
             | Phase::Stopped { .. } => {}
         }
         // What decides is the deployment's word of today, whatever the replica was started with.
-        let of = fleet.deployment(&replica.deployment);
         let single = of.is_some_and(|of| of.spec.extension.single_copy);
         if single && let Some(Some(until)) = held_until(fleet, policy, replica) {
             self.arm(until, alarm());
@@ -416,6 +428,17 @@ impl Agenda {
             self.arm(at, Alarm::Contract(id.clone()));
         }
     }
+}
+
+/// Whether a fact can only take room away.
+fn shrinks(event: &node::Event) -> bool {
+    matches!(
+        event,
+        node::Event::Noticed { .. }
+            | node::Event::Departed { .. }
+            | node::Event::OrphanFound { .. }
+            | node::Event::ReachChanged { reach: Reach::Silent | Reach::Lost, .. }
+    )
 }
 
 /// Whether a fact may change how many nodes a pool has.

@@ -23,12 +23,17 @@ use crate::words::node::Reach;
 use crate::words::replica::Phase;
 
 /// Looks at the claims that changed and at those whose type has new or less room, oldest first.
-pub(super) fn all(plan: &mut Plan<'_>, touched: &BTreeSet<ClaimId>, freed: &BTreeSet<Sku>) {
-    if touched.is_empty() && freed.is_empty() {
+pub(super) fn all<'a>(
+    plan: &mut Plan<'_>,
+    touched: &BTreeSet<ClaimId>,
+    changed: impl Iterator<Item = &'a Sku>,
+) {
+    let changed: BTreeSet<&Sku> = changed.collect();
+    if touched.is_empty() && changed.is_empty() {
         return;
     }
     let due = plan.fleet.claims.values().filter(|row| {
-        let lives = row.deleted_at.is_none() && freed.contains(&row.spec.sku);
+        let lives = row.deleted_at.is_none() && changed.contains(&row.spec.sku);
         lives || touched.contains(&row.id)
     });
     let mut due: Vec<_> = due.map(|row| (row.created_at, row.id.clone())).collect();

@@ -48,7 +48,7 @@ pub fn reconcile(plan: &mut Plan<'_>) {
         for pool in &due.pools {
             pools::pool(plan, pool);
         }
-        claims::all(plan, &due.claims, &due.freed);
+        claims::all(plan, &due.claims, due.freed.iter().chain(&due.shrunk));
         for deployment in &due.deployments {
             scale::deployment(plan, deployment);
             moves::deployment(plan, deployment);

@@ -76,8 +76,14 @@ pub(super) fn pending(
         match waits {
             Waits::Promised(replica, _) => promise::sooner(plan, replica),
             Waits::Pending(deployment, sku) => {
-                if place_next(plan, &deployment, &sku, &mut tried) {
-                    enqueue(plan.fleet, &mut queues, &deployment);
+                let Some(row) = plan.fleet.deployment(&deployment) else { continue };
+                let ask = Ask::of(plan.fleet, row);
+                while place_next(plan, &deployment, &sku, &ask, &mut tried) {
+                    // Where nobody else waits its next replica is the next one.
+                    if !queues.is_empty() {
+                        enqueue(plan.fleet, &mut queues, &deployment);
+                        break;
+                    }
                 }
             }
         }
@@ -95,7 +101,7 @@ fn awake(
         for waiting in [&fleet.index.pending, &fleet.index.promised] {
             let mut from = (sku.clone(), DeploymentId::new(""), ReplicaId(0));
             // One step per deployment, however many of its replicas wait.
-            while let Some(((of, deployment, _), ())) = waiting.from(&from).next() {
+            while let Some(((of, deployment, _), ())) = waiting.next_from(&from) {
                 if of != sku {
                     break;
                 }
@@ -117,7 +123,7 @@ fn enqueue_promised(fleet: &Fleet, queues: &mut Queues, id: &DeploymentId) {
     let promised = fleet.index.promised.from(&from).map(|(key, ())| key);
     for (_, _, replica) in promised.take_while(|(of_sku, of, _)| of_sku == sku && of == id) {
         let Some(since) = fleet.replica(*replica).map(|row| row.created_at) else { continue };
-        let place = queue::place(fleet, row, *replica, since);
+        let place = queue::place(row, *replica, since);
         let queue = queues.entry(row.organization.clone()).or_default();
         queue.insert(place, Waits::Promised(*replica, sku.clone()));
     }
@@ -128,7 +134,7 @@ fn enqueue(fleet: &Fleet, queues: &mut Queues, id: &DeploymentId) {
     let sku = &row.spec.sku;
     let Some(replica) = first_pending(fleet, id, sku) else { return };
     let since = fleet.replica(replica).map_or(row.created_at, |row| row.created_at);
-    let place = queue::place(fleet, row, replica, since);
+    let place = queue::place(row, replica, since);
     queues
         .entry(row.organization.clone())
         .or_default()
@@ -137,26 +143,33 @@ fn enqueue(fleet: &Fleet, queues: &mut Queues, id: &DeploymentId) {
 
 fn first_pending(fleet: &Fleet, id: &DeploymentId, sku: &Sku) -> Option<ReplicaId> {
     let from = (sku.clone(), id.clone(), ReplicaId(0));
-    let ((of_sku, of, replica), ()) = fleet.index.pending.from(&from).next()?;
+    let ((of_sku, of, replica), ()) = fleet.index.pending.next_from(&from)?;
     (of_sku == sku && of == id).then_some(*replica)
 }
 
 /// Places the deployment's first pending replica; whether it was worth another look.
-fn place_next(plan: &mut Plan<'_>, id: &DeploymentId, sku: &Sku, tried: &mut Tried) -> bool {
+fn place_next(
+    plan: &mut Plan<'_>,
+    id: &DeploymentId,
+    sku: &Sku,
+    ask: &Ask,
+    tried: &mut Tried,
+) -> bool {
     let Some(row) = plan.fleet.deployment(id) else { return false };
     let Some(replica) = first_pending(plan.fleet, id, sku) else { return false };
-    let ask = Ask::of(plan.fleet, row);
-    let decision = match tried.blocked.get(&ask) {
+    let decision = match tried.blocked.get(ask) {
         Some(kind) => Err(*kind),
-        None => placement::decide(plan.fleet, plan.policy, row, &ask),
+        None => placement::decide(plan.fleet, plan.policy, row, ask),
     };
     match decision {
         Ok(decision) => {
-            seat(plan, replica, &ask, decision);
+            seat(plan, replica, ask, decision);
             true
         }
         Err(kind) => {
-            tried.blocked.insert(ask.clone(), kind);
+            if !tried.blocked.contains_key(ask) {
+                tried.blocked.insert(ask.clone(), kind);
+            }
             if let Some(decision) = preempts(plan, id, ask, kind, tried) {
                 promise::make(plan, replica, decision);
                 return true;
@@ -171,22 +184,22 @@ fn place_next(plan: &mut Plan<'_>, id: &DeploymentId, sku: &Sku, tried: &mut Tri
 fn preempts(
     plan: &Plan<'_>,
     id: &DeploymentId,
-    ask: Ask,
+    ask: &Ask,
     kind: Blocked,
     tried: &mut Tried,
 ) -> Option<preemption::Decision> {
     let (Blocked::NoRoom | Blocked::Guaranteed) = kind else { return None };
     let row = plan.fleet.deployment(id)?;
     let priority = row.spec.priority;
-    if tried.hopeless.get(&ask).is_some_and(|tried| priority <= *tried) {
+    if tried.hopeless.get(ask).is_some_and(|tried| priority <= *tried) {
         return None;
     }
     if !preemption::is_needed(plan.fleet, row) {
         return None;
     }
-    let decision = preemption::decide(plan.fleet, plan.policy.priority_scope, row, &ask);
+    let decision = preemption::decide(plan.fleet, plan.policy.priority_scope, row, ask);
     if decision.is_none() {
-        tried.hopeless.insert(ask, priority);
+        tried.hopeless.insert(ask.clone(), priority);
     }
     // Where what leaves anyway makes room, nobody has to go, and nothing is kept: an instance that
     // becomes free is a claim's before it is anybody's.

@@ -64,6 +64,17 @@ impl Plan<'_> {
     /// name it any more.
     fn promised_at(&self, event: &Event) -> Option<NodeId> {
         let Event::Replica(event) = event else { return None };
+        let may_let_go = matches!(
+            event,
+            replica::Event::PromiseWithdrawn { .. }
+                | replica::Event::Placed { .. }
+                | replica::Event::Gone { .. }
+                | replica::Event::Closed { .. }
+                | replica::Event::Dropped { .. }
+        );
+        if !may_let_go {
+            return None;
+        }
         let row = self.fleet.replica(event.replica())?;
         let Phase::Promised { seat, .. } = &row.phase else { return None };
         Some(seat.node.clone())

@@ -21,9 +21,11 @@ pub(super) fn node(plan: &mut Plan<'_>, id: &NodeId) {
 /// A deleted deployment ends with its last replica.
 pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
     let Some(row) = plan.fleet.deployment(id) else { return };
+    if row.deleting.is_none() {
+        return;
+    }
     let ended = |phase: &Phase| matches!(phase, Phase::Stopped { .. });
-    let all_ended = plan.fleet.replicas_of(id).all(|replica| ended(&replica.phase));
-    if row.deleting.is_some() && all_ended {
+    if plan.fleet.replicas_of(id).all(|replica| ended(&replica.phase)) {
         plan.record(DeploymentEvent::Removed { deployment: id.clone() });
     }
 }

@@ -86,9 +86,9 @@ fn placed(replica: ReplicaId, seat: Seat, class: CapacityClass, at: Timestamp) -
     Event::Replica(Replicas::Placed {
         replica,
         seat,
-        engine_version: "0.11.0".to_owned(),
+        engine_version: "0.11.0".into(),
         start_deadline: Millis::from_seconds(600),
-        because,
+        because: because.into(),
         at,
     })
 }
@@ -104,7 +104,7 @@ fn changed(fleet: &Fleet, name: &str, at: Timestamp, change: impl Fn(&mut Spec))
     let mut spec = (*row.spec).clone();
     change(&mut spec);
     let (deployment, revision) = (row.id.clone(), row.revision);
-    Event::Deployment(Deployments::Replaced { deployment, spec: Box::new(spec), revision, at })
+    Event::Deployment(Deployments::Replaced { deployment, spec: spec.into(), revision, at })
 }
 
 fn created(fleet: &Fleet, number: u32, name: &str, at: Timestamp) -> Event {

@@ -116,7 +116,7 @@ pub fn creation(
     let context = Context { offer: &offer, strict, current: None, own };
     let draft = deployment::read(&write.body, &context)?;
     let id = DeploymentId::from(draft.chosen_id().as_str());
-    let spec = Box::new(draft.spec);
+    let spec = draft.spec.into();
     let create = deployments::Action::Create { id: id.clone(), organization, spec };
     Ok((id, Action::Deployment(create)))
 }
@@ -135,7 +135,7 @@ pub fn replacement(
     let context = Context { offer: &offer, strict, current: Some(&row.spec), own };
     let draft = deployment::read(body, &context)?;
     draft.is_still("deployment", row.id.as_str(), &row.organization)?;
-    let spec = Box::new(draft.spec);
+    let spec = draft.spec.into();
     Ok(Action::Deployment(deployments::Action::Replace { id: row.id.clone(), spec }))
 }
 

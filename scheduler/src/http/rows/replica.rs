@@ -101,7 +101,8 @@ impl Shown<'_> {
             because: row.because(),
             capacity_class: row.placement.as_ref().map(|placement| placement.class),
             revision: row.revision,
-            engine_version: Some(row.engine_version.clone()).filter(|version| !version.is_empty()),
+            engine_version: Some(row.engine_version.to_string())
+                .filter(|version| !version.is_empty()),
             created_at: instant(row.created_at),
             deadline: row.phase.leaving().map(|leaving| instant(leaving.deadline)),
             in_flight: self.telemetry.in_flight(self.now, row.id),

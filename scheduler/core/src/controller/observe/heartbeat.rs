@@ -66,7 +66,7 @@ impl Controller {
     /// Which start of its agent a heartbeat is from.
     fn start_of(&self, heartbeat: &Heartbeat) -> Start {
         let Some(row) = self.fleet.node(&heartbeat.node) else { return Start::Older };
-        let known = row.start.as_ref().is_some_and(|start| start.nonce == heartbeat.nonce);
+        let known = row.start.as_ref().is_some_and(|start| *start.nonce == *heartbeat.nonce);
         match heartbeat.epoch {
             None if known => Start::Older,
             None => Start::New(Epoch(row.epoch.0 + 1)),
@@ -209,7 +209,7 @@ impl Controller {
             current && version > heartbeat.persisted
         };
         let unknown = |row: &NodeRow| {
-            row.inventory_hash != heartbeat.inventory_hash && heartbeat.inventory.is_none()
+            *row.inventory_hash != *heartbeat.inventory_hash && heartbeat.inventory.is_none()
         };
         HeartbeatAnswer {
             term: self.term,
@@ -272,15 +272,15 @@ fn doubt(plan: &mut Plan<'_>, node: &NodeId, clock: Option<Doubt>, report: Optio
 fn hardware(plan: &mut Plan<'_>, heartbeat: &Heartbeat, report: Option<(String, Arc<Health>)>) {
     let node = heartbeat.node.clone();
     if let Some(inventory) = &heartbeat.inventory {
-        let known = plan.fleet.node(&node).map(|row| row.inventory_hash.clone());
-        if known.as_ref() != Some(&heartbeat.inventory_hash) {
+        let known = plan.fleet.node(&node).map(|row| &*row.inventory_hash);
+        if known != Some(&*heartbeat.inventory_hash) {
             let (hash, inventory) = (heartbeat.inventory_hash.clone(), inventory.clone());
             plan.record(Event::InventoryReported { node: node.clone(), hash, inventory });
         }
     }
     let Some(row) = plan.fleet.node(&node) else { return };
     // Without the inventory that the hash names nothing can be said of the hardware.
-    if row.inventory_hash != heartbeat.inventory_hash {
+    if *row.inventory_hash != *heartbeat.inventory_hash {
         return;
     }
     let report = report.filter(|(hash, _)| *hash == heartbeat.health_hash);

@@ -1,6 +1,8 @@
 //! Commands about deployments.
 
-use wharfage_shared::ids::{DeploymentId, OrganizationId, ReplicaId};
+use std::sync::Arc;
+
+use wharfage_shared::ids::{DeploymentId, DeploymentName, OrganizationId, ReplicaId};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::time::Millis;
 
@@ -45,19 +47,20 @@ fn create(
     caller: &Caller,
     id: &DeploymentId,
     of: &OrganizationId,
-    spec: &Spec,
+    spec: &Arc<Spec>,
 ) -> Result<Answer, Refusal> {
     organization(plan, caller, of)?;
     if plan.fleet.deployment(id).is_some() {
         return Err(name_taken(Kind::Deployment, id));
     }
-    if plan.fleet.index.names.contains(&(of.clone(), spec.name.clone())) {
+    let name = (of.clone(), DeploymentName::new(&spec.name));
+    if plan.fleet.index.names.contains(&name) {
         return Err(name_taken(Kind::Deployment, &spec.name));
     }
     check_gateways(plan, of, spec)?;
     check_scaling(&spec.scaling)?;
     let (deployment, organization) = (id.clone(), of.clone());
-    let (spec, at) = (Box::new(spec.clone()), plan.now);
+    let (spec, at) = (Arc::clone(spec), plan.now);
     plan.record(Event::Created { deployment, organization, spec, at });
     Ok(Answer::Done)
 }
@@ -86,7 +89,7 @@ fn replace(
     plan: &mut Plan<'_>,
     caller: &Caller,
     id: &DeploymentId,
-    spec: &Spec,
+    spec: &Arc<Spec>,
 ) -> Result<Answer, Refusal> {
     let row = own(plan, caller, id)?;
     living(row)?;
@@ -96,11 +99,11 @@ fn replace(
     }
     check_gateways(plan, &row.organization, spec)?;
     check_scaling(&spec.scaling)?;
-    if *row.spec == *spec {
+    if row.spec == *spec {
         return Ok(Answer::Done);
     }
     let revision = revision_of(row, spec);
-    let (deployment, spec, at) = (id.clone(), Box::new(spec.clone()), plan.now);
+    let (deployment, spec, at) = (id.clone(), Arc::clone(spec), plan.now);
     plan.record(Event::Replaced { deployment, spec, revision, at });
     Ok(Answer::Done)
 }

@@ -15,6 +15,16 @@ use crate::words::command::{Action, Answer, Command};
 use crate::words::principal::Caller;
 use crate::words::refusal::{Kind, Refusal};
 
+/// Whether a command may be refused after its first fact, because what it would give is found out
+/// by giving it: what it did is taken back then. All others are checked in full before they change
+/// anything, which costs no copy of the fleet.
+pub(super) fn tries_first(action: &Action) -> bool {
+    match action {
+        Action::Claim(_) | Action::Node(_) | Action::Money(_) => true,
+        Action::Deployment(_) | Action::Gateway(_) | Action::Access(_) => false,
+    }
+}
+
 pub(super) fn carry_out(plan: &mut Plan<'_>, command: &Command) -> Result<Answer, Refusal> {
     let caller = &command.caller;
     match &command.action {

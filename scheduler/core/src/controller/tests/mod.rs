@@ -92,7 +92,7 @@ fn new_settings_roll_out_with_the_new_one_ready_first() {
     world.run(30);
     let mut spec = world::spec("chat", 4, 2);
     spec.model.path = "other".to_owned();
-    let spec = Box::new(spec);
+    let spec = spec.into();
     let replace = deployments::Action::Replace { id: "chat".into(), spec };
     world.must(Action::Deployment(replace));
     assert_eq!(

@@ -165,7 +165,7 @@ impl World {
         let mut spec = spec(name, gpus, min);
         change(&mut spec);
         let organization: OrganizationId = of.into();
-        let spec = Box::new(spec);
+        let spec = spec.into();
         let create = deployments::Action::Create { id: name.into(), organization, spec };
         self.must(Action::Deployment(create));
     }

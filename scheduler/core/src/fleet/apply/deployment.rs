@@ -15,13 +15,12 @@ use crate::words::event::deployment::Event;
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
     match event {
         Event::Created { deployment, organization, spec, at } => {
-            let spec = Arc::new((**spec).clone());
             let row = DeploymentRow {
                 id: deployment.clone(),
                 organization: organization.clone(),
-                spec: Arc::clone(&spec),
+                spec: Arc::clone(spec),
                 revision: 1,
-                revisions: BTreeMap::from([(1, spec)]),
+                revisions: BTreeMap::from([(1, Arc::clone(spec))]),
                 created_at: *at,
                 updated_at: *at,
                 deleting: None,
@@ -31,9 +30,9 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 backoff_until: None,
                 last_start: None,
                 replicas: Table::default(),
+                placed: 0,
             };
-            let name = (organization.clone(), row.spec.name.clone());
-            fleet.index.names.insert(name, deployment.clone());
+            fleet.index.deployment_changed(&row, true);
             fleet.deployments.insert(deployment.clone(), Arc::new(row));
             fleet.routes_number += 1;
         }
@@ -41,14 +40,13 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             let used: BTreeSet<u32> =
                 fleet.replicas_of(deployment).map(|replica| replica.revision).collect();
             fleet.change_spec(deployment, |row| {
-                let spec = Arc::new((**spec).clone());
                 row.revisions.retain(|known, _| used.contains(known));
-                row.revisions.insert(*revision, Arc::clone(&spec));
+                row.revisions.insert(*revision, Arc::clone(spec));
                 if row.revision != *revision {
                     row.failures = 0;
                     row.backoff_until = None;
                 }
-                row.spec = spec;
+                row.spec = Arc::clone(spec);
                 row.revision = *revision;
                 row.updated_at = *at;
             });
@@ -87,8 +85,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         }
         Event::Removed { deployment } => {
             if let Some(row) = fleet.deployments.remove(deployment) {
-                let name = (row.organization.clone(), row.spec.name.clone());
-                fleet.index.names.remove(&name);
+                fleet.index.deployment_changed(&row, false);
             }
             fleet.routes_number += 1;
         }

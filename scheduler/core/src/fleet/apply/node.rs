@@ -39,7 +39,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         }
         Event::EpochIssued { node, boot, nonce, epoch, .. } => fleet.change_node(node, |row| {
             row.epoch = *epoch;
-            row.start = Some(AgentStart { nonce: nonce.clone(), boot: boot.clone() });
+            row.start = Some(AgentStart { nonce: nonce.as_str().into(), boot: boot.clone() });
         }),
         Event::ReachChanged { node, reach, at } => {
             fleet.change_node(node, |row| {
@@ -51,7 +51,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             }
         }
         Event::InventoryReported { node, hash, inventory } => fleet.change_node(node, |row| {
-            row.inventory_hash.clone_from(hash);
+            row.inventory_hash = hash.as_str().into();
             row.slots = slots(std::mem::take(&mut row.slots), inventory);
             row.inventory = Arc::new(inventory.clone());
         }),
@@ -128,7 +128,7 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
         compute_class: pool.compute_class,
         tenancy: pool.tenancy,
         owner: pool.owner.clone(),
-        key: key.to_owned(),
+        key: key.into(),
         enrolled_at: at,
         rejoin_allowed: false,
         reach: Reach::Joining,
@@ -143,7 +143,7 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
         departed_at: None,
         epoch: Epoch(0),
         start: None,
-        inventory_hash: String::new(),
+        inventory_hash: Arc::default(),
         inventory: Arc::default(),
         slots: Vec::new(),
         orphans: BTreeMap::new(),

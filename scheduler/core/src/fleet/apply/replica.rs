@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wharfage_shared::ids::{DeploymentId, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, EngineVersion, ReplicaId};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::Timestamp;
@@ -55,8 +55,8 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             fleet.change_replica(*replica, |row| {
                 let (seat, since) = (seat.clone(), *at);
                 row.phase = Phase::Placed { seat, since, seen: None, ready_since: None };
-                row.placement = Some(Arc::new(because.clone()));
-                row.engine_version.clone_from(engine_version);
+                row.placement = Some(Arc::clone(because));
+                row.engine_version = engine_version.clone();
                 row.start_deadline = *start_deadline;
             });
             place(fleet, *replica, seat);
@@ -108,7 +108,7 @@ fn create(fleet: &mut Fleet, id: ReplicaId, of: &DeploymentId, revision: u32, at
         created_at: at,
         phase: Phase::Pending { blocked: Blocked::NotTried },
         placement: None,
-        engine_version: String::new(),
+        engine_version: EngineVersion::from(""),
         start_deadline: wharfage_shared::time::Millis::default(),
         was_ready: false,
         ended: None,
@@ -128,14 +128,14 @@ fn create(fleet: &mut Fleet, id: ReplicaId, of: &DeploymentId, revision: u32, at
 fn take_places(fleet: &mut Fleet, id: ReplicaId, victims: &[ReplicaId]) {
     let Some(row) = fleet.replica(id) else { return };
     let Some(deployment) = fleet.deployment(&row.deployment) else { return };
-    let taker = Taker {
+    let taker = Arc::new(Taker {
         replica: id,
         deployment: row.deployment.clone(),
         name: deployment.spec.name.clone(),
         priority: deployment.spec.priority,
-    };
+    });
     for victim in victims {
-        fleet.change_replica(*victim, |row| row.taken_by = Some(taker.clone()));
+        fleet.change_replica(*victim, |row| row.taken_by = Some(Arc::clone(&taker)));
     }
 }
 
@@ -273,8 +273,14 @@ impl Fleet {
         id: &DeploymentId,
         change: impl FnOnce(&mut DeploymentRow),
     ) {
-        self.put_spares(id, false);
+        self.put_spares(id, false, |_| true);
+        if let Some(row) = self.deployments.get(id) {
+            self.index.deployment_changed(row, false);
+        }
         self.change_deployment(id, change);
-        self.put_spares(id, true);
+        if let Some(row) = self.deployments.get(id) {
+            self.index.deployment_changed(row, true);
+        }
+        self.put_spares(id, true, |_| true);
     }
 }

@@ -115,23 +115,29 @@ fn indexes(fleet: &Fleet, found: &mut Findings) {
     let mut pending = BTreeSet::new();
     let mut leaving = BTreeSet::new();
     let mut stopped = BTreeSet::new();
+    let mut placed: BTreeMap<&DeploymentId, u32> = BTreeMap::new();
     for row in fleet.replicas() {
         match &row.phase {
+            Phase::Placed { .. } => *placed.entry(&row.deployment).or_default() += 1,
             Phase::Pending { .. } => drop(pending.insert(row.id)),
             Phase::Leaving { leaving: how, .. } if !how.quiet => drop(leaving.insert(row.id)),
             Phase::Stopped { seat, proven, .. } if *proven || seat.is_none() => {
                 stopped.insert(row.id);
             }
-            Phase::Promised { .. }
-            | Phase::Placed { .. }
-            | Phase::Leaving { .. }
-            | Phase::Stopped { .. } => {}
+            Phase::Promised { .. } | Phase::Leaving { .. } | Phase::Stopped { .. } => {}
         }
     }
     let index = &fleet.index;
     same("pending", index.pending.keys().map(|(_, _, id)| *id), &pending, found);
     same("leaving", index.leaving.keys().copied(), &leaving, found);
     same("stopped", index.stopped.keys().map(|(_, id)| *id), &stopped, found);
+    for row in fleet.deployments() {
+        let real = placed.get(&row.id).copied().unwrap_or_default();
+        if row.placed != real {
+            let (id, kept) = (&row.id, row.placed);
+            found.add(RULE, format!("{kept} of {id} are counted as placed, they are {real}"));
+        }
+    }
     for row in fleet.tokens() {
         if fleet.token_by_sha256(&row.sha256).map(|found| &found.id) != Some(&row.id) {
             found.add(RULE, format!("the token {} is not found by its secret", row.id));
@@ -202,6 +208,10 @@ fn rebuilt(fleet: &Fleet, found: &mut Findings) {
         ("zones", kept.zones == anew.zones),
         ("ruled", kept.ruled == anew.ruled && kept.standing == anew.standing),
         ("pending", kept.pending == anew.pending),
+        ("promised", kept.promised == anew.promised),
+        ("spares", kept.spares == anew.spares),
+        ("names", kept.names == anew.names),
+        ("priorities", kept.priorities == anew.priorities),
         ("leaving", kept.leaving == anew.leaving),
         ("stopped", kept.stopped == anew.stopped),
         ("tokens", kept.tokens == anew.tokens),

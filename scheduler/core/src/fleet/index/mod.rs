@@ -3,22 +3,26 @@
 //! They change only through `change_node` and `change_replica` (and the few tables that nothing
 //! else refers to), so that a row and its index entries cannot part.
 
+mod replicas;
 mod spare;
 
 use std::sync::Arc;
 
+use self::replicas::ReplicaEntries;
 pub(crate) use self::spare::{Dearness, Spare, Spares};
 
 use wharfage_shared::capacity::{CapacityType, ComputeClass, Region, Sku, Zone};
-use wharfage_shared::ids::{DeploymentId, JoinId, NodeId, OrganizationId, ReplicaId, TokenId};
+use wharfage_shared::ids::{
+    DeploymentId, DeploymentName, JoinId, NodeId, OrganizationId, ReplicaId, TokenId,
+};
 use wharfage_shared::time::Timestamp;
 
 use crate::fleet::Fleet;
+use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
-use crate::fleet::rows::replica::ReplicaRow;
 use crate::fleet::table::Table;
+use crate::words::deployment::Priority;
 use crate::words::node::{Intent, Reach};
-use crate::words::replica::Phase;
 
 /// Everything derived.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +31,9 @@ pub(crate) struct Index {
     /// placement looks at them: free GPUs, then the node.
     pub seats: Table<SeatGroup, Table<(u8, NodeId), ()>>,
     /// Deployments by organization and name.
-    pub names: Table<(OrganizationId, String), DeploymentId>,
+    pub names: Table<(OrganizationId, DeploymentName), DeploymentId>,
+    /// How many deployments of an organization and type have which priority.
+    pub priorities: Table<(OrganizationId, Sku, Priority), u32>,
     /// Nodes by type and zone.
     pub zones: Table<(Sku, Zone), ZoneCounts>,
     /// Instances by region and type.
@@ -249,7 +255,9 @@ impl Index {
         if before.as_ref() == Some(&after) {
             return;
         }
-        put(&mut self.ruled, node.id.clone(), after.ruled);
+        if before.as_ref().is_some_and(|before| before.ruled) != after.ruled {
+            put(&mut self.ruled, node.id.clone(), after.ruled);
+        }
         self.standing -= u32::from(before.as_ref().is_some_and(|before| before.stands));
         self.standing += u32::from(after.stands);
         let seats = |entries: &NodeEntries| entries.seat.clone();
@@ -271,6 +279,24 @@ impl Index {
                 self.count_capacity(node, before, false);
             }
             self.count_capacity(node, &after, true);
+        }
+    }
+
+    /// Puts a deployment's entries in or takes them out.
+    pub fn deployment_changed(&mut self, row: &DeploymentRow, is_in: bool) {
+        let name = (row.organization.clone(), DeploymentName::new(&row.spec.name));
+        let key = (row.organization.clone(), row.spec.sku.clone(), row.spec.priority);
+        let count = self.priorities.get(&key).copied().unwrap_or_default();
+        let count = if is_in { count + 1 } else { count.saturating_sub(1) };
+        if count > 0 {
+            self.priorities.insert(key, count);
+        } else {
+            self.priorities.remove(&key);
+        }
+        if is_in {
+            self.names.insert(name, row.id.clone());
+        } else {
+            self.names.remove(&name);
         }
     }
 
@@ -353,36 +379,6 @@ impl Index {
             }
         });
     }
-
-    /// Puts a replica's entry in or takes it out.
-    fn put_entry(&mut self, entry: Option<ReplicaEntry>, is_in: bool) {
-        match entry {
-            Some(ReplicaEntry::Pending(key)) => put(&mut self.pending, key, is_in),
-            Some(ReplicaEntry::Promised(key)) => put(&mut self.promised, key, is_in),
-            Some(ReplicaEntry::Leaving(id)) => put(&mut self.leaving, id, is_in),
-            Some(ReplicaEntry::Stopped(key)) => put(&mut self.stopped, key, is_in),
-            None => {}
-        }
-    }
-}
-
-/// What the index holds of a replica.
-#[derive(PartialEq, Eq)]
-enum ReplicaEntry {
-    Pending((Sku, DeploymentId, ReplicaId)),
-    Promised((Sku, DeploymentId, ReplicaId)),
-    Leaving(ReplicaId),
-    Stopped((Timestamp, ReplicaId)),
-}
-
-fn is_placed(row: &ReplicaRow) -> bool {
-    match &row.phase {
-        Phase::Placed { .. } => true,
-        Phase::Pending { .. }
-        | Phase::Promised { .. }
-        | Phase::Leaving { .. }
-        | Phase::Stopped { .. } => false,
-    }
 }
 
 fn put<K: Ord + Clone>(table: &mut Table<K, ()>, key: K, is_in: bool) {
@@ -410,85 +406,19 @@ impl Fleet {
         self.index.node_changed(before.map(|before| NodeEntries::of(&before)), &row);
     }
 
-    /// The only way to change a replica's row.
-    pub(in crate::fleet) fn change_replica(
-        &mut self,
-        id: ReplicaId,
-        change: impl FnOnce(&mut ReplicaRow),
-    ) {
-        let Some(row) = self.replica(id) else { return };
-        let before = self.entry_of(row);
-        let was_placed = is_placed(row);
-        self.put_spare(id, false);
-        let Some(row) = self.replicas.get_mut(&id) else { return };
-        change(Arc::make_mut(row));
-        let (is_placed, of) = (is_placed(row), row.deployment.clone());
-        self.count_placed(&of, was_placed, is_placed);
-        self.put_spare(id, true);
-        let after = self.replica(id).and_then(|row| self.entry_of(row));
-        if before != after {
-            self.index.put_entry(before, false);
-            self.index.put_entry(after, true);
-        }
-    }
-
-    /// The only way to put a replica's row in or to take it out.
-    pub(in crate::fleet) fn put_replica(&mut self, id: ReplicaId, row: Option<ReplicaRow>) {
-        let before = self.replica(id).and_then(|row| self.entry_of(row));
-        let after = row.as_ref().and_then(|row| self.entry_of(row));
-        let was_placed = self.replica(id).is_some_and(is_placed);
-        let of = row.as_ref().or(self.replica(id)).map(|row| row.deployment.clone());
-        let will_be_placed = row.as_ref().is_some_and(is_placed);
-        self.put_spare(id, false);
-        match row {
-            Some(row) => drop(self.replicas.insert(id, Arc::new(row))),
-            None => drop(self.replicas.remove(&id)),
-        }
-        if let Some(of) = of {
-            self.count_placed(&of, was_placed, will_be_placed);
-        }
-        self.put_spare(id, true);
-        self.index.put_entry(before, false);
-        self.index.put_entry(after, true);
-    }
-
-    fn entry_of(&self, row: &ReplicaRow) -> Option<ReplicaEntry> {
-        // What waits does so by the type that its own spec asks for.
-        let key = || Some((self.spec_of(row)?.sku.clone(), row.deployment.clone(), row.id));
-        match &row.phase {
-            Phase::Pending { .. } => key().map(ReplicaEntry::Pending),
-            Phase::Promised { .. } => key().map(ReplicaEntry::Promised),
-            Phase::Leaving { leaving, .. } => {
-                (!leaving.quiet).then_some(ReplicaEntry::Leaving(row.id))
-            }
-            Phase::Stopped { at, .. } => {
-                row.phase.is_over().then_some(ReplicaEntry::Stopped((*at, row.id)))
-            }
-            Phase::Placed { .. } => None,
-        }
-    }
-
     /// The indexes of the rows as they are: after a snapshot was read.
     pub(in crate::fleet) fn index_anew(&mut self) {
         self.index = Index::default();
         for row in self.nodes.values() {
             self.index.node_changed(None, row);
         }
-        let entries: Vec<_> = self.replicas().map(|row| self.entry_of(row)).collect();
-        for entry in entries {
-            self.index.put_entry(entry, true);
-        }
-        let standing: Vec<_> =
-            self.replicas().map(|row| (row.id, row.deployment.clone(), is_placed(row))).collect();
-        for (_, of, is_placed) in &standing {
-            self.count_placed(of, false, *is_placed);
-        }
-        for (id, _, _) in &standing {
-            self.put_spare(*id, true);
+        self.count_placed_anew();
+        let entries: Vec<_> = self.replicas().map(|row| self.entries_of(row)).collect();
+        for entries in entries {
+            self.index.replica_changed(ReplicaEntries::default(), entries);
         }
         for row in self.deployments.values() {
-            let name = (row.organization.clone(), row.spec.name.clone());
-            self.index.names.insert(name, row.id.clone());
+            self.index.deployment_changed(row, true);
         }
         for row in self.tokens.values() {
             self.index.tokens.insert(row.sha256.clone(), row.id.clone());

@@ -4,12 +4,14 @@
 //! from the front.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use wharfage_shared::capacity::Sku;
 use wharfage_shared::ids::{DeploymentId, OrganizationId, ReplicaId};
 use wharfage_shared::time::{Millis, Timestamp};
 
-use super::{is_placed, put};
+use super::put;
+use super::replicas::is_placed;
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::replica::ReplicaRow;
@@ -36,23 +38,17 @@ pub(crate) struct Spare {
     pub replica: ReplicaId,
 }
 
-/// The spare replicas, and how many of each deployment are placed.
-#[derive(Clone, Debug, Default)]
+/// The spare replicas in the order in which they are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Spares {
-    /// In the order in which they are taken.
-    pub order: Table<Spare, ()>,
-    placed: Table<DeploymentId, u32>,
+    order: Table<Spare, ()>,
 }
 
 impl Spares {
-    /// Replicas of a deployment that are placed and have not been told to leave.
-    pub fn placed(&self, deployment: &DeploymentId) -> u32 {
-        self.placed.get(deployment).copied().unwrap_or_default()
-    }
-
-    /// Whether a deployment holds more than its `min`.
-    pub fn is_above_min(&self, deployment: &DeploymentRow) -> bool {
-        self.placed(&deployment.id) > deployment.spec.scaling.bounds.min()
+    pub(super) fn put(&mut self, spare: Option<Spare>, is_in: bool) {
+        if let Some(spare) = spare {
+            put(&mut self.order, spare, is_in);
+        }
     }
 
     /// A type's spare replicas of one organization, the cheapest first.
@@ -72,15 +68,14 @@ impl Spares {
     }
 }
 
-impl Fleet {
+impl Spare {
     /// A replica's entry, if it has one: what leaves always, what is placed while its deployment
     /// holds more than its `min`.
-    fn spare_of(&self, row: &ReplicaRow) -> Option<Spare> {
-        let deployment = self.deployment(&row.deployment)?;
+    pub(super) fn of(deployment: &DeploymentRow, row: &ReplicaRow) -> Option<Self> {
         let dearness = match &row.phase {
             Phase::Leaving { .. } => Dearness::Leaving,
             Phase::Placed { since, ready_since, .. } => {
-                if !self.index.spares.is_above_min(deployment) {
+                if !deployment.is_above_min() {
                     return None;
                 }
                 Dearness::Placed {
@@ -92,20 +87,18 @@ impl Fleet {
             }
             Phase::Pending { .. } | Phase::Promised { .. } | Phase::Stopped { .. } => return None,
         };
-        Some(Spare {
-            sku: self.spec_of(row)?.sku.clone(),
+        Some(Self {
+            sku: deployment.revisions.get(&row.revision)?.sku.clone(),
             organization: row.organization.clone(),
             dearness,
             replica: row.id,
         })
     }
+}
 
-    /// Takes a replica's entry out, or puts it in, as its row is at this moment.
-    pub(super) fn put_spare(&mut self, id: ReplicaId, is_in: bool) {
-        let spare = self.replica(id).and_then(|row| self.spare_of(row));
-        if let Some(spare) = spare {
-            put(&mut self.index.spares.order, spare, is_in);
-        }
+impl Fleet {
+    fn spare_of(&self, row: &ReplicaRow) -> Option<Spare> {
+        Spare::of(self.deployment(&row.deployment)?, row)
     }
 
     /// Keeps the count of what is placed; where the deployment comes above its `min` or back, all
@@ -114,43 +107,45 @@ impl Fleet {
         if was == is {
             return;
         }
-        let above = |fleet: &Fleet| {
-            fleet.deployment(of).is_some_and(|row| fleet.index.spares.is_above_min(row))
-        };
-        let was_above = above(self);
-        let placed = self.index.spares.placed(of);
-        let now = if is { placed + 1 } else { placed.saturating_sub(1) };
-        let crosses = self.deployment(of).is_some_and(|row| {
-            let min = row.spec.scaling.bounds.min();
-            (now > min) != was_above
-        });
-        if crosses && was_above {
-            self.put_placed(of, false);
+        let Some(row) = self.deployment(of) else { return };
+        let was_above = row.is_above_min();
+        let placed = if is { row.placed + 1 } else { row.placed.saturating_sub(1) };
+        let is_above = placed > row.spec.scaling.bounds.min();
+        if was_above && !is_above {
+            self.put_spares(of, false, is_placed);
         }
-        if now == 0 {
-            self.index.spares.placed.remove(of);
-        } else {
-            self.index.spares.placed.insert(of.clone(), now);
-        }
-        if crosses && !was_above {
-            self.put_placed(of, true);
+        self.change_deployment(of, |row| row.placed = placed);
+        if is_above && !was_above {
+            self.put_spares(of, true, is_placed);
         }
     }
 
-    /// The entries of a deployment's replicas that are placed.
-    fn put_placed(&mut self, of: &DeploymentId, is_in: bool) {
-        let placed = self.replicas_of(of).filter(|row| is_placed(row));
-        let ids: Vec<ReplicaId> = placed.map(|row| row.id).collect();
-        for id in ids {
-            self.put_spare(id, is_in);
+    /// The same counts from the rows alone.
+    pub(super) fn count_placed_anew(&mut self) {
+        let mut counts: BTreeMap<DeploymentId, u32> = BTreeMap::new();
+        for row in self.replicas().filter(|row| is_placed(row)) {
+            *counts.entry(row.deployment.clone()).or_default() += 1;
+        }
+        let of = |row: &DeploymentRow| counts.get(&row.id).copied().unwrap_or_default();
+        let wrong = self.deployments().filter(|row| row.placed != of(row));
+        let wrong: Vec<_> = wrong.map(|row| (row.id.clone(), of(row))).collect();
+        for (of, placed) in wrong {
+            self.change_deployment(&of, |row| row.placed = placed);
         }
     }
 
-    /// All of a deployment's entries, before or after its row changes.
-    pub(in crate::fleet) fn put_spares(&mut self, of: &DeploymentId, is_in: bool) {
-        let ids: Vec<ReplicaId> = self.replicas_of(of).map(|row| row.id).collect();
-        for id in ids {
-            self.put_spare(id, is_in);
+    /// The entries of those of a deployment's replicas that are meant, as their rows are at this
+    /// moment.
+    pub(in crate::fleet) fn put_spares(
+        &mut self,
+        of: &DeploymentId,
+        is_in: bool,
+        is_meant: impl Fn(&ReplicaRow) -> bool,
+    ) {
+        let meant = self.replicas_of(of).filter(|row| is_meant(row));
+        let spares: Vec<Spare> = meant.filter_map(|row| self.spare_of(row)).collect();
+        for spare in spares {
+            self.index.spares.put(Some(spare), is_in);
         }
     }
 }

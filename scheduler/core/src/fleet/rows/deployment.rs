@@ -42,4 +42,14 @@ pub struct DeploymentRow {
     pub last_start: Option<Millis>,
     /// Replicas whose end is not proven, in the order of their ids.
     pub replicas: Table<ReplicaId, ()>,
+    /// How many of them are placed and have not been told to leave: derived from their rows.
+    #[serde(skip)]
+    pub placed: u32,
+}
+
+impl DeploymentRow {
+    /// Whether it holds more than its `min`.
+    pub fn is_above_min(&self) -> bool {
+        self.placed > self.spec.scaling.bounds.min()
+    }
 }

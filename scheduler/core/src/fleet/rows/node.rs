@@ -34,7 +34,7 @@ pub struct NodeRow {
     /// The tenant that owns it; absent = the provider.
     pub owner: Option<OrganizationId>,
     /// SHA-256 of its public key.
-    pub key: String,
+    pub key: Arc<str>,
     /// Since when.
     pub enrolled_at: Timestamp,
     /// An operator's word that the name may enrol anew.
@@ -67,7 +67,7 @@ pub struct NodeRow {
     /// What names that start; absent = the next heartbeat begins a new one.
     pub start: Option<AgentStart>,
     /// The inventory's hash.
-    pub inventory_hash: String,
+    pub inventory_hash: Arc<str>,
     /// GPUs, engines, hooks.
     pub inventory: Arc<Inventory>,
     /// Its GPUs in NVML's order, with their holders.
@@ -89,7 +89,7 @@ pub struct NodeRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStart {
     /// What names it.
-    pub nonce: String,
+    pub nonce: Arc<str>,
     /// The boot that it runs in.
     pub boot: BootId,
 }

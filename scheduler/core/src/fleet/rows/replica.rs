@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, EngineVersion, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::replica::Ended;
 use wharfage_shared::time::{Millis, Timestamp};
 
@@ -29,7 +29,7 @@ pub struct ReplicaRow {
     /// Why it stands where it stands.
     pub placement: Option<Arc<Placement>>,
     /// The engine's version, from its placement on.
-    pub engine_version: String,
+    pub engine_version: EngineVersion,
     /// How long its start may take.
     pub start_deadline: Millis,
     /// It was ready at some time.
@@ -41,7 +41,7 @@ pub struct ReplicaRow {
     pub took_from: Vec<ReplicaId>,
     /// For whom it was told to leave.
     #[serde(default)]
-    pub taken_by: Option<Taker>,
+    pub taken_by: Option<Arc<Taker>>,
     /// Those that move for it while its seat is kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,

@@ -1,5 +1,7 @@
 //! Why a replica is where it is, or nowhere.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Sku, Zone};
 use wharfage_shared::ids::{GpuUuid, NodeId};
@@ -140,35 +142,37 @@ pub enum Rejection {
 
 impl Rejection {
     /// The rule without what differs from node to node, for counting nodes.
-    pub fn in_general(&self) -> String {
+    pub fn in_general(&self) -> Cow<'static, str> {
         match self {
-            Rejection::OtherSku { .. } => "another instance type".to_owned(),
-            Rejection::OtherZone { .. } => "outside the deployment's zones".to_owned(),
-            Rejection::Joining => "not heard yet".to_owned(),
-            Rejection::Silent => "silent".to_owned(),
-            Rejection::Lost => "lost".to_owned(),
-            Rejection::Qualifying => "qualifying: gates have not passed yet".to_owned(),
-            Rejection::Unfit { because } => format!("unfit: {because}"),
-            Rejection::Cordoned { reason } => format!("cordoned: {reason}"),
-            Rejection::Draining { reason } => format!("being drained: {reason}"),
-            Rejection::Retired => "retired".to_owned(),
-            Rejection::Noticed { .. } => "under a notice".to_owned(),
-            Rejection::Unproven => "what ran there is not proven gone yet".to_owned(),
-            Rejection::Owned => "serving only their owners' claims".to_owned(),
+            Rejection::OtherSku { .. } => "another instance type".into(),
+            Rejection::OtherZone { .. } => "outside the deployment's zones".into(),
+            Rejection::Joining => "not heard yet".into(),
+            Rejection::Silent => "silent".into(),
+            Rejection::Lost => "lost".into(),
+            Rejection::Qualifying => "qualifying: gates have not passed yet".into(),
+            Rejection::Unfit { because } => format!("unfit: {because}").into(),
+            Rejection::Cordoned { reason } => format!("cordoned: {reason}").into(),
+            Rejection::Draining { reason } => format!("being drained: {reason}").into(),
+            Rejection::Retired => "retired".into(),
+            Rejection::Noticed { .. } => "under a notice".into(),
+            Rejection::Unproven => "what ran there is not proven gone yet".into(),
+            Rejection::Owned => "serving only their owners' claims".into(),
             Rejection::ClassNotAllowed { sold } => {
-                format!("sold as {sold}, which the capacity classes do not allow")
+                format!("sold as {sold}, which the capacity classes do not allow").into()
             }
-            Rejection::ServesAnother => "serving another organization".to_owned(),
+            Rejection::ServesAnother => "serving another organization".into(),
             Rejection::ClaimNotAllowed => {
-                "held by claims, which the capacity classes do not allow".to_owned()
+                "held by claims, which the capacity classes do not allow".into()
             }
-            Rejection::KeptForClaim => "kept for claims".to_owned(),
-            Rejection::NoEngine { engine } => format!("without the engine {engine}"),
-            Rejection::NoVersion { engine, version } => format!("without {engine} {version}"),
-            Rejection::NoHook { hook } => format!("without the hook {hook}"),
-            Rejection::NotEnoughGpus { .. } => "not enough free GPUs".to_owned(),
-            Rejection::GpusUnfit { .. } => "not enough GPUs that are free and fit".to_owned(),
-            Rejection::Guaranteed { .. } => "idle, but guaranteed to others".to_owned(),
+            Rejection::KeptForClaim => "kept for claims".into(),
+            Rejection::NoEngine { engine } => format!("without the engine {engine}").into(),
+            Rejection::NoVersion { engine, version } => {
+                format!("without {engine} {version}").into()
+            }
+            Rejection::NoHook { hook } => format!("without the hook {hook}").into(),
+            Rejection::NotEnoughGpus { .. } => "not enough free GPUs".into(),
+            Rejection::GpusUnfit { .. } => "not enough GPUs that are free and fit".into(),
+            Rejection::Guaranteed { .. } => "idle, but guaranteed to others".into(),
         }
     }
 }

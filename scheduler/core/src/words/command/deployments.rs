@@ -1,5 +1,7 @@
 //! Commands about deployments.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use wharfage_shared::ids::{DeploymentId, OrganizationId, ReplicaId};
 
@@ -15,14 +17,14 @@ pub enum Action {
         /// For whom: the caller's, or any when the provider asks.
         organization: OrganizationId,
         /// What.
-        spec: Box<Spec>,
+        spec: Arc<Spec>,
     },
     /// CoreWeave's PATCH: the whole spec anew (name fixed; DNS merged elsewhere).
     Replace {
         /// Which.
         id: DeploymentId,
         /// What.
-        spec: Box<Spec>,
+        spec: Arc<Spec>,
     },
     /// Baseten's PATCH: only what is present changes.
     Settings {

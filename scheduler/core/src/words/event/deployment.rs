@@ -1,5 +1,7 @@
 //! Facts about deployments.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use wharfage_shared::ids::{DeploymentId, OrganizationId};
 use wharfage_shared::time::Timestamp;
@@ -21,7 +23,7 @@ pub enum Event {
         /// Whose.
         organization: OrganizationId,
         /// What.
-        spec: Box<Spec>,
+        spec: Arc<Spec>,
         /// When.
         at: Timestamp,
     },
@@ -30,7 +32,7 @@ pub enum Event {
         /// Which.
         deployment: DeploymentId,
         /// What it is now.
-        spec: Box<Spec>,
+        spec: Arc<Spec>,
         /// Raised when running replicas must be replaced for it.
         revision: u32,
         /// When.

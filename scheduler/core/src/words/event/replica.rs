@@ -1,8 +1,10 @@
 //! Facts about replicas.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use wharfage_shared::gateway::RoutesVersion;
-use wharfage_shared::ids::{DeploymentId, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, EngineVersion, ReplicaId};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::Ended;
 use wharfage_shared::time::{Millis, Timestamp};
@@ -72,11 +74,11 @@ pub enum Event {
         /// Where.
         seat: Seat,
         /// The engine's version as the node offers it.
-        engine_version: String,
+        engine_version: EngineVersion,
         /// How long its start may take.
         start_deadline: Millis,
         /// Why there.
-        because: Placement,
+        because: Arc<Placement>,
         /// When.
         at: Timestamp,
     },

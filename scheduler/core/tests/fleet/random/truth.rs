@@ -81,7 +81,7 @@ pub fn decides_as_it_explains(world: &World) -> Result<(), TestCaseError> {
             explain::Verdict::Rejected(_) => None,
         });
         let best = best.min();
-        let decided = decided.map(|decision| decision.because.score);
+        let decided = decided.map(|decision| decision.because.score.clone());
         prop_assert_eq!(&decided, &best, "for {}\n{}", row.id, world.picture());
         let first = explained.candidates.first().map(|candidate| candidate.node.clone());
         if let Some(best) = best {

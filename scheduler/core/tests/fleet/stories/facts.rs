@@ -33,7 +33,7 @@ pub fn deployed(organization: &str, spec: Spec, at: Timestamp) -> Event {
     Event::Deployment(Deployments::Created {
         deployment: id(&spec.name),
         organization: OrganizationId::from(organization),
-        spec: Box::new(spec),
+        spec: spec.into(),
         at,
     })
 }
@@ -64,9 +64,9 @@ pub fn stands(standing: &Standing<'_>) -> Vec<Event> {
         Event::Replica(Replicas::Placed {
             replica,
             seat,
-            engine_version: "0.11.0".to_owned(),
+            engine_version: "0.11.0".into(),
             start_deadline: Millis::from_seconds(600),
-            because: Placement { class, score, sentence: "a test".to_owned() },
+            because: Placement { class, score, sentence: "a test".to_owned() }.into(),
             at: since,
         }),
     ];

@@ -165,14 +165,14 @@ impl World {
     pub fn deploy_for(&mut self, organization: &str, spec: Spec) -> Result<Answer, Refusal> {
         let organization = self.organization(organization);
         let id = id(&spec.name);
-        let spec = Box::new(spec);
+        let spec = spec.into();
         self.command(Action::Deployment(Deployments::Create { id, organization, spec }))
     }
 
     /// Replaces a deployment's spec.
     pub fn replace(&mut self, spec: Spec) -> Result<Answer, Refusal> {
         let id = id(&spec.name);
-        self.command(Action::Deployment(Deployments::Replace { id, spec: Box::new(spec) }))
+        self.command(Action::Deployment(Deployments::Replace { id, spec: spec.into() }))
     }
 
     /// The spec that a deployment has now.
