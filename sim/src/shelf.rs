@@ -191,7 +191,7 @@ impl Shelf {
         let of = self.fleet.deployment(id)?;
         if self.choice != Choice::Random {
             let decision = placement::decide(&self.fleet, &self.policy, of, ask).ok()?;
-            return Some((decision.because.score, decision.seat));
+            return Some((decision.because.score.clone(), decision.seat));
         }
         let feasible = placement::scan(&self.fleet, &self.policy, of, ask);
         let feasible: Vec<_> = feasible.filter_map(|(_, verdict)| verdict.ok()).collect();

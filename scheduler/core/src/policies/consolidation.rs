@@ -7,9 +7,10 @@
 //! its owner wants left alone and what has a higher priority than the ask stays where it is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Sku, Zone};
-use wharfage_shared::ids::{NodeId, OrganizationId, ReplicaId};
+use wharfage_shared::ids::{EngineVersion, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::capacity::ask::Ask;
@@ -60,9 +61,9 @@ pub struct StandIn {
     /// Where.
     pub seat: Seat,
     /// The engine's version that the node would run.
-    pub engine_version: String,
+    pub engine_version: EngineVersion,
     /// Why there.
-    pub because: Placement,
+    pub because: Arc<Placement>,
 }
 
 /// What a plan costs; less is cheaper.
@@ -147,8 +148,8 @@ pub fn stand_in(
     let sentence = format!("{id} in {zone}, sold as {sold}: {mover} moves here to make room");
     Some(StandIn {
         seat: Seat { node: node.id.clone(), gpus },
-        engine_version: newest(&ask, node).unwrap_or_default(),
-        because: Placement { class, score, sentence },
+        engine_version: newest(&ask, node).unwrap_or_default().into(),
+        because: Arc::new(Placement { class, score, sentence }),
     })
 }
 

@@ -69,7 +69,7 @@ fn waiting(plan: &Plan<'_>) -> Queues {
         let Some(of) = fleet.deployment(of) else { continue };
         let no_room = matches!(row.phase, Phase::Pending { blocked: Blocked::NoRoom });
         if no_room && row.created_at + plan.policy.tick() <= plan.now {
-            let place = queue::place(fleet, of, *id, row.created_at);
+            let place = queue::place(of, *id, row.created_at);
             let queue = queues.entry(row.organization.clone()).or_default();
             queue.insert(place, (*id, sku.clone()));
         }
