@@ -208,6 +208,44 @@ async fn probes_metrics_and_the_document_answer() {
 }
 
 #[tokio::test]
+async fn whoever_is_starved_is_said_to_be_by_a_condition_and_by_a_number() {
+    let scheduler = Scheduler::start("starved").await;
+    let mut node = scheduler.node("node-1", "standard").await;
+    scheduler.gateways().await;
+    let number = async |wanted: &str| {
+        let metrics = scheduler.get("/metrics", "provider-viewer").await;
+        assert!(metrics.text.lines().any(|line| line == wanted), "{}", metrics.text);
+    };
+    let verb = async |verb: &str| {
+        let path = format!("/api/v1/nodes/node-1/{verb}");
+        scheduler.post(&path, "provider-operator", &json!({"reason": "a test"})).await.expect(200)
+    };
+    verb("cordon").await;
+    for (name, priority) in [("low", 1), ("high", 2)] {
+        let mut body = deployment(name);
+        body["autoscaling"]["priority"] = json!(priority);
+        scheduler.post("/api/v1/deployments", "acme-operator", &body).await.expect(201);
+    }
+    let conditions = async || {
+        let row = scheduler.get("/api/v1/deployments/d-low", "acme-viewer").await.expect(200);
+        row["status"]["conditions"].as_array().expect("conditions").clone()
+    };
+    assert_eq!(conditions().await.len(), 2);
+    number("wharfage_replicas_starved 0").await;
+    verb("uncordon").await;
+    node.next().await;
+    let starved = conditions().await.pop().expect("the last");
+    assert_eq!((&starved["type"], &starved["status"]), (&json!("Starved"), &json!("True")));
+    let message = starved["message"].as_str().expect("a message");
+    assert!(
+        message.starts_with("1 replica waits while replicas of a priority above 1"),
+        "{message}"
+    );
+    number("wharfage_replicas_starved 1").await;
+    scheduler.stop().await;
+}
+
+#[tokio::test]
 async fn a_pools_size_a_search_for_capacity_and_an_amendment() {
     let scheduler = Scheduler::start("capacity").await;
     let _node = scheduler.node("node-1", "standard").await;
