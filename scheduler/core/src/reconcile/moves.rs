@@ -121,6 +121,10 @@ fn make(plan: &mut Plan<'_>, replica: ReplicaId, decision: consolidation::Plan) 
 /// Of a deployment's replicas that move, those whose successors serve leave; where one will not
 /// serve, the room is given up.
 pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
+    // Most fleets never move anything: nobody's replicas are looked through for that.
+    if plan.fleet.moves.is_empty() {
+        return;
+    }
     let movers = plan.fleet.replicas_of(id).filter(|row| moving(row).is_some());
     let movers: Vec<ReplicaId> = movers.map(|row| row.id).collect();
     for id in movers {
