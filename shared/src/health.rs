@@ -212,7 +212,7 @@ pub enum Repair {
 pub struct Incident {
     /// Its number on this node.
     pub number: u64,
-    /// On which GPU; absent where the kernel did not name one of this node's.
+    /// On which GPU, whole; absent where the kernel did not name one of this node's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<GpuUuid>,
     /// The XIDs in the order in which they were first heard.

@@ -46,6 +46,9 @@ pub struct FalseReady {
 pub struct GpuIdentity {
     /// Its UUID.
     pub uuid: GpuUuid,
+    /// The GPU that it is a part of, where it is a MIG instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<GpuUuid>,
     /// Its product name.
     pub name: String,
     /// Its memory in MiB.
@@ -56,6 +59,13 @@ pub struct GpuIdentity {
     /// Its serial number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+}
+
+impl GpuIdentity {
+    /// The GPU itself: what breaks, is reset and is replaced as a whole.
+    pub fn board(&self) -> &GpuUuid {
+        self.part_of.as_ref().unwrap_or(&self.uuid)
+    }
 }
 
 /// An engine that a node can run: a local definition, never a command from the network.

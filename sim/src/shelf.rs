@@ -106,6 +106,7 @@ impl Shelf {
         let node = NodeId::new(format!("node-{number:06}"));
         let gpu = |at| GpuIdentity {
             uuid: format!("GPU-{number}-{at}").as_str().into(),
+            part_of: None,
             name: "GPU".to_owned(),
             memory_mib: 81_559,
             pci: None,

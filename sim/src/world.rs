@@ -352,6 +352,7 @@ fn inventory(index: usize, sku: &Sku, hooks: &BTreeMap<HookId, Millis>) -> Inven
     let name = instance_type(sku).map_or("GPU", |listed| listed.gpu);
     let gpu = |number: u8| GpuIdentity {
         uuid: GpuUuid::new(format!("GPU-{}-{number}", index + 1)),
+        part_of: None,
         name: name.to_owned(),
         memory_mib: memory_gb * 1024,
         pci: None,

@@ -93,9 +93,9 @@ impl Agent {
             out.note(Some(*id), text);
         }
         let gpu_names = names(&found.inventory);
-        let gpus: Vec<GpuUuid> = found.inventory.gpus.into_iter().map(|gpu| gpu.uuid).collect();
+        let slots = found.inventory.gpus;
         let agent = Agent {
-            judge: Judge::new(&config.health, found.health, &found.boot, &gpus),
+            judge: Judge::new(&config.health, found.health, &found.boot, &slots),
             config,
             node: found.node,
             boot: found.boot,
@@ -117,7 +117,7 @@ impl Agent {
             estimates: Estimates::default(),
             evacuation: None,
             gpu_names,
-            gpus,
+            gpus: slots.into_iter().map(|gpu| gpu.uuid).collect(),
             gpu_trouble: BTreeMap::new(),
             meter,
         };
@@ -179,14 +179,14 @@ impl Agent {
             Input::Answer { sent_at, answer } => self.hear_answer(sent_at, *answer, out),
             Input::Inventory(inventory) => {
                 self.gpu_names = names(&inventory);
+                self.judge.set_gpus(&inventory.gpus, self.now);
                 self.gpus = inventory.gpus.into_iter().map(|gpu| gpu.uuid).collect();
-                self.judge.set_gpus(&self.gpus, self.now);
             }
             Input::GpuTrouble { gpu, trouble } => self.hear_trouble(gpu, trouble, out),
             Input::Evidence(evidence) => self.judge.hear(&evidence, out),
             Input::Xid(seen) => {
                 let model = seen.gpu.as_ref().and_then(|gpu| self.model_on(gpu));
-                self.judge.hear_xid(&seen, model, out);
+                self.judge.hear_xid(seen, model, out);
             }
             Input::Repaired { gpu, by } => self.judge.repaired(gpu.as_ref(), by, out),
             Input::NoticeHeard(notice) => self.hear_notice(notice, out),
@@ -333,10 +333,11 @@ impl Agent {
         }
     }
 
-    /// What runs on a GPU: an incident remembers it.
+    /// What runs on a GPU, or on an instance of it: an incident remembers it.
     fn model_on(&self, gpu: &GpuUuid) -> Option<String> {
-        let mut on_it = self.replicas.values().filter(|replica| replica.order.gpus.contains(gpu));
-        on_it.next().map(|replica| replica.order.model_name.clone())
+        let slots = self.judge.slots_of(gpu);
+        let is_on = |replica: &&Replica| replica.order.gpus.iter().any(|gpu| slots.contains(gpu));
+        self.replicas.values().find(is_on).map(|replica| replica.order.model_name.clone())
     }
 
     /// A replica is gone for good: its proof is kept until the scheduler knows.

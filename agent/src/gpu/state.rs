@@ -17,7 +17,8 @@ use super::seen::unread;
 pub use super::seen::{Sections, Seen, Xids};
 use super::words::Absent;
 
-/// A GPU must be read within this long (its call's deadline of 2 s and the pause before it).
+/// A GPU must be read within this long: a call has 2 s, counted from the end of the one before with
+/// the pause between two readings.
 pub(super) const SILENT_AFTER: Millis = Millis(2500);
 
 /// What an unanswered GPU is called.
@@ -256,6 +257,7 @@ pub(crate) mod tests {
     pub(crate) fn board(uuid: &str, index: u32, pci: &str) -> Board {
         let identity = GpuIdentity {
             uuid: GpuUuid::from(uuid),
+            part_of: None,
             name: "NVIDIA H100 80GB HBM3".to_owned(),
             memory_mib: 81_559,
             pci: Some(pci.to_owned()),
@@ -285,6 +287,7 @@ pub(crate) mod tests {
         let slot = |instance: &&str| Slot {
             identity: GpuIdentity {
                 uuid: GpuUuid::from(*instance),
+                part_of: Some(whole.uuid.clone()),
                 ..whole.slots[0].identity.clone()
             },
             mig: None,

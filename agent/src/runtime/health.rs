@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use wharfage_agent_core::health::{XidSeen, XidSource};
 use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::clock;
+use wharfage_agent_sys::nvml::Board;
 use wharfage_shared::ids::{GpuUuid, ReplicaId};
 
 use super::Runtime;
@@ -49,30 +50,23 @@ impl Runtime {
         }
     }
 
-    /// One for each GPU at the address: a GPU that is cut into instances is several.
+    /// The GPU at the address, whole: NVML names it so too, however it is split.
     fn hear_xid(&mut self, heard: Heard) {
         let line = heard.line;
-        let is_there = |pci: &Option<String>| {
-            let known = pci.as_deref().and_then(Pci::parse);
+        let is_there = |board: &&Board| {
+            let known = board.pci.known().and_then(|pci| Pci::parse(pci));
             known.is_some() && known == line.pci
         };
-        let all = self.gpus.identities.iter().filter(|gpu| is_there(&gpu.pci));
-        let mut gpus: Vec<Option<GpuUuid>> = all.map(|gpu| Some(gpu.uuid.clone())).collect();
-        if gpus.is_empty() {
-            gpus.push(None);
-        }
-        let last = gpus.len() - 1;
-        for (at, gpu) in gpus.into_iter().enumerate() {
-            self.step(Input::Xid(XidSeen {
-                at: heard.at,
-                gpu,
-                pci: line.pci.map(|pci| pci.to_string()),
-                xid: line.xid,
-                text: line.text.clone(),
-                source: XidSource::Kmsg,
-                // The record is heard when the last of them was told.
-                sequence: (at == last).then_some(heard.sequence),
-            }));
-        }
+        let gpu = self.gpus.boards.iter().chain(self.gpus.gone.iter()).find(is_there);
+        let gpu = gpu.map(|board| board.uuid.clone());
+        self.step(Input::Xid(XidSeen {
+            at: heard.at,
+            gpu,
+            pci: line.pci.map(|pci| pci.to_string()),
+            xid: line.xid,
+            text: line.text,
+            source: XidSource::Kmsg,
+            sequence: Some(heard.sequence),
+        }));
     }
 }

@@ -95,6 +95,45 @@ fn an_xid_of_the_kernel_closes_the_node_and_what_a_process_writes_does_not() {
 }
 
 #[test]
+fn an_xid_of_a_split_gpu_is_one_incident_whoever_tells_it() {
+    let fleet = fleet("split", "allow_injection = true");
+    fleet.until_fit();
+    let pci = fleet.pci_of_the_first();
+    let mut xids = Vec::new();
+    let mut driver_says = |xid: u32| {
+        xids.push(xid);
+        let split = serde_json::json!([
+            {"uuid": "GPU-a", "mig": [{"uuid": "MIG-1"}, {"uuid": "MIG-2"}], "xids": xids},
+            {"uuid": "GPU-b"},
+        ]);
+        fleet.node.gpus(&split);
+    };
+    driver_says(43);
+    wait_for("the instances", || {
+        let gpus = fleet.health()?["gpus"].clone();
+        (gpus.as_array()?.len() == 3).then_some(())
+    });
+    fleet.kernel(&format!("3,1,2000,-;NVRM: Xid (PCI:{pci} GPU-I:05): 119, Timeout after 6s"));
+    assert_eq!(fleet.until_incident()["gpu"], "GPU-a");
+    assert_eq!(fleet.runs(&["inject", "xid", "62", "--gpu", "MIG-2"]).0, Some(0));
+    // What NVML tells comes into the same burst.
+    let health = wait_for("what NVML tells", || {
+        driver_says(46);
+        let health = fleet.health()?;
+        health["incidents"][0]["xids"].to_string().contains("46").then_some(health)
+    });
+    let incidents = health["incidents"].as_array().expect("a list");
+    let on: Vec<_> = incidents.iter().map(|one| (&one["gpu"], &one["injected"])).collect();
+    let whole = Value::from("GPU-a");
+    assert_eq!(on, [(&whole, &false.into()), (&whole, &true.into())], "{health}");
+    let closed = |at: usize| !health["gpus"][at]["unfit"].is_null();
+    assert_eq!((closed(0), closed(1), closed(2)), (true, true, false), "{health}");
+    assert_eq!(health["node"]["node"], "fit", "{health}");
+    assert_eq!(fleet.runs(&["repaired", "--gpu", "GPU-a"]).0, Some(0), "it may be named whole");
+    wait_for("its end", || (fleet.health()?["asks"] == serde_json::json!([])).then_some(()));
+}
+
+#[test]
 fn a_drill_is_refused_until_its_owner_allows_it() {
     let fleet = fleet("refused", "");
     fleet.until_fit();

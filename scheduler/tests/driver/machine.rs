@@ -247,6 +247,7 @@ fn gpu(node: &NodeId, number: usize) -> String {
 pub fn inventory(node: &NodeId) -> Inventory {
     let identity = |number| GpuIdentity {
         uuid: gpu(node, number).as_str().into(),
+        part_of: None,
         name: "NVIDIA H100 80GB HBM3".to_owned(),
         memory_mib: 81_559,
         pci: None,

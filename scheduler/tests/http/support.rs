@@ -18,6 +18,7 @@ use wharfage_scheduler_core::words::command::{Action, Command, nodes};
 use wharfage_scheduler_core::words::principal::Role;
 use wharfage_scheduler_core::{Caller, Heard, Reply};
 use wharfage_shared::gateway::{GatewayReport, RoutesVersion};
+use wharfage_shared::health::Health;
 use wharfage_shared::heartbeat::Heartbeat;
 use wharfage_shared::ids::{NodeId, ReplicaId};
 use wharfage_shared::order::{Desired, Order};
@@ -383,6 +384,12 @@ impl Node<'_> {
         }
     }
 
+    /// Reports this of its health from now on.
+    pub fn judges(&mut self, health: Health) {
+        self.beat.health = Some(health);
+        self.beat.health_hash = format!("health-{}", self.beat.number);
+    }
+
     /// Says that every replica here is in this phase, so far along.
     pub fn say(&mut self, phase: ReportedPhase, permille: u16) {
         for report in &mut self.beat.replicas {
@@ -451,6 +458,7 @@ fn gpu(node: &NodeId, number: usize) -> wharfage_shared::ids::GpuUuid {
 fn inventory(node: &NodeId) -> Inventory {
     let identity = |number| GpuIdentity {
         uuid: gpu(node, number),
+        part_of: None,
         name: "NVIDIA H100 80GB HBM3".to_owned(),
         memory_mib: 81_559,
         pci: None,

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use wharfage_shared::health::{GateId, GateState, Health, Repair};
 use wharfage_shared::ids::{BootId, GpuUuid};
+use wharfage_shared::telemetry::GpuIdentity;
 use wharfage_shared::time::Boottime;
 
 pub use self::gates::Saw;
@@ -46,6 +47,14 @@ pub struct Evidence {
     pub evidence: String,
 }
 
+/// What a replica can be given, and the GPU that it is, or is a part of: gates and the verdict are
+/// the slot's, incidents are the GPU's.
+#[derive(Clone, Debug)]
+struct Slot {
+    uuid: GpuUuid,
+    board: GpuUuid,
+}
+
 /// Judges one node.
 #[derive(Clone, Debug)]
 pub(crate) struct Judge {
@@ -53,7 +62,7 @@ pub(crate) struct Judge {
     gates: BTreeMap<(Option<GpuUuid>, GateId), Record>,
     incidents: Incidents,
     /// What is asked for although the GPU left the inventory stays: it is compared by this list.
-    gpus: Vec<GpuUuid>,
+    slots: Vec<Slot>,
     saved: Memory,
     /// What was said last; made anew only after something was heard, as every report carries it.
     verdict: Arc<Health>,
@@ -62,14 +71,14 @@ pub(crate) struct Judge {
 
 impl Judge {
     /// Goes on with what an earlier agent knew.
-    pub fn new(settings: &Settings, memory: Memory, boot: &BootId, gpus: &[GpuUuid]) -> Self {
+    pub fn new(settings: &Settings, memory: Memory, boot: &BootId, gpus: &[GpuIdentity]) -> Self {
         let saved = memory.clone();
         let (incidents, anew) = Incidents::new(settings.policy.clone(), memory, boot);
         let mut judge = Self {
             off: settings.off.clone(),
             gates: BTreeMap::new(),
             incidents,
-            gpus: Vec::new(),
+            slots: Vec::new(),
             saved,
             verdict: Arc::default(),
             is_stale: true,
@@ -79,7 +88,8 @@ impl Judge {
         }
         judge.set_gpus(gpus, Boottime(0));
         for (gpu, because) in anew {
-            let named = gpu.map_or_else(|| judge.gpus.clone(), |gpu| vec![gpu]);
+            let all = || judge.slots.iter().map(|slot| slot.uuid.clone()).collect();
+            let named = gpu.map_or_else(all, |gpu| judge.slots_of(&gpu));
             for gpu in named {
                 let record = Record::failed(Boottime(0), because.clone());
                 judge.gates.insert((Some(gpu), GateId::INCIDENTS), record);
@@ -98,16 +108,31 @@ impl Judge {
     }
 
     /// The GPUs that the node has now; those that are new must qualify.
-    pub fn set_gpus(&mut self, gpus: &[GpuUuid], now: Boottime) {
+    pub fn set_gpus(&mut self, gpus: &[GpuIdentity], now: Boottime) {
         for gpu in gpus {
             for gate in GateId::of_gpu() {
-                let key = (Some(gpu.clone()), gate);
+                let key = (Some(gpu.uuid.clone()), gate);
                 self.gates.entry(key).or_insert_with(|| Record::never(now));
             }
         }
-        self.gates.retain(|(gpu, _), _| gpu.as_ref().is_none_or(|gpu| gpus.contains(gpu)));
-        self.gpus = gpus.to_vec();
+        let is_here = |uuid: &GpuUuid| gpus.iter().any(|gpu| gpu.uuid == *uuid);
+        self.gates.retain(|(gpu, _), _| gpu.as_ref().is_none_or(is_here));
+        let slot = |gpu: &GpuIdentity| Slot { uuid: gpu.uuid.clone(), board: gpu.board().clone() };
+        self.slots = gpus.iter().map(slot).collect();
         self.look_at_incidents(now);
+    }
+
+    /// The slots of a GPU: its instances where it is split, else itself.
+    pub fn slots_of(&self, gpu: &GpuUuid) -> Vec<GpuUuid> {
+        let own = self.slots.iter().filter(|slot| slot.board == *gpu || slot.uuid == *gpu);
+        let own: Vec<GpuUuid> = own.map(|slot| slot.uuid.clone()).collect();
+        if own.is_empty() { vec![gpu.clone()] } else { own }
+    }
+
+    /// The GPU that an instance is a part of, else itself.
+    fn board_of(&self, gpu: &GpuUuid) -> GpuUuid {
+        let slot = self.slots.iter().find(|slot| slot.uuid == *gpu);
+        slot.map_or(gpu, |slot| &slot.board).clone()
     }
 
     /// Takes looks in. What is open of incidents is looked at with them.
@@ -122,10 +147,12 @@ impl Judge {
         self.tell(&before, out);
     }
 
-    /// Takes an XID in; `model` is what runs on the GPU.
-    pub fn hear_xid(&mut self, seen: &XidSeen, model: Option<String>, out: &mut Out) {
+    /// Takes an XID in; `model` is what runs on the GPU. It is the GPU's own, whichever of its
+    /// instances was named.
+    pub fn hear_xid(&mut self, mut seen: XidSeen, model: Option<String>, out: &mut Out) {
         let before = self.failing();
-        let Some(because) = self.incidents.hear(seen, model) else { return };
+        seen.gpu = seen.gpu.map(|gpu| self.board_of(&gpu));
+        let Some(because) = self.incidents.hear(&seen, model) else { return };
         let on = seen.gpu.as_ref().map_or_else(String::new, |gpu| format!("{gpu}: "));
         out.note(None, format!("{on}{because} [{}]", seen.text));
         out.report_now();
@@ -135,7 +162,8 @@ impl Judge {
 
     /// Somebody saw to a GPU, or to the whole node.
     pub fn repaired(&mut self, gpu: Option<&GpuUuid>, by: Repair, out: &mut Out) {
-        let closed = self.incidents.repaired(gpu, by);
+        let board = gpu.map(|gpu| self.board_of(gpu));
+        let closed = self.incidents.repaired(board.as_ref(), by);
         let what = gpu.map_or_else(|| "the node".to_owned(), ToString::to_string);
         out.note(None, format!("{what} is said to be well again: {closed} incidents are closed"));
         self.look_at_incidents(out.now);
@@ -184,12 +212,12 @@ impl Judge {
     /// Each GPU's gate of incidents sees what is open.
     fn look_at_incidents(&mut self, now: Boottime) {
         self.is_stale = true;
-        for gpu in &self.gpus {
-            let open = self.incidents.all().iter().filter(|kept| kept.closes() && kept.is_on(gpu));
+        for slot in &self.slots {
+            let open = self.incidents.all().iter();
+            let open = open.filter(|kept| kept.closes() && kept.is_on(&slot.board));
             let worst = open.max_by_key(|kept| kept.incident.action);
-            let Some(record) = self.gates.get_mut(&(Some(gpu.clone()), GateId::INCIDENTS)) else {
-                continue;
-            };
+            let key = (Some(slot.uuid.clone()), GateId::INCIDENTS);
+            let Some(record) = self.gates.get_mut(&key) else { continue };
             match worst {
                 Some(kept) => record.hear(Saw::Fail, &kept.incident.because, now),
                 None => record.hear(Saw::Pass, "no incident is open", now),

@@ -1,10 +1,12 @@
 //! The verdict: which GPUs and whether the node may be used, why not, and what is asked for.
 
-use wharfage_shared::health::{Gate, GateId, GateState, GpuHealth, Health, NodeHealth, Unfit};
+use wharfage_shared::health::{
+    Ask, Asked, Gate, GateId, GateState, GpuHealth, Health, NodeHealth, Unfit,
+};
 use wharfage_shared::ids::GpuUuid;
 
-use super::Judge;
 use super::gates::Record;
+use super::{Judge, Kept, Slot};
 
 pub(super) fn of(judge: &Judge) -> Health {
     let gates: Vec<Gate> = judge
@@ -16,10 +18,10 @@ pub(super) fn of(judge: &Judge) -> Health {
     Health {
         node: node(judge, &gates),
         no_spot,
-        gpus: judge.gpus.iter().map(|gpu| of_gpu(judge, &gates, gpu)).collect(),
+        gpus: judge.slots.iter().map(|slot| of_slot(judge, &gates, slot)).collect(),
         gates,
         incidents: judge.incidents.shown(),
-        asks: judge.incidents.all().iter().flat_map(super::Kept::asks).collect(),
+        asks: judge.incidents.all().iter().flat_map(|kept| asks(judge, kept)).collect(),
     }
 }
 
@@ -63,9 +65,24 @@ fn node(judge: &Judge, gates: &[Gate]) -> NodeHealth {
     of_node.map_or(NodeHealth::Fit, NodeHealth::Unfit)
 }
 
-fn of_gpu(judge: &Judge, gates: &[Gate], gpu: &GpuUuid) -> GpuHealth {
+/// What an incident asks for. A GPU is reset and replaced whole; what runs there runs on its slots.
+fn asks(judge: &Judge, kept: &Kept) -> Vec<Ask> {
+    let by_slot = |ask: Ask| match (ask.what, &ask.gpu) {
+        (Asked::RestartReplica | Asked::Drain, Some(gpu)) => {
+            let slots = judge.slots_of(gpu).into_iter();
+            slots.map(|slot| Ask { gpu: Some(slot), ..ask.clone() }).collect()
+        }
+        (Asked::RestartReplica | Asked::Drain, None)
+        | (Asked::Reset | Asked::Reboot | Asked::Replace, _) => vec![ask],
+    };
+    kept.asks().into_iter().flat_map(by_slot).collect()
+}
+
+fn of_slot(judge: &Judge, gates: &[Gate], slot: &Slot) -> GpuHealth {
+    let gpu = &slot.uuid;
     let incidents = judge.incidents.all().iter();
-    let mut open = incidents.filter(|kept| kept.closes() && kept.is_on(gpu) && !kept.on_node);
+    let on_it = |kept: &&Kept| kept.closes() && kept.is_on(&slot.board) && !kept.on_node;
+    let mut open = incidents.filter(on_it);
     let cordoned = open.next().map(|kept| {
         let because = kept.incident.because.clone();
         Unfit { rule: kept.rule(), because }

@@ -8,7 +8,7 @@ use wharfage_agent_core::{Agent, Config, Effect, Found, Input};
 use wharfage_shared::health::{Action, Asked, GateId, GateState, Health, NodeHealth, Repair};
 use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::order::RunOrder;
-use wharfage_shared::telemetry::GpuIdentity;
+use wharfage_shared::telemetry::{GpuIdentity, Inventory};
 use wharfage_shared::time::Boottime;
 
 use crate::builders::order;
@@ -21,7 +21,20 @@ pub fn policy() -> XidPolicy {
 
 fn identity(number: usize) -> GpuIdentity {
     let uuid = GpuUuid::from(format!("GPU-{number}").as_str());
-    GpuIdentity { uuid, name: "H100".to_owned(), memory_mib: 81_559, pci: None, serial: None }
+    GpuIdentity {
+        uuid,
+        part_of: None,
+        name: "H100".to_owned(),
+        memory_mib: 81_559,
+        pci: None,
+        serial: None,
+    }
+}
+
+/// An instance of the first GPU.
+fn instance(number: usize) -> GpuIdentity {
+    let uuid = GpuUuid::from(format!("MIG-{number}").as_str());
+    GpuIdentity { uuid, part_of: Some(identity(0).uuid), ..identity(0) }
 }
 
 /// A node of two GPUs whose agent hears what is told, second by second.
@@ -107,7 +120,7 @@ impl Node {
         self.tell(Input::Xid(XidSeen { at, gpu, pci: None, xid, text, source, sequence }));
     }
 
-    fn later(&mut self, seconds: u64) -> &mut Self {
+    pub fn later(&mut self, seconds: u64) -> &mut Self {
         self.now += seconds;
         self.tell(Input::Wake);
         self
@@ -197,6 +210,53 @@ fn xid_79_closes_the_node_and_asks_for_its_drain_and_reboot() {
     assert_eq!(unfit.rule, "XID 79");
     assert_eq!(node.asks(), [Asked::Drain, Asked::Reboot]);
     assert!(node.verdict().asks.iter().all(|ask| ask.gpu.is_none()));
+}
+
+#[test]
+fn an_xid_on_a_split_gpu_is_one_incident_that_closes_its_instances() {
+    let mut node = Node::qualified();
+    let slots = vec![instance(1), instance(2), identity(1)];
+    let inventory = Inventory { gpus: slots.clone(), ..Inventory::default() };
+    node.tell(Input::Inventory(inventory));
+    let look = |gpu: &GpuIdentity, gate| Evidence {
+        gate,
+        gpu: Some(gpu.uuid.clone()),
+        saw: Saw::Pass,
+        evidence: "seen".to_owned(),
+    };
+    let looks = slots.iter().flat_map(|gpu| GateId::of_gpu().map(move |gate| look(gpu, gate)));
+    node.tell(Input::Evidence(looks.collect()));
+    assert_eq!(node.gpus(), [None, None, None]);
+    // The kernel's log names the GPU, and so does NVML; a drill may name an instance.
+    for (gpu, source) in [
+        (identity(0), XidSource::Nvml),
+        (identity(0), XidSource::Kmsg),
+        (instance(2), XidSource::Nvml),
+    ] {
+        let at = Boottime(node.now * 1000);
+        let (gpu, text) = (Some(gpu.uuid), String::new());
+        let xid = 119;
+        node.tell(Input::Xid(XidSeen { at, gpu, pci: None, xid, text, source, sequence: None }));
+    }
+    let verdict = node.verdict();
+    assert_eq!(verdict.incidents.len(), 1, "{:?}", verdict.incidents);
+    assert_eq!(verdict.incidents[0].gpu, Some(identity(0).uuid));
+    let [first, second, other] = &node.gpus()[..] else { panic!("three slots") };
+    assert_eq!((first.is_some(), second.is_some(), other.is_some()), (true, true, false));
+    let asks = verdict.asks.iter().map(|ask| (ask.what, ask.gpu.as_ref().map(GpuUuid::as_str)));
+    assert_eq!(
+        asks.collect::<Vec<_>>(),
+        [
+            (Asked::RestartReplica, Some("MIG-1")),
+            (Asked::RestartReplica, Some("MIG-2")),
+            (Asked::Drain, Some("MIG-1")),
+            (Asked::Drain, Some("MIG-2")),
+            (Asked::Reset, Some("GPU-0")),
+        ],
+        "what runs there leaves its slots, and the GPU is reset whole"
+    );
+    node.later(10).tell(Input::Repaired { gpu: Some(instance(1).uuid), by: Repair::Reset });
+    assert_eq!(node.asks(), [], "who names an instance means its GPU");
 }
 
 #[test]

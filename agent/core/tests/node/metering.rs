@@ -155,6 +155,7 @@ fn a_node_whose_every_gpu_is_silent_is_unusable_unless_it_serves() {
     let inventory = wharfage_shared::telemetry::Inventory {
         gpus: vec![wharfage_shared::telemetry::GpuIdentity {
             uuid: "GPU-1".into(),
+            part_of: None,
             name: "H100".to_owned(),
             memory_mib: 81_559,
             pci: None,
@@ -178,6 +179,7 @@ fn a_held_node_that_lacks_a_gpu_is_not_its_users_time_unless_something_starts_or
     let mut host = Host::ready(Habits::default(), vec![order(1)]);
     let gpu = |uuid: &str| wharfage_shared::telemetry::GpuIdentity {
         uuid: uuid.into(),
+        part_of: None,
         name: "H100".to_owned(),
         memory_mib: 81_559,
         pci: None,

@@ -91,6 +91,7 @@ pub(super) fn read<'nvml>(
     let memory = super::memory::read(device, listener).total_bytes.get();
     let itself = GpuIdentity {
         uuid: uuid.clone(),
+        part_of: None,
         name: name.clone(),
         memory_mib: memory.unwrap_or(0) / MIB,
         pci: pci.known().cloned(),
@@ -171,6 +172,7 @@ fn slot(instance: &Device<'_>, parent: &GpuIdentity) -> Option<Slot> {
     };
     let identity = GpuIdentity {
         uuid: GpuUuid::from(uuid.as_str()),
+        part_of: Some(parent.uuid.clone()),
         name: format!("{} MIG {profile}", parent.name),
         memory_mib,
         pci: parent.pci.clone(),

@@ -186,6 +186,7 @@ fn ready(replica: ReplicaId, gpus: Vec<GpuUuid>) -> ReplicaReport {
 fn inventory(node: usize) -> Inventory {
     let gpu = |number| GpuIdentity {
         uuid: GpuUuid::new(format!("GPU-{}", uuid((1 << 40) + (node * 8 + number) as u64))),
+        part_of: None,
         name: "H100".to_owned(),
         memory_mib: 81_559,
         pci: None,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wharfage_shared::capacity::ComputeClass;
 use wharfage_shared::health::{GateId, Health as Report, NodeHealth};
 use wharfage_shared::ids::GpuUuid;
-use wharfage_shared::telemetry::{GpuReading, Inventory};
+use wharfage_shared::telemetry::{GpuIdentity, GpuReading, Inventory};
 
 use crate::fleet::rows::node::NodeRow;
 use crate::words::catalogue::instance_type;
@@ -106,7 +106,9 @@ fn trouble(node: &NodeRow, inventory: &Inventory) -> Option<String> {
     if let Some(trouble) = &inventory.gpu_trouble {
         return Some(trouble.clone());
     }
-    let found = inventory.gpus.len();
+    // A GPU that is split into instances is one.
+    let boards: BTreeSet<&GpuUuid> = inventory.gpus.iter().map(GpuIdentity::board).collect();
+    let found = boards.len();
     let declared = instance_type(&node.sku).map_or(found, |listed| usize::from(listed.gpus));
     if found != declared {
         return Some(format!("{} has {declared} GPUs, {found} were found", node.sku));

@@ -356,6 +356,7 @@ impl Agent {
     fn inventory(&self) -> Inventory {
         let gpu = |number| GpuIdentity {
             uuid: format!("GPU-{}-{number}", self.node).as_str().into(),
+            part_of: None,
             name: "H100".to_owned(),
             memory_mib: 81_559,
             pci: None,

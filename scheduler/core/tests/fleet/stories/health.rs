@@ -8,9 +8,12 @@ use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
 use wharfage_scheduler_core::words::deployment::{GpuCount, Spec};
 use wharfage_scheduler_core::words::node::Health;
 use wharfage_scheduler_core::words::policy::Policy;
-use wharfage_shared::health::{Ask, Asked, GpuHealth, Health as Report, NodeHealth, Unfit};
+use wharfage_shared::health::{
+    Ask, Asked, GpuHealth, Health as Report, Incident, NodeHealth, Unfit,
+};
 use wharfage_shared::ids::{GpuUuid, NodeId};
 use wharfage_shared::order::StopCause;
+use wharfage_shared::time::Boottime;
 
 use crate::world::{World, id, spec};
 
@@ -66,6 +69,46 @@ fn a_gpu_at_fault_closes_its_slot_and_not_its_node() {
     let seat = world.replicas("part")[0].phase.seat().expect("it is placed").clone();
     assert!(!seat.gpus.contains(&bad));
     assert_eq!(world.pending("whole"), 1);
+}
+
+#[test]
+fn a_gpu_that_is_split_is_one_of_its_nodes_gpus_and_breaks_as_one() {
+    let mut world = World::with_nodes(1, 0);
+    world.run(10);
+    world.agent("node-1").split(0, 3);
+    world.run(10);
+    assert_eq!(health(&world, "node-1"), Health::Fit, "it has eight GPUs, one of them split");
+    let slots: Vec<GpuUuid> = (0..3).map(|at| gpu(&world, "node-1", at)).collect();
+    assert!(slots.iter().all(|slot| slot.as_str().starts_with("MIG-")), "{slots:?}");
+    let unfit = slots.iter().map(|slot| GpuHealth { gpu: slot.clone(), unfit: Some(why(119)) });
+    let drains = slots.iter().map(|slot| ask(Asked::Drain, Some(slot.clone()), 119));
+    let board = GpuUuid::from("GPU-node-1-0");
+    let reset = ask(Asked::Reset, Some(board.clone()), 119);
+    let incident = Incident {
+        number: 1,
+        gpu: Some(board),
+        xids: vec![119],
+        action: wharfage_shared::health::Action::Reset,
+        first_at: Boottime(1),
+        last_at: Boottime(1),
+        because: why(119).because,
+        injected: false,
+        closed: None,
+    };
+    let report = Report {
+        node: NodeHealth::Fit,
+        gpus: unfit.collect(),
+        asks: drains.chain([reset]).collect(),
+        incidents: vec![incident],
+        ..Report::default()
+    };
+    says(&mut world, "node-1", report);
+    world.run(10);
+    let node = world.fleet().node(&NodeId::from("node-1")).expect("it is known");
+    assert_eq!(node.health, Health::Fit);
+    let closed = node.slots.iter().filter(|slot| slot.unfit.is_some());
+    assert_eq!(closed.map(|slot| slot.gpu.clone()).collect::<Vec<_>>(), slots);
+    assert_eq!(node.doubts.incidents.len(), 1, "one XID is one incident, not three of hardware");
 }
 
 #[test]

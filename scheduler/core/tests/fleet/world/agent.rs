@@ -87,10 +87,24 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Splits a whole GPU into instances.
+    pub fn split(&mut self, at: usize, instances: usize) {
+        let whole = self.inventory.gpus.remove(at);
+        let instance = |number: usize| GpuIdentity {
+            uuid: GpuUuid::new(format!("MIG-{}-{at}-{number}", self.node)),
+            part_of: Some(whole.uuid.clone()),
+            ..whole.clone()
+        };
+        let instances: Vec<GpuIdentity> = (0..instances).map(instance).collect();
+        self.inventory.gpus.splice(at..at, instances);
+        self.send_inventory = true;
+    }
+
     /// A host that has just started.
     pub fn new(node: &NodeId, gpus: usize, now: Timestamp) -> Self {
         let gpu = |at: usize| GpuIdentity {
             uuid: GpuUuid::new(format!("GPU-{node}-{at}")),
+            part_of: None,
             name: "NVIDIA H100 80GB HBM3".to_owned(),
             memory_mib: 81_559,
             pci: None,
@@ -390,7 +404,7 @@ impl Agent {
             applied: version,
             sent_at: self.clock(now),
             wall: Timestamp(now.0 + self.clock_ahead_ms),
-            inventory_hash: "inventory".to_owned(),
+            inventory_hash: format!("inventory of {} slots", self.inventory.gpus.len()),
             inventory: self.send_inventory.then(|| self.inventory.clone()),
             health_hash: self.health_hash.clone(),
             health: self.health.clone(),
