@@ -38,7 +38,7 @@ pub enum XidSource {
 pub struct XidSeen {
     /// When.
     pub at: Boottime,
-    /// On which GPU of this node, if the one that the kernel names is one.
+    /// On which GPU of this node, if the one that the kernel names is one; it may be an instance.
     pub gpu: Option<GpuUuid>,
     /// The PCI address that was named.
     pub pci: Option<String>,
@@ -106,7 +106,7 @@ impl Kept {
         self.incident.closed.is_none() && self.incident.action >= Action::CordonGpu
     }
 
-    /// Whether it is about this GPU.
+    /// Whether it is about this GPU, whole.
     pub fn is_on(&self, gpu: &GpuUuid) -> bool {
         self.on_node || self.incident.gpu.as_ref() == Some(gpu)
     }
@@ -149,6 +149,52 @@ impl Kept {
             injected: self.incident.injected,
         };
         what.into_iter().map(ask).collect()
+    }
+}
+
+/// What XIDs of an incident ask for.
+#[derive(Clone, Copy, Debug)]
+struct Judgement<'policy> {
+    action: Action,
+    /// The XID behind the action, and what it means.
+    decided_by: u32,
+    what: &'policy str,
+    scope: Scope,
+    reach: Reach,
+    trust: Trust,
+}
+
+/// Which replicas must leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// Those that stand on more than one GPU.
+    SeveralGpus,
+    /// All of them.
+    All,
+}
+
+/// Whether what runs there may run on until it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trust {
+    Kept,
+    /// It is ended at once.
+    Lost,
+}
+
+impl Judgement<'_> {
+    /// Both together: the worse action decides, of equal ones the first; whomever one of them means
+    /// is meant.
+    fn worse(self, other: Self) -> Self {
+        let (scope, reach) = match (self.scope, other.scope) {
+            (Scope::Node, Scope::Gpu) => (Scope::Node, self.reach),
+            (Scope::Gpu, Scope::Node) => (Scope::Node, other.reach),
+            (Scope::Node, Scope::Node) | (Scope::Gpu, Scope::Gpu) => {
+                (self.scope, self.reach.max(other.reach))
+            }
+        };
+        let trust = self.trust.max(other.trust);
+        let decides = if other.action > self.action { other } else { self };
+        Self { scope, reach, trust, ..decides }
     }
 }
 
@@ -270,44 +316,51 @@ impl Incidents {
             let alone = xids.iter().all(|other| self.policy.rule(*other).attach);
             alone || !self.policy.rule(**xid).attach
         };
-        let mut worst = (Action::Record, kept.decided_by, "");
-        let mut node = (false, true);
-        let mut ends_now = false;
-        for xid in xids.iter().filter(counts) {
-            let rule = self.policy.rule(*xid);
-            let mut action = rule.action;
-            let mut what = rule.what.as_str();
-            if rule.named {
-                action = action.max(kept.named.unwrap_or(Action::CordonGpu));
-            }
-            if let Some(repeated) = self.repeated(kept, *xid) {
-                action = action.max(repeated);
-                what = "it came again and again";
-            }
-            if self.was_repaired(kept, *xid, action) {
-                action = Action::Replace;
-                what = "it came back after two resets or reboots";
-            }
-            ends_now |= rule.action == Action::RestartReplica || rule.distrust;
-            if rule.scope == Scope::Node {
-                node = (true, node.1 && rule.only_multi_gpu);
-            }
-            if action > worst.0 || worst.2.is_empty() {
-                worst = (action, *xid, what);
-            }
-        }
-        let (action, decided_by, what) = (worst.0, worst.1, worst.2.to_owned());
+        let judged = xids.iter().filter(counts).map(|xid| self.judge_xid(kept, *xid));
+        let Some(judged) = judged.reduce(Judgement::worse) else { return };
+        let Judgement { action, decided_by, scope, reach, trust, .. } = judged;
         // A GPU that nobody can name may be any of the node's.
         let unnamed = kept.incident.gpu.is_none() && action >= Action::CordonGpu;
         let drill = if kept.incident.injected { " (injected)" } else { "" };
         let closes = if action >= Action::CordonGpu { "cordoned by " } else { "" };
+        let because = format!("{closes}XID {decided_by}{drill}: {}", judged.what);
         let kept = &mut self.memory.incidents[at];
         kept.incident.action = action;
-        kept.incident.because = format!("{closes}XID {decided_by}{drill}: {what}");
+        kept.incident.because = because;
         kept.decided_by = decided_by;
-        kept.on_node = node.0 || unnamed;
-        kept.only_multi_gpu = node.0 && node.1 && action <= Action::Drain;
-        kept.ends_now = ends_now;
+        kept.on_node = scope == Scope::Node || unnamed;
+        let moves_only = action <= Action::Drain && scope == Scope::Node;
+        kept.only_multi_gpu = moves_only && reach == Reach::SeveralGpus;
+        kept.ends_now = trust == Trust::Lost;
+    }
+
+    /// What one XID of an incident asks for.
+    fn judge_xid(&self, kept: &Kept, xid: u32) -> Judgement<'_> {
+        let rule = self.policy.rule(xid);
+        let mut action = rule.action;
+        let mut what = rule.what.as_str();
+        if rule.named {
+            action = action.max(kept.named.unwrap_or(Action::CordonGpu));
+        }
+        if let Some(repeated) = self.repeated(kept, xid) {
+            action = action.max(repeated);
+            what = "it came again and again";
+        }
+        if self.was_repaired(kept, xid, action) {
+            action = Action::Replace;
+            what = "it came back after two resets or reboots";
+        }
+        // Whoever runs beside it would be ended by a reboot unasked.
+        let scope = if action == Action::Reboot { Scope::Node } else { rule.scope };
+        let ends = rule.action == Action::RestartReplica || rule.distrust;
+        Judgement {
+            action,
+            decided_by: xid,
+            what,
+            scope,
+            reach: if rule.only_multi_gpu { Reach::SeveralGpus } else { Reach::All },
+            trust: if ends { Trust::Lost } else { Trust::Kept },
+        }
     }
 
     /// What an XID becomes that came so often on this GPU.

@@ -166,6 +166,8 @@ pub fn named_action(text: &str) -> Option<Action> {
         ("reboot", Action::Reboot),
         ("drain and reset", Action::Reset),
         ("reset", Action::Reset),
+        // A reset of the function alone, as drivers of 2026 name it: `PF FLR`.
+        ("flr", Action::Reset),
         ("drain p2p", Action::Drain),
         ("none", Action::Record),
     ];

@@ -130,9 +130,48 @@ fn the_action_that_the_driver_names_counts_and_never_makes_it_milder() {
         node.xid_says(154, 0, XidSource::Kmsg, text);
         node.verdict().incidents[0].action
     };
-    let changed = |to: &str| format!("GPU recovery action changed from 0x0 (None) to {to}");
+    let changed = |to: &str| format!("154, GPU recovery action changed from 0x0 (None) to {to}");
     assert_eq!(says(&changed("0x1 (GPU Reset Required)"), None), Action::Reset);
+    assert_eq!(says(&changed("0x1 (PF FLR)"), None), Action::Reset);
+    assert_eq!(says(&changed("0x4 (Drain and Reset)"), None), Action::Reset);
     assert_eq!(says(&changed("0x2 (Node Reboot Required)"), None), Action::Reboot);
+    assert_eq!(says(&changed("0x2 (OS Reboot)"), None), Action::Reboot);
     assert_eq!(says(&changed("0x3 (Drain P2P)"), None), Action::Drain);
     assert_eq!(says(&changed("0x0 (None)"), Some(79)), Action::Reboot);
+}
+
+#[test]
+fn a_reboot_that_the_driver_names_is_everybodys_on_the_node() {
+    let mut node = Node::qualified();
+    let says = "154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)";
+    node.xid_says(154, 0, XidSource::Kmsg, says);
+    let verdict = node.verdict();
+    let NodeHealth::Unfit(unfit) = &verdict.node else { panic!("the node is closed: {verdict:?}") };
+    assert_eq!(unfit.rule, "XID 154");
+    let asks: Vec<_> = verdict.asks.iter().map(|ask| (ask.what, ask.gpu.as_ref())).collect();
+    assert_eq!(asks, [(Asked::Drain, None), (Asked::Reboot, None)], "all of it is drained first");
+    let mut node = Node::qualified();
+    let says = "154, GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)";
+    node.xid_says(154, 0, XidSource::Kmsg, says);
+    assert_eq!(node.verdict().node, NodeHealth::Fit, "a reset is its GPU's own");
+    assert_eq!((node.gpus()[0].is_some(), node.gpus()[1].is_some()), (true, false));
+    assert!(node.verdict().asks.iter().all(|ask| ask.gpu.is_some()));
+}
+
+#[test]
+fn corrected_errors_twice_within_a_day_close_the_gpu_and_twice_within_two_do_not() {
+    let second = |hours: u64| {
+        let mut node = Node::qualified();
+        node.xid(92, 0);
+        node.later(hours * 3600).xid(92, 0);
+        let verdict = node.verdict();
+        let last = verdict.incidents.last().expect("an incident").clone();
+        (last.action, node.gpus()[0].is_some(), verdict.node == NodeHealth::Fit)
+    };
+    assert_eq!(second(24), (Action::CordonGpu, true, true));
+    assert_eq!(second(25), (Action::Record, false, true));
+    let mut node = Node::qualified();
+    node.xid(92, 0);
+    node.later(3600).xid(92, 1);
+    assert_eq!(node.gpus(), [None, None], "on two GPUs it came once each");
 }
