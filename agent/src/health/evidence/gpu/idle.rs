@@ -2,20 +2,22 @@
 
 use wharfage_agent_core::health::Saw;
 
-use super::{Look, One};
+use super::{Look, One, known};
 
 impl One<'_> {
     pub(super) fn processes(&self) -> Look {
         if let Some(holder) = self.holder {
             return (Saw::NotApplicable, format!("{holder} holds it"));
         }
-        let last = match self.fresh() {
-            Ok(last) => last,
+        let fast = match self.fresh().map(|last| last.fast.as_ref()) {
+            Ok(Some(fast)) => fast,
+            Ok(None) => return (Saw::Unknown, "it was not read yet".to_owned()),
             Err(unknown) => return unknown,
         };
-        match last.processes.first() {
-            None => (Saw::Pass, "no process is on it".to_owned()),
-            Some(process) => {
+        match known(&fast.processes, "which processes are on it").map(|all| all.first()) {
+            Err(look) => look,
+            Ok(None) => (Saw::Pass, "no process is on it".to_owned()),
+            Ok(Some(process)) => {
                 let bytes =
                     process.bytes.map_or("memory".to_owned(), |bytes| format!("{bytes} bytes"));
                 (Saw::Fail, format!("process {} holds {bytes} and no replica is here", process.pid))

@@ -1,7 +1,7 @@
 //! What looks say of GPUs that are well, that are not, and that cannot tell.
 
 use serde_json::{Value as Json, json};
-use wharfage_agent_sys::nvml::{GpuProcess, Section};
+use wharfage_agent_sys::nvml::Section;
 
 use super::*;
 use crate::gpu::state::tests::board;
@@ -38,7 +38,7 @@ impl Told {
                 "decoder_percent": no,
             },
             "temperature": {"gpu_c": 40, "memory_c": no},
-            "power_mw": no, "throttle_reasons": ["gpu_idle"], "processes": no,
+            "power_mw": no, "throttle_reasons": ["gpu_idle"], "processes": [],
         });
         let clocks = json!({"graphics": no, "sm": no, "memory": no, "video": no});
         let sections = json!({
@@ -93,6 +93,12 @@ impl Told {
     /// One value of a section is another.
     fn with(mut self, pointer: &str, value: impl Into<Json>) -> Self {
         *self.sections.pointer_mut(pointer).expect("it is told") = value.into();
+        self
+    }
+
+    /// One value of the quick reading is another.
+    fn reading(mut self, name: &str, value: Json) -> Self {
+        self.fast[name] = value;
         self
     }
 
@@ -164,18 +170,14 @@ fn a_gpu_that_is_well_passes_every_gate() {
 
 #[test]
 fn each_gate_fails_for_its_own_reason_and_says_it() {
-    let fast = |reasons: Json| {
-        let mut told = Told::well();
-        told.fast["throttle_reasons"] = reasons;
-        told
-    };
+    let fast = |reasons: Json| Told::well().reading("throttle_reasons", reasons);
     let cases = [
         (2, Told::well().seen(|seen| seen.trouble = Some(DOES_NOT_ANSWER.into())), "not answer"),
         (3, Told::well().seen(|seen| seen.trouble = Some(format!("{LOST}: x"))), "GPU-0 is lost"),
         (4, Told::well().seen(|seen| seen.trouble = Some("it hangs".into())), "it hangs"),
         (
             5,
-            Told::well().seen(|seen| seen.processes = vec![GpuProcess { pid: 7, bytes: Some(1) }]),
+            Told::well().reading("processes", json!([{"pid": 7, "bytes": 1}])),
             "process 7 holds 1 bytes",
         ),
         (6, Told::well().seen(|seen| seen.reading.memory_used_mib = Some(2_000)), "2000 of 81559"),
@@ -257,6 +259,12 @@ fn what_a_gpu_does_not_have_is_not_applicable_and_what_could_not_be_read_is_unkn
         assert_eq!(saw, Saw::Unknown, "G{gate}: {said}");
         assert!(said.contains("the driver said 999"), "G{gate}: {said}");
     }
+    let (saw, said) = Told::well().reading("processes", no.into()).saw(5);
+    assert_eq!(saw, Saw::NotApplicable, "an empty list was not read: {said}");
+    let failed = json!({"error": "the driver said 999"});
+    let (saw, said) = Told::well().reading("processes", failed).saw(5);
+    assert_eq!(saw, Saw::Unknown, "{said}");
+    assert!(said.contains("which processes are on it cannot be read"), "{said}");
     for (gate, section) in [(7, "ecc"), (8, "ecc"), (10, "pcie"), (11, "power"), (12, "modes")] {
         let (saw, said) = Told::well().with(&format!("/{section}"), Json::Null).saw(gate);
         assert_eq!((saw, said.as_str()), (Saw::Unknown, "it was not read yet"), "G{gate}");
