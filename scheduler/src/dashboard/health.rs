@@ -1,9 +1,11 @@
 //! The health part of the page: brakes, gates that do not pass, open incidents, what nodes ask for.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::fragment::word;
-use crate::http::rows::health::BrakeRow;
+use crate::http::rows::health::{BrakeRow, GateRow};
 use crate::http::rows::node::Row;
 
 /// Gates of one node that are listed; the row of the API has all.
@@ -33,7 +35,12 @@ pub(super) fn brakes(brakes: &[BrakeRow]) -> Markup {
 pub(super) fn of_node(node: &Row) -> Markup {
     let gates = &node.health_report.gates;
     let bad = gates.iter().filter(|gate| matches!(gate.state, "fail" | "unknown"));
-    let off = gates.iter().filter(|gate| gate.state == "off" && gate.gpu.is_none());
+    // A gate is off for the whole node, also where it is about each GPU: it is said once.
+    let off: BTreeMap<&str, &GateRow> = gates
+        .iter()
+        .filter(|gate| gate.state == "off")
+        .map(|gate| (gate.id.as_str(), gate))
+        .collect();
     let open = node.health_report.incidents.iter().filter(|incident| incident.closed.is_none());
     html! {
         @for gate in bad.take(MOST_GATES) {
@@ -43,7 +50,7 @@ pub(super) fn of_node(node: &Row) -> Markup {
                 ": " (gate.evidence)
             }
         }
-        @for gate in off.take(MOST_GATES) {
+        @for gate in off.values() {
             p.said { (gate.id) " " (gate.about) " is off: " (gate.evidence) }
         }
         @for incident in open {

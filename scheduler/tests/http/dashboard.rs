@@ -1,6 +1,9 @@
 //! The page: signing in, what it shows, and that nothing in it can become code.
 
 use serde_json::json;
+use wharfage_shared::health::{Gate, GateId, GateState, Health, NodeHealth};
+use wharfage_shared::ids::GpuUuid;
+use wharfage_shared::time::Boottime;
 
 use crate::support::{Answer, Scheduler, client, deployment, read};
 
@@ -80,6 +83,42 @@ async fn a_session_ends_with_its_token_and_by_signing_out_and_is_no_key_to_the_a
     let request = client().post(format!("{}/signin", scheduler.url));
     let request = form(request.header("sec-fetch-site", "cross-site"), "acme-admin");
     assert_eq!(read(request).await.status, 403, "another site's form is refused");
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn a_gate_that_is_off_is_shown_once_with_its_owners_reason() {
+    let scheduler = Scheduler::start("gates").await;
+    let mut node = scheduler.node("node-1", "standard").await;
+    let gate = |id: u8, gpu: Option<&str>, state: GateState| Gate {
+        id: GateId::new(id).expect("a gate"),
+        gpu: gpu.map(GpuUuid::from),
+        state,
+        since: Boottime(0),
+        evidence: format!("what G{id} saw"),
+    };
+    let off = |reason: &str| GateState::Off { reason: reason.to_owned() };
+    let riser = || off("the riser of this chassis runs at 8 lanes, ticket 4711");
+    let gates = vec![
+        gate(16, None, off("a small disk")),
+        gate(17, None, GateState::Pass),
+        gate(10, Some("GPU-0"), riser()),
+        gate(10, Some("GPU-1"), riser()),
+        gate(12, Some("GPU-1"), GateState::Fail),
+    ];
+    node.judges(Health { node: NodeHealth::Fit, gates, ..Health::default() });
+    node.next().await;
+    let own = page(&scheduler, "/", &cookie(&sign_in(&scheduler, "provider-viewer").await)).await;
+    for shown in [
+        "G10 PCIe link is off: the riser of this chassis runs at 8 lanes, ticket 4711",
+        "G16 disk is off: a small disk",
+        "G12 declared modes fail on GPU-1: what G12 saw",
+    ] {
+        assert_eq!(own.text.matches(shown).count(), 1, "`{shown}`: {}", own.text);
+    }
+    assert!(!own.text.contains("what G17 saw"), "what is well is not listed");
+    let others = page(&scheduler, "/", &cookie(&sign_in(&scheduler, "acme-viewer").await)).await;
+    assert!(!others.text.contains("ticket 4711"), "a tenant sees nothing of the hardware");
     scheduler.stop().await;
 }
 
