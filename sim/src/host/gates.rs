@@ -41,9 +41,9 @@ impl Host {
         };
         let mut looks: Vec<Evidence> =
             GateId::of_node().map(|gate| look(gate, None, Saw::Pass, "it is well")).collect();
-        if let (Some(gpu), Some(driver)) = (self.silent_gpus.first(), GateId::new(2)) {
-            let said = format!("the driver does not answer about {gpu}");
-            looks.push(look(driver, None, Saw::Fail, &said));
+        let all_silent = self.gpus.iter().all(|gpu| self.silent_gpus.contains(gpu));
+        if let Some(driver) = GateId::new(2).filter(|_| all_silent) {
+            looks.push(look(driver, None, Saw::Fail, "the driver does not answer about any GPU"));
         }
         for gpu in &self.gpus {
             for gate in GateId::of_gpu() {

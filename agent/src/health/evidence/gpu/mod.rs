@@ -89,11 +89,15 @@ fn driver(gpus: &Gpus) -> Look {
     if let Some(trouble) = &gpus.trouble {
         return (Saw::Fail, trouble.clone());
     }
-    // A call that hangs inside the driver: whatever starts anew on this host may hang as well.
-    match gpus.seen.iter().find(|(_, seen)| seen.trouble.as_deref() == Some(DOES_NOT_ANSWER)) {
-        Some((gpu, _)) => (Saw::Fail, format!("{DOES_NOT_ANSWER} about {gpu}")),
-        None => (Saw::Pass, format!("driver {version} answers")),
+    // A call that hangs is its own GPU's trouble, until none of them answers any more.
+    let is_silent = |gpu: &GpuIdentity| {
+        let seen = gpus.seen.get(&gpu.uuid);
+        seen.is_some_and(|seen| seen.trouble.as_deref() == Some(DOES_NOT_ANSWER))
+    };
+    if !gpus.identities.is_empty() && gpus.identities.iter().all(is_silent) {
+        return (Saw::Fail, format!("{DOES_NOT_ANSWER} about any GPU"));
     }
+    (Saw::Pass, format!("driver {version} answers"))
 }
 
 fn count(gpus: &Gpus, declared: Option<u32>) -> Look {

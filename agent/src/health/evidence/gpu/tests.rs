@@ -172,7 +172,7 @@ fn a_gpu_that_is_well_passes_every_gate() {
 fn each_gate_fails_for_its_own_reason_and_says_it() {
     let fast = |reasons: Json| Told::well().reading("throttle_reasons", reasons);
     let cases = [
-        (2, Told::well().seen(|seen| seen.trouble = Some(DOES_NOT_ANSWER.into())), "not answer"),
+        (2, Told::well().seen(|seen| seen.trouble = Some(DOES_NOT_ANSWER.into())), "about any GPU"),
         (3, Told::well().seen(|seen| seen.trouble = Some(format!("{LOST}: x"))), "GPU-0 is lost"),
         (4, Told::well().seen(|seen| seen.trouble = Some("it hangs".into())), "it hangs"),
         (
@@ -337,6 +337,31 @@ fn what_a_replica_holds_is_not_judged_by_the_gates_of_idle_gpus() {
     {
         assert_eq!(busy.saw(gate).0, expected, "G{gate}");
     }
+}
+
+#[test]
+fn one_gpu_that_hangs_is_closed_alone_and_the_node_only_when_all_do() {
+    let mut told = Told::well();
+    let second = board("GPU-1", 1, "00000000:2B:00.0");
+    told.gpus.identities.push(second.slots[0].identity.clone());
+    std::sync::Arc::make_mut(&mut told.gpus.boards).push(second);
+    told.settings.gpus = Some(2);
+    let other = Seen {
+        reading: told.gpus.seen[&GpuUuid::from("GPU-0")].reading.clone(),
+        ..Seen::never(&"GPU-1".into(), SEEN_AT)
+    };
+    told.gpus.seen.insert("GPU-1".into(), other);
+    let silent = |seen: &mut Seen| seen.trouble = Some(DOES_NOT_ANSWER.into());
+    let saw = |told: &Told, gate: &str| {
+        let looks = told.looks(&History::default(), Boottime(10_000));
+        let of_gate = looks.into_iter().filter(|look| look.gate.to_string() == gate);
+        of_gate.map(|look| look.saw).collect::<Vec<_>>()
+    };
+    told = told.seen(silent);
+    assert_eq!(saw(&told, "G4"), [Saw::Fail, Saw::Pass]);
+    assert_eq!((saw(&told, "G2"), saw(&told, "G3")), (vec![Saw::Pass], vec![Saw::Pass]));
+    told.gpus.seen.values_mut().for_each(silent);
+    assert_eq!(saw(&told, "G2"), [Saw::Fail]);
 }
 
 #[test]
