@@ -177,7 +177,8 @@ impl Gpu<'_> {
         let temperature = power_and_clocks::temperature(&self.device, &mut listener);
         let power_mw = listener.value(self.device.power_usage()).map(u64::from);
         let throttle_reasons = power_and_clocks::throttle_reasons(&self.device, &mut listener);
-        let common = listener.worst();
+        // What people and bills read: one value of it closes no GPU.
+        let common = listener.beyond_one_value();
         let slots = self.board.slots.iter().zip(&self.instances);
         let read = slots.map(|(slot, instance)| {
             let mut listener = Listener::default();
