@@ -1,6 +1,8 @@
 //! `wharfage-agent doctor`: one page of what works on this host, and the fix for what does not.
-//! It looks and changes nothing; a running agent is not disturbed by it.
+//! It looks and leaves nothing behind (a control group and a small file, made to see whether they
+//! can be, are removed again); a running agent is not disturbed by it.
 
+mod criu;
 mod cuda;
 mod definitions;
 mod disk;
@@ -64,6 +66,7 @@ impl Finding {
 pub async fn examine(config: &Config) -> Result<Page, Failure> {
     let (mut findings, has_gpus) = gpus::look(config).await?;
     findings.extend(cuda::look(config, has_gpus).await);
+    findings.extend(criu::look().await);
     findings.push(notices::kernel_log(config));
     findings.extend(host::agent(config));
     findings.extend(scheduler::look(config).await);

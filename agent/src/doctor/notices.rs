@@ -10,6 +10,7 @@ use wharfage_shared::time::Millis;
 
 use super::{Finding, is_run_by_systemd};
 use crate::config::Config;
+use crate::health::evidence::inhibitor;
 use crate::notices::file::{Look, NoticeFile};
 use crate::notices::logind;
 
@@ -56,21 +57,34 @@ fn file(config: &Config) -> Option<Finding> {
 
 fn shutdowns(config: &Config, delay: Result<Millis, String>) -> Finding {
     let timing = config.timing;
-    let needed = timing.stop_margin_seconds + timing.drain_seconds + timing.stop_seconds;
+    let steps = [timing.stop_margin_seconds, timing.drain_seconds, timing.stop_seconds];
+    let steps: u64 = steps.into_iter().map(u64::from).sum();
+    // The gate's own rule: the page must not say that all is well while spot is refused.
+    let hooks = inhibitor::needed_seconds(config);
     match delay {
-        Ok(delay) if delay >= Millis::from_seconds(u64::from(needed)) => {
+        Ok(delay) if delay.0 / 1000 >= steps.max(hooks) => {
             let detail = format!("a shutdown of this host waits up to {} s", delay.0 / 1000);
             Finding::works("notices", detail)
         }
-        Ok(delay) => Finding::limited(
-            "notices",
-            format!(
-                "a shutdown of this host waits up to {} s; drain, stop and margin need {needed} s",
-                delay.0 / 1000
-            ),
-            "raise InhibitDelayMaxSec of logind (the package's wharfage-logind.conf), then \
-             `systemctl kill -s HUP systemd-logind`",
-        ),
+        Ok(delay) => {
+            let waits = delay.0 / 1000;
+            let what = match waits < hooks {
+                true => format!(
+                    "the longest hook and its margin need {hooks} s: gate G18 fails and no spot \
+                     replica comes here"
+                ),
+                false => format!("drain, stop and margin need {steps} s"),
+            };
+            Finding::limited(
+                "notices",
+                format!("a shutdown of this host waits up to {waits} s; {what}"),
+                format!(
+                    "set InhibitDelayMaxSec of logind (the package's wharfage-logind.conf) to at \
+                     least {}, then `systemctl kill -s HUP systemd-logind`",
+                    steps.max(hooks)
+                ),
+            )
+        }
         Err(why) => {
             let detail = format!("a shutdown of this host would come without a notice: {why}");
             let help = "see whether dbus and systemd-logind run, or set notices.logind = false";
@@ -103,4 +117,35 @@ pub(super) fn kernel_log(config: &Config) -> Finding {
 fn opened(path: &Path) -> io::Result<()> {
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
     File::options().read(true).custom_flags(flags).open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+    use crate::testing::Folder;
+
+    #[test]
+    fn a_shutdown_must_wait_for_the_steps_of_a_notice_and_for_the_longest_hook() {
+        let folder = Folder::new("doctor-delay");
+        let hooks = folder.path().join("hooks.d");
+        fs::create_dir(&hooks).expect("made");
+        let text = format!(
+            "node = \"node-1\"\nhooks_dir = \"{}\"\nrequire_root_owned = false\n[timing]\n\
+             stop_margin_seconds = 5\ndrain_seconds = 30\nstop_seconds = 10\n",
+            hooks.display()
+        );
+        let config: Config = toml::from_str(&text).expect("a configuration");
+        let look = |seconds| shutdowns(&config, Ok(Millis::from_seconds(seconds)));
+        assert_eq!(look(45).state, State::Works);
+        let short = look(44);
+        assert_eq!(short.state, State::Limited);
+        assert!(short.detail.ends_with("drain, stop and margin need 45 s"), "{}", short.detail);
+        let hook = "command = [\"/bin/true\"]\ntimeout_seconds = 60\n";
+        fs::write(hooks.join("save.toml"), hook).expect("written");
+        let short = look(45);
+        assert!(short.detail.contains("need 70 s: gate G18 fails"), "{}", short.detail);
+        assert!(short.fix.expect("a fix").contains("at least 70,"));
+        assert_eq!(look(70).state, State::Works);
+    }
 }

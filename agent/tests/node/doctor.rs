@@ -115,6 +115,34 @@ fn what_is_broken_is_named_with_its_fix_and_the_end_is_1() {
 }
 
 #[test]
+fn criu_is_asked_where_it_is_installed() {
+    let node = Node::new(format!("wharfage-join:v1:127.0.0.1:1:{}:x", "0".repeat(64)));
+    let bin = node.root().join("bin");
+    std::fs::create_dir(&bin).expect("made");
+    let said = |script: Option<&str>| {
+        if let Some(script) = script {
+            std::fs::write(bin.join("check"), script).expect("written");
+            // `criu check` is then a shell that reads the file `check`.
+            drop(std::os::unix::fs::symlink("/bin/sh", bin.join("criu")));
+        }
+        let mut command = doctor(&node, &node.cuda());
+        command.args(["-o", "json"]).env("PATH", &bin).current_dir(&bin);
+        let done = command.output().expect("it runs");
+        let page = serde_json::from_slice(&done.stdout).expect("a page");
+        let mut rows = rows(&page, "checkpoint");
+        rows.retain(|(_, detail, _)| detail.contains("criu check"));
+        rows.pop().map(|(state, detail, _)| (state, detail))
+    };
+    assert_eq!(said(None), None, "where it is not installed nobody misses it");
+    let works = said(Some("echo Looks good."));
+    assert_eq!(works, Some(("works".to_owned(), "`criu check`: Looks good.".to_owned())));
+    let fails = "echo 'Error: vdso: Unexpected rt vDSO area bounds' >&2; exit 1";
+    let (state, detail) = said(Some(fails)).expect("it is installed");
+    assert_eq!(state, "limited");
+    assert!(detail.contains("vdso: Unexpected rt vDSO area bounds"), "{detail}");
+}
+
+#[test]
 fn somebody_else_behind_the_schedulers_address_is_not_taken_for_it() {
     let fleet = fleet("doctor-other");
     let other = fleet.scheduler.address();

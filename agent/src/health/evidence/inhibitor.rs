@@ -7,6 +7,7 @@
 use wharfage_agent_core::health::{Evidence, Saw};
 
 use super::{Context, seen};
+use crate::config::Config;
 use crate::hooks::definition;
 
 /// What is left between the longest hook and the end of the delay.
@@ -15,6 +16,13 @@ const MARGIN_SECONDS: u64 = 10;
 pub(super) fn look(context: &Context) -> Vec<Evidence> {
     let (saw, evidence) = delay(context);
     seen(18, None, saw, evidence).into_iter().collect()
+}
+
+/// So long a shutdown must wait for the gate to pass: until the longest hook has ended.
+pub fn needed_seconds(config: &Config) -> u64 {
+    let (hooks, _) = definition::list(&config.hooks_dir, config.trusted_owner());
+    let longest = hooks.iter().map(|(_, hook)| u64::from(hook.timeout_seconds)).max();
+    longest.unwrap_or(0).saturating_add(MARGIN_SECONDS)
 }
 
 fn delay(context: &Context) -> (Saw, String) {
@@ -30,9 +38,7 @@ fn delay(context: &Context) -> (Saw, String) {
         return (Saw::Unknown, "no shutdown is held back for this agent".to_owned());
     };
     let allowed = allowed.0 / 1000;
-    let (hooks, _) = definition::list(&config.hooks_dir, config.trusted_owner());
-    let longest = hooks.iter().map(|(_, hook)| u64::from(hook.timeout_seconds)).max();
-    let needed = longest.unwrap_or(0).saturating_add(MARGIN_SECONDS);
+    let needed = needed_seconds(config);
     if allowed >= needed {
         return (Saw::Pass, format!("a shutdown waits for up to {allowed} s"));
     }

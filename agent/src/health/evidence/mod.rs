@@ -4,7 +4,7 @@
 mod disk;
 mod files;
 pub mod gpu;
-mod inhibitor;
+pub mod inhibitor;
 mod processes;
 
 use std::collections::BTreeMap;
