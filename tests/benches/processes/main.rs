@@ -90,9 +90,10 @@ fn report(what: &str, took: &mut [Duration]) {
     let at = |percent: usize| took[(took.len() - 1) * percent / 100].as_secs_f64() * 1000.0;
     let last = took.len();
     println!(
-        "{what}: p50 {:.1} ms, p90 {:.1} ms, largest of {last} {:.1} ms",
+        "{what}: p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, largest of {last} {:.1} ms",
         at(50),
         at(90),
+        at(99),
         at(100)
     );
 }
