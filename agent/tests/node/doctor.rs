@@ -125,7 +125,7 @@ fn criu_is_asked_where_it_is_installed() {
             // `criu check` is then a shell that reads the file `check`.
             drop(std::os::unix::fs::symlink("/bin/sh", bin.join("criu")));
         }
-        let mut command = doctor(&node, &node.cuda());
+        let mut command = doctor(&node);
         command.args(["-o", "json"]).env("PATH", &bin).current_dir(&bin);
         let done = command.output().expect("it runs");
         let page = serde_json::from_slice(&done.stdout).expect("a page");
