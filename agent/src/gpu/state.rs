@@ -17,8 +17,7 @@ use super::seen::unread;
 pub use super::seen::{Sections, Seen, Xids};
 use super::words::Absent;
 
-/// A GPU must be read within this long: a call has 2 s, counted from the end of the one before with
-/// the pause between two readings.
+/// A GPU of which nothing was read for so long is silent; no single call has a deadline of its own.
 pub(super) const SILENT_AFTER: Millis = Millis(2500);
 
 /// What an unanswered GPU is called.

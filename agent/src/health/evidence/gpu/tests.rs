@@ -346,10 +346,7 @@ fn one_gpu_that_hangs_is_closed_alone_and_the_node_only_when_all_do() {
     told.gpus.identities.push(second.slots[0].identity.clone());
     std::sync::Arc::make_mut(&mut told.gpus.boards).push(second);
     told.settings.gpus = Some(2);
-    let other = Seen {
-        reading: told.gpus.seen[&GpuUuid::from("GPU-0")].reading.clone(),
-        ..Seen::never(&"GPU-1".into(), SEEN_AT)
-    };
+    let other = told.gpus.seen.values().next().cloned().expect("it was seen");
     told.gpus.seen.insert("GPU-1".into(), other);
     let silent = |seen: &mut Seen| seen.trouble = Some(DOES_NOT_ANSWER.into());
     let saw = |told: &Told, gate: &str| {
