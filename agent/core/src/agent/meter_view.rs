@@ -64,7 +64,7 @@ impl Agent {
 
     /// Past its deadline, or over and its slots not proven free: not its user's time any more.
     fn holds_what_is_over(&self, replica: &Replica) -> bool {
-        let quarantined = matches!(replica.phase, Phase::Releasing { processes_gone: true, .. });
+        let quarantined = matches!(replica.phase, Phase::Quarantined { .. });
         quarantined || replica.is_overdue(self.now)
     }
 }

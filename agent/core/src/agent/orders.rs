@@ -160,8 +160,8 @@ impl Agent {
         for (id, replica) in &mut self.replicas {
             let single = replica.order.single_copy;
             let length = self.config.serving_lease;
-            let alive =
-                replica.phase.has_guard() && !matches!(replica.phase, Phase::Releasing { .. });
+            let alive = replica.phase.has_guard()
+                && !matches!(replica.phase, Phase::Releasing { .. } | Phase::Quarantined { .. });
             let until = self.leases.serve_until(single, length, replica.serve_until);
             if let Some(until) = until.filter(|_| alive) {
                 replica.serve_until = Some(until);

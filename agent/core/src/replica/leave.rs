@@ -256,7 +256,8 @@ impl Replica {
             | Phase::Degraded { .. }
             | Phase::Draining
             | Phase::DrainHook
-            | Phase::Releasing { .. } => false,
+            | Phase::Releasing { .. }
+            | Phase::Quarantined { .. } => false,
         };
         if !due {
             return Turn::Same;
@@ -279,7 +280,9 @@ impl Replica {
             | Phase::Degraded { probe } => Some(probe.wake(unanswered)),
             Phase::Terminating { kill_at } => Some(*kill_at),
             Phase::Killing { again_at } => Some(*again_at),
-            Phase::Releasing { look, .. } => Some(look.wake(unanswered)),
+            Phase::Releasing { proof, .. } | Phase::Quarantined { proof, .. } => {
+                Some(proof.look.wake(unanswered))
+            }
             Phase::Waiting
             | Phase::Fetching { .. }
             | Phase::Restoring

@@ -24,7 +24,7 @@ use crate::out::Out;
 use crate::status::ReplicaStatus;
 
 pub(crate) use leave::Plan;
-pub(crate) use phase::Phase;
+pub(crate) use phase::{Phase, Proof};
 pub(crate) use rise::{Learned, never_started};
 
 /// The most hook runs that are remembered of one replica: a report stays small.
@@ -125,10 +125,7 @@ impl Replica {
         let at = found.started_at;
         let probe = Asking::from(at);
         let (alive, phase) = match found.ended {
-            Some(ended) => {
-                let look = Asking::from(at);
-                (false, Phase::Releasing { ended, look, looks: 0, processes_gone: false })
-            }
+            Some(ended) => (false, Phase::Releasing { ended, proof: Proof::from(at) }),
             None if found.was_ready => (true, Phase::Ready { probe, failures: 0 }),
             None => (true, Phase::Loading { done: 0, total: 0, said: false, probe }),
         };
@@ -180,7 +177,7 @@ impl Replica {
             Phase::Draining => self.draining(out),
             Phase::DrainHook => self.drain_hook(out),
             Phase::Terminating { .. } | Phase::Killing { .. } => self.ending(out),
-            Phase::Releasing { .. } => self.releasing(around, out),
+            Phase::Releasing { .. } | Phase::Quarantined { .. } => self.releasing(around, out),
         }
     }
 
@@ -299,7 +296,7 @@ impl Replica {
             expected_ready_in: self.expected_ready_in(now, takes),
             address: self.address.clone(),
             gpus: self.order.gpus.clone(),
-            because: self.because.clone(),
+            because: self.because(),
             hooks: self.hooks.clone(),
             load: None,
         }
@@ -316,8 +313,28 @@ impl Replica {
             address: self.address.clone(),
             serve_until: self.serve_until,
             timetable: self.plan.as_ref().and_then(|plan| plan.table),
-            because: self.because.clone(),
+            because: self.because(),
             hooks: self.hooks.clone(),
+        }
+    }
+
+    /// Why it is where it is.
+    fn because(&self) -> Option<String> {
+        match &self.phase {
+            Phase::Quarantined { because, .. } => Some(because.clone()),
+            Phase::Waiting
+            | Phase::Fetching { .. }
+            | Phase::Restoring
+            | Phase::Starting
+            | Phase::Loading { .. }
+            | Phase::Warming { .. }
+            | Phase::Ready { .. }
+            | Phase::Degraded { .. }
+            | Phase::Draining
+            | Phase::DrainHook
+            | Phase::Terminating { .. }
+            | Phase::Killing { .. }
+            | Phase::Releasing { .. } => self.because.clone(),
         }
     }
 

@@ -32,8 +32,19 @@ pub(crate) enum Phase {
     Terminating { kill_at: Boottime },
     /// SIGKILL was asked for, and is asked for again.
     Killing { again_at: Boottime },
-    /// The engine ended; its slots are not proven free yet.
-    Releasing { ended: Ended, look: Asking, looks: u32, processes_gone: bool },
+    /// The engine ended; what it left behind is being ended and looked for.
+    Releasing { ended: Ended, proof: Proof },
+    /// Nothing of it lives that could be ended, and its slots are not proven free.
+    Quarantined { ended: Ended, proof: Proof, because: String },
+}
+
+/// The looks for the proof that slots are free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// The next one.
+    pub look: Asking,
+    /// So many were made.
+    pub looks: u32,
 }
 
 impl Phase {
@@ -47,8 +58,8 @@ impl Phase {
             Phase::Degraded { .. } => ReportedPhase::Degraded,
             Phase::Draining | Phase::DrainHook => ReportedPhase::Draining,
             Phase::Terminating { .. } | Phase::Killing { .. } => ReportedPhase::Stopping,
-            Phase::Releasing { processes_gone: false, .. } => ReportedPhase::Stopping,
-            Phase::Releasing { processes_gone: true, .. } => ReportedPhase::Quarantined,
+            Phase::Releasing { .. } => ReportedPhase::Stopping,
+            Phase::Quarantined { .. } => ReportedPhase::Quarantined,
         }
     }
 
@@ -64,7 +75,8 @@ impl Phase {
             | Phase::DrainHook
             | Phase::Terminating { .. }
             | Phase::Killing { .. }
-            | Phase::Releasing { .. } => true,
+            | Phase::Releasing { .. }
+            | Phase::Quarantined { .. } => true,
         }
     }
 
@@ -85,7 +97,8 @@ impl Phase {
             | Phase::DrainHook
             | Phase::Terminating { .. }
             | Phase::Killing { .. }
-            | Phase::Releasing { .. } => true,
+            | Phase::Releasing { .. }
+            | Phase::Quarantined { .. } => true,
             Phase::Waiting
             | Phase::Fetching { .. }
             | Phase::Restoring
@@ -95,5 +108,12 @@ impl Phase {
             | Phase::Ready { .. }
             | Phase::Degraded { .. } => false,
         }
+    }
+}
+
+impl Proof {
+    /// None was made; the first is due.
+    pub fn from(at: Boottime) -> Self {
+        Self { look: Asking::from(at), looks: 0 }
     }
 }

@@ -3,10 +3,9 @@
 //! Guards the rule that only a measured proof frees a slot; what is held is named.
 
 use wharfage_shared::replica::{Ended, Gone, HookKind};
-use wharfage_shared::time::Millis;
+use wharfage_shared::time::{Boottime, Millis};
 
-use super::{Around, Phase, Replica, Turn};
-use crate::asking::Asking;
+use super::{Around, Phase, Proof, Replica, Turn};
 use crate::config::Config;
 use crate::effect::Effect;
 use crate::input::Release;
@@ -23,7 +22,8 @@ impl Replica {
     /// Its engine ended, whoever ended it.
     pub fn ended(&mut self, ended: Ended, out: &mut Out) {
         let may_have_run = self.phase.holds_slots();
-        if !may_have_run || matches!(self.phase, Phase::Releasing { .. }) {
+        let has_ended = matches!(self.phase, Phase::Releasing { .. } | Phase::Quarantined { .. });
+        if !may_have_run || has_ended {
             return;
         }
         if self.phase.serves() {
@@ -45,8 +45,7 @@ impl Replica {
             }
             (None, _) => ended,
         };
-        let look = Asking::from(out.now);
-        self.enter(Phase::Releasing { ended, look, looks: 0, processes_gone: false }, out);
+        self.enter(Phase::Releasing { ended, proof: Proof::from(out.now) }, out);
         self.because = last_words.filter(|_| !asked_for);
         out.report_now();
         self.begin_post_hook(out);
@@ -67,8 +66,8 @@ impl Replica {
     /// Asks for the next look when it is due.
     pub(super) fn releasing(&mut self, around: &Around<'_>, out: &mut Out) -> Turn {
         let replica = self.order.replica;
-        if let Phase::Releasing { look, .. } = &mut self.phase
-            && look.ask(out.now, around.config.unanswered_after)
+        if let Phase::Releasing { proof, .. } | Phase::Quarantined { proof, .. } = &mut self.phase
+            && proof.look.ask(out.now, around.config.unanswered_after)
         {
             out.push(Effect::CheckRelease { replica });
         }
@@ -77,13 +76,15 @@ impl Replica {
 
     /// What a look at its slots saw.
     pub fn looked(&mut self, saw: Release, config: &Config, out: &mut Out) -> Option<Gone> {
-        let Phase::Releasing { ended, look, looks, processes_gone } = &mut self.phase else {
+        let was_quarantined = matches!(self.phase, Phase::Quarantined { .. });
+        let (Phase::Releasing { ended, proof } | Phase::Quarantined { ended, proof, .. }) =
+            &self.phase
+        else {
             return None;
         };
-        let replica = self.order.replica;
+        let (replica, ended, mut proof) = (self.order.replica, ended.clone(), *proof);
         match saw {
             Release::Free { processes_gone_at, memory_back_at, memory } => {
-                let ended = ended.clone();
                 let measured = memory.len();
                 self.note(
                     out,
@@ -93,31 +94,33 @@ impl Replica {
                 Some(Gone { replica, ended, processes_gone_at, memory_back_at, memory })
             }
             Release::Held { processes_left, because } => {
-                let doubled =
-                    config.release_first.0.saturating_mul(1 << (*looks).min(MOST_DOUBLINGS));
-                look.answered(out.now, Millis(doubled).min(config.release_longest));
-                *looks += 1;
-                let newly_gone = !processes_left && !*processes_gone;
-                let phase = Phase::Releasing {
-                    ended: ended.clone(),
-                    look: *look,
-                    looks: *looks,
-                    processes_gone: !processes_left,
-                };
+                proof.answered(config, out.now);
                 if processes_left {
                     // The engine is over; what it left behind has no work of its own.
                     out.push(Effect::Kill { replica });
-                } else if newly_gone {
-                    self.note(
-                        out,
-                        format!("its processes are gone, its slots are held: {because}"),
-                    );
+                    self.enter(Phase::Releasing { ended, proof }, out);
+                    self.because = Some(because);
+                } else {
+                    if !was_quarantined {
+                        self.note(
+                            out,
+                            format!("its processes are gone, its slots are held: {because}"),
+                        );
+                    }
+                    self.enter(Phase::Quarantined { ended, proof, because }, out);
                 }
-                self.enter(phase, out);
-                self.because = Some(because);
                 None
             }
         }
+    }
+}
+
+impl Proof {
+    /// A look found the slots held: the next one comes later than this one did.
+    fn answered(&mut self, config: &Config, now: Boottime) {
+        let doubled = config.release_first.0.saturating_mul(1 << self.looks.min(MOST_DOUBLINGS));
+        self.look.answered(now, Millis(doubled).min(config.release_longest));
+        self.looks = self.looks.saturating_add(1);
     }
 }
 

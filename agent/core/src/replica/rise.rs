@@ -46,7 +46,8 @@ impl Replica {
             | Phase::DrainHook
             | Phase::Terminating { .. }
             | Phase::Killing { .. }
-            | Phase::Releasing { .. } => return Turn::Same,
+            | Phase::Releasing { .. }
+            | Phase::Quarantined { .. } => return Turn::Same,
         };
         if let Err(why) = self.may_start(around) {
             self.because = Some(why);
@@ -120,7 +121,8 @@ impl Replica {
             | Phase::DrainHook
             | Phase::Terminating { .. }
             | Phase::Killing { .. }
-            | Phase::Releasing { .. } => "its engine was not up",
+            | Phase::Releasing { .. }
+            | Phase::Quarantined { .. } => "its engine was not up",
         };
         let last = self.because.as_ref().map(|last| format!(" ({last})")).unwrap_or_default();
         format!("not ready within {}: {at}{last}", self.order.start_deadline)
@@ -176,7 +178,8 @@ impl Replica {
             | Phase::DrainHook
             | Phase::Terminating { .. }
             | Phase::Killing { .. }
-            | Phase::Releasing { .. } => return Turn::Same,
+            | Phase::Releasing { .. }
+            | Phase::Quarantined { .. } => return Turn::Same,
         };
         if probe.ask(now, unanswered) {
             out.push(Effect::Probe { replica, prove });
@@ -333,7 +336,8 @@ impl Replica {
                 | Phase::DrainHook
                 | Phase::Terminating { .. }
                 | Phase::Killing { .. }
-                | Phase::Releasing { .. },
+                | Phase::Releasing { .. }
+                | Phase::Quarantined { .. },
                 _,
             ) => {}
         }
@@ -363,7 +367,8 @@ impl Replica {
             | Phase::DrainHook
             | Phase::Terminating { .. }
             | Phase::Killing { .. }
-            | Phase::Releasing { .. } => return None,
+            | Phase::Releasing { .. }
+            | Phase::Quarantined { .. } => return None,
         };
         let permille = u128::from(done) * 1000 / u128::from(total).max(1);
         (total > 0).then(|| u16::try_from(permille.min(1000)).unwrap_or(1000))
@@ -396,7 +401,8 @@ impl Replica {
             | Phase::DrainHook
             | Phase::Terminating { .. }
             | Phase::Killing { .. }
-            | Phase::Releasing { .. } => None,
+            | Phase::Releasing { .. }
+            | Phase::Quarantined { .. } => None,
         }
     }
 
