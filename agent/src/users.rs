@@ -23,6 +23,13 @@ impl User {
     }
 }
 
+/// What the user of this number is called here: its number where nobody has that.
+pub fn name_of(id: u32) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = users.lines().filter_map(parse).find(|(_, user)| user.id == id);
+    named.map_or_else(|| id.to_string(), |(name, _)| name.to_owned())
+}
+
 fn parse(line: &str) -> Option<(&str, User)> {
     let mut fields = line.split(':');
     let name = fields.next()?;
@@ -34,6 +41,12 @@ fn parse(line: &str) -> Option<(&str, User)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_a_name_where_somebody_has_it() {
+        assert_eq!(name_of(0), "root");
+        assert_eq!(name_of(4_000_000_123), "4000000123");
+    }
 
     #[test]
     fn a_line_gives_numbers_and_folder_and_a_name_that_is_not_there_is_said() {

@@ -146,7 +146,7 @@ impl Stage<'_> {
             let is_held = report.phase == ReportedPhase::Quarantined;
             report.because.filter(|_| is_held)
         })?;
-        let names_pid = because.contains(&format!("process {} holds", holder.pid()));
+        let names_pid = because.contains(&format!("process {} (", holder.pid()));
         let names_somebody = because.contains("is held: process ");
         if names_somebody && !names_pid && process_is_foreign(&because) {
             self.seen

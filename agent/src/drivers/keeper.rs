@@ -14,7 +14,7 @@ use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::process;
 use wharfage_shared::replica::Ended;
 
-use super::Driver;
+use super::{Driver, Way};
 use crate::engines::failures::Failure;
 use crate::guard::record::{Command, Event, Folder, Params, Record, SocketPath};
 
@@ -116,7 +116,7 @@ async fn talk(
             }
             () = until(patience.killed) => {
                 tracing::warn!(replica.id = %replica, "the guard does not answer: it is ended");
-                drop(process::signal(kept.record.guard, Signal::KILL));
+                end_frozen(driver, kept).await;
                 return None;
             }
             event = events.next_line() => {
@@ -163,6 +163,18 @@ async fn talk(
     }
 }
 
+/// systemd ends a unit's guard also for an agent that is not root.
+async fn end_frozen(driver: &Driver, kept: &Kept) {
+    let ended = match &driver.way {
+        Way::Process => process::signal(kept.record.guard, Signal::KILL)
+            .map_err(|error| format!("its guard cannot be ended: {error}")),
+        Way::Systemd(units) => units.kill(kept.params.order.replica).await,
+    };
+    if let Err(why) = ended {
+        tracing::warn!(replica.id = %kept.params.order.replica, "{why}");
+    }
+}
+
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -175,6 +187,13 @@ fn act_alone(kept: &Kept, command: &Command) {
     // An engine that found its port taken was started again: the guard's record is newer.
     let record = kept.folder.record();
     let Some(engine) = record.as_ref().unwrap_or(&kept.record).engine else { return };
+    if !matches!(command, Command::ServeUntil { .. })
+        && let Err(error) = kept.folder.mark_asked()
+    {
+        // On a full disk its end may be told as its own.
+        let replica = kept.params.order.replica;
+        tracing::warn!(replica.id = %replica, "cannot note that its end was ordered: {error}");
+    }
     match command {
         Command::Terminate => {
             drop(process::signal(engine, kept.params.wire.stop.signal.into()));
@@ -190,10 +209,19 @@ fn act_alone(kept: &Kept, command: &Command) {
 
 /// Ends processes whose guard is gone: nobody can reach them and nobody enforces their lease.
 pub fn end_what_is_left(folder: &Folder, params: &Params, record: &Record) {
-    for member in params.family(record.guard).members().unwrap_or_default() {
-        if process::signal(member.id, Signal::KILL).is_err() {
-            let at = folder.path().display();
-            tracing::warn!(process.pid = member.id.pid, "cannot end what is left of `{at}`");
+    let at = folder.path().display();
+    let members = match params.family(record.guard).members() {
+        Ok(members) => members,
+        // The proof of release names it until the table can be read, and asks for its end again.
+        Err(error) => {
+            tracing::warn!("cannot list what is left of `{at}`: {error}");
+            return;
+        }
+    };
+    for member in members {
+        if let Err(error) = process::signal(member.id, Signal::KILL) {
+            let pid = member.id.pid;
+            tracing::warn!(process.pid = pid, "cannot end what is left of `{at}`: {error}");
         }
     }
 }

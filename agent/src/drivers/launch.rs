@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wharfage_agent_sys::process;
 
-use super::keeper::Kept;
+use super::keeper::{self, Kept};
 use super::process::spawn_guard;
 use super::systemd::UnitState;
 use super::{Driver, Way};
@@ -42,12 +42,13 @@ impl Driver {
         commands: &mut mpsc::Receiver<Command>,
     ) -> Result<Kept, String> {
         let folder = self.folder(params.order.replica);
-        if folder.path().exists() {
+        let failed = |error: io::Error| format!("its guard cannot be started: {error}");
+        if folder.path().try_exists().map_err(failed)? {
             return Err("a replica of this id was started here before".to_owned());
         }
-        let failed = |error: io::Error| format!("its guard cannot be started: {error}");
         folder.create().map_err(failed)?;
         folder.write_params(&params).map_err(failed)?;
+        self.remember(&params);
         let mut child = match &self.way {
             Way::Process => Some(spawn_guard(&self.program, &folder).map_err(failed)?),
             Way::Systemd(units) => {
@@ -98,16 +99,14 @@ impl Driver {
         // A guard that has not begun must not begin now; one that has begun is ended below.
         drop(folder.claim(&Claim::Withdrawn));
         let claimed = match folder.claimed() {
-            Some(Claim::Guard(guard)) => Some(guard),
-            Some(Claim::Withdrawn) | None => None,
+            Ok(Some(Claim::Guard(guard))) => Some(guard),
+            // A claim that cannot be read holds the slot: the proof of release asks for it again.
+            Ok(Some(Claim::Withdrawn) | None) | Err(_) => None,
         };
         let child_id = child.as_ref().and_then(|child| child.id()).and_then(process::identify);
         if let Some(guard) = child_id.or(claimed) {
-            let family = params.family(guard);
             drop(process::signal(guard, Signal::KILL));
-            for member in family.members().unwrap_or_default() {
-                drop(process::signal(member.id, Signal::KILL));
-            }
+            keeper::end_what_is_left(folder, params, &Record::of_guard(guard));
         }
         if let Some(child) = child {
             drop(child.wait().await);
@@ -120,35 +119,40 @@ impl Driver {
     }
 
     /// What became of a start in whose middle an earlier agent ended. Exactly one of two things is
-    /// true afterwards: the guard has begun, or it never will.
-    pub(super) async fn await_start(&self, folder: &Folder, params: &Params) -> Awaited {
+    /// true afterwards: the guard has begun, or it never will. Records that cannot be read say
+    /// neither: they are the error, and nothing is ended for their sake.
+    pub(super) async fn await_start(
+        &self,
+        folder: &Folder,
+        params: &Params,
+    ) -> io::Result<Awaited> {
         let begun = Instant::now();
         let is_this_boot = params.boot == self.boot;
         loop {
-            if let Some(record) = folder.record() {
-                return Awaited::Record(Box::new(record));
+            if let Some(record) = folder.read_record()? {
+                return Ok(Awaited::Record(Box::new(record)));
             }
             let waited = begun.elapsed();
-            match folder.claimed() {
+            match folder.claimed()? {
                 Some(Claim::Guard(guard)) => {
                     let is_over = !is_this_boot || !process::is_alive(guard);
                     if is_over {
                         // Its last act may have been to write the record.
-                        return match folder.record() {
+                        return Ok(match folder.read_record()? {
                             Some(record) => Awaited::Record(Box::new(record)),
                             None => Awaited::Died,
-                        };
+                        });
                     }
                     if waited > GUARD_DEADLINE {
                         self.end_guard(None, folder, params).await;
                     }
                 }
-                Some(Claim::Withdrawn) => return Awaited::Never,
+                Some(Claim::Withdrawn) => return Ok(Awaited::Never),
                 // A folder that cannot be written holds no guard's claim either.
                 None if (!is_this_boot || waited > LATE_CLAIM)
                     && !matches!(folder.claim(&Claim::Withdrawn), Ok(false)) =>
                 {
-                    return Awaited::Never;
+                    return Ok(Awaited::Never);
                 }
                 None => {}
             }

@@ -9,6 +9,7 @@ mod prepare;
 mod process;
 pub mod release;
 pub mod systemd;
+mod untended;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,9 +17,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 use wharfage_agent_core::input::{FoundReplica, Input};
 use wharfage_agent_sys::cgroup::Cgroup;
+use wharfage_agent_sys::process::{is_alive, signal};
 use wharfage_shared::ids::{BootId, ReplicaId};
 use wharfage_shared::order::RunOrder;
 use wharfage_shared::replica::Ended;
@@ -31,7 +34,7 @@ use self::systemd::{Limits, Units};
 use crate::config::{self, Config};
 use crate::engines::Engines;
 use crate::gpu::Gpus;
-use crate::guard::record::{Command, Folder, Params, Record};
+use crate::guard::record::{Command, Folder, Params};
 use crate::weights::Weights;
 
 /// How guards are started, contained and listed here.
@@ -92,6 +95,10 @@ pub struct Driver {
     kept: Mutex<BTreeMap<ReplicaId, mpsc::Sender<Command>>>,
     /// When the last process of an ended replica was seen gone.
     gone_since: Mutex<BTreeMap<ReplicaId, Boottime>>,
+    /// What guards were told, as this agent knows it: a proof must not hang on a file that was
+    /// damaged or removed meanwhile.
+    told: Mutex<BTreeMap<ReplicaId, Params>>,
+    untended: Mutex<untended::Untended>,
 }
 
 /// What a new configuration replaces while replicas run.
@@ -131,6 +138,8 @@ impl Driver {
             settings: Mutex::new(Settings { config: Arc::new(config), weights }),
             kept: Mutex::default(),
             gone_since: Mutex::default(),
+            told: Mutex::default(),
+            untended: Mutex::default(),
         }
     }
 
@@ -183,14 +192,46 @@ impl Driver {
         });
     }
 
-    /// Hands a command to a replica's keeper; one that is gone needs none.
-    pub fn command(&self, replica: ReplicaId, command: Command) {
+    /// Hands a command to a replica's keeper. One that is gone needs none; what is to be killed
+    /// without one is known by the records.
+    pub fn command(self: &Arc<Self>, replica: ReplicaId, command: Command) {
         let sender = self.kept().get(&replica).cloned();
-        if let Some(sender) = sender
-            && sender.try_send(command).is_err()
-        {
-            tracing::debug!(replica.id = %replica, "a command came after the replica's end");
+        let is_kept = sender.is_some_and(|sender| sender.try_send(command.clone()).is_ok());
+        if is_kept {
+            return;
         }
+        tracing::debug!(replica.id = %replica, "a command came after the replica's end");
+        if command == Command::Kill {
+            let driver = Arc::clone(self);
+            tokio::spawn(async move { driver.kill_unkept(replica).await });
+        }
+    }
+
+    async fn kill_unkept(&self, replica: ReplicaId) {
+        let folder = self.folder(replica);
+        let (Ok(params), Ok(Some(record))) = (self.params(replica), folder.started()) else {
+            return;
+        };
+        if params.boot != self.boot {
+            return;
+        }
+        if let Err(error) = signal(record.guard, Signal::KILL) {
+            tracing::warn!(replica.id = %replica, "its guard cannot be ended: {error}");
+        }
+        self.end_without_record(&folder, &params).await;
+    }
+
+    /// What a replica's guard was told: as the disk says, or as this agent still knows.
+    pub fn params(&self, replica: ReplicaId) -> io::Result<Params> {
+        self.folder(replica).params().or_else(|error| {
+            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.get(&replica).cloned().ok_or(error)
+        })
+    }
+
+    fn remember(&self, params: &Params) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(params.order.replica, params.clone());
     }
 
     /// Forgets an ended replica with everything that is left of it.
@@ -198,7 +239,7 @@ impl Driver {
         self.kept().remove(&replica);
         self.gone_since.lock().unwrap_or_else(PoisonError::into_inner).remove(&replica);
         let folder = self.folder(replica);
-        if let Ok(params) = folder.params()
+        if let Ok(params) = self.params(replica)
             && let Some(cgroup) = params.cgroup.as_deref().and_then(Cgroup::existing)
         {
             cgroup.remove();
@@ -207,6 +248,7 @@ impl Driver {
             let units = units.clone();
             tokio::spawn(async move { units.forget(replica).await });
         }
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&replica);
         folder.remove()
     }
 
@@ -247,31 +289,34 @@ impl Driver {
         let mut found = Vec::new();
         let (known, strays) = self.list().await?;
         for replica in strays {
-            tracing::warn!(
-                replica.id = %replica,
-                "its unit runs and its records are lost: it is left alone; \
-                 `systemctl stop wharfage-replica@{replica}` ends it"
+            let because = format!(
+                "{replica} of an earlier agent is left alone and holds its GPUs: its unit runs and \
+                 its records are lost; `systemctl stop wharfage-replica@{replica}` ends it"
             );
+            self.leave_alone(replica, because);
         }
         for replica in known {
             match self.adopt_one(replica).await {
                 Ok(one) => found.push(one),
-                // An agent ended between the folder and the parameters: nothing was started.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // An agent ended between the folder and the parameters, so that nothing was
+                // started, or while it forgot a replica that was gone.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        && release::is_nothing_left(self, replica).await =>
+                {
                     self.folder(replica).remove()?;
                 }
-                Err(error) => tracing::warn!(
-                    replica.id = %replica,
-                    "the replica's records cannot be read, it is left alone: {error}"
-                ),
+                Err(error) => self.leave_unread(replica, &error.to_string()),
             }
         }
+        self.watch_untended();
         Ok(found)
     }
 
     async fn adopt_one(self: &Arc<Self>, replica: ReplicaId) -> io::Result<FoundReplica> {
         let folder = self.folder(replica);
         let params = folder.params()?;
+        self.remember(&params);
         let mut one = FoundReplica {
             order: params.order.clone(),
             address: None,
@@ -279,7 +324,7 @@ impl Driver {
             was_ready: folder.was_ready(),
             ended: None,
         };
-        let record = match self.await_start(&folder, &params).await {
+        let record = match self.await_start(&folder, &params).await? {
             Awaited::Record(record) => *record,
             Awaited::Never => {
                 let because = "the agent ended while it was being started".to_owned();
@@ -300,7 +345,7 @@ impl Driver {
         one.started_at = record.started_at;
         if params.boot != self.boot {
             one.ended = Some(record.ended.unwrap_or(Ended::Unknown));
-        } else if wharfage_agent_sys::process::is_alive(record.guard) && record.ended.is_none() {
+        } else if is_alive(record.guard) && record.ended.is_none() {
             self.take_over(Kept { folder, params, record, child: None });
         } else {
             keeper::end_what_is_left(&folder, &params, &record);
@@ -325,8 +370,7 @@ impl Driver {
         if params.boot != self.boot {
             return;
         }
-        if let Some(crate::guard::record::Claim::Guard(guard)) = folder.claimed() {
-            let record = Record::of_guard(guard);
+        if let Ok(Some(record)) = folder.started() {
             keeper::end_what_is_left(folder, params, &record);
         }
         if let Way::Systemd(units) = &self.way

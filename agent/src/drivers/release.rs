@@ -1,20 +1,23 @@
 //! The proof that a replica is gone: no process of it lives and NVML shows its GPUs' memory back
 //! at what it was before. Only this frees a slot.
 
-use std::collections::BTreeSet;
+use std::io;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wharfage_agent_core::input::Release;
 use wharfage_agent_sys::cgroup::Cgroup;
-use wharfage_agent_sys::{clock, process};
-use wharfage_shared::ids::ReplicaId;
+use wharfage_agent_sys::clock;
+use wharfage_agent_sys::nvml::GpuProcess;
+use wharfage_agent_sys::process::{self, Family, Process, ProcessId};
+use wharfage_shared::ids::{GpuUuid, ReplicaId};
 use wharfage_shared::replica::MemoryProof;
 use wharfage_shared::time::Boottime;
 
 use super::{Driver, Way};
-use crate::gpu::Gpus;
+use crate::gpu::{Gpus, held};
 use crate::guard::record::{Baseline, Folder, Params};
+use crate::users;
 
 /// What a GPU may show above its baseline and still count as free.
 const TOLERANCE_MIB: u64 = 300;
@@ -28,20 +31,33 @@ const GUARD_GOES: Duration = Duration::from_secs(1);
 /// Between two looks at such a guard.
 const GUARD_LOOK: Duration = Duration::from_millis(20);
 
+/// Stands for a guard that is not known: no process has this pid.
+const NOBODY: ProcessId = ProcessId { pid: u32::MAX, started: 0 };
+
 /// Looks once.
 pub async fn look(driver: &Driver, replica: ReplicaId) -> Release {
     let folder = driver.folder(replica);
-    let Ok(params) = folder.params() else {
-        // Nothing was ever started: there is nothing to hold.
-        let now = clock::boottime();
-        return Release::Free { processes_gone_at: now, memory_back_at: now, memory: Vec::new() };
+    let params = match driver.params(replica) {
+        Ok(params) => Some(params),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        // What stood on which GPU is not known: nothing that is measured could prove it gone.
+        Err(error) => return unproven(&folder, &error.to_string()),
     };
-    let same_boot = params.boot == driver.boot;
+    let same_boot = params.as_ref().is_none_or(|params| params.boot == driver.boot);
     if same_boot {
         guard_goes(&folder).await;
+        match processes_left(driver, &folder, replica, params.as_ref()).await {
+            Ok(None) => {}
+            Ok(Some(because)) => return Release::Held { processes_left: true, because },
+            Err(why) => {
+                let because = format!("nothing proves that its processes are gone: {why}");
+                return Release::Held { processes_left: true, because };
+            }
+        }
     }
-    if same_boot && let Some(because) = processes_left(driver, &folder, &params).await {
-        return Release::Held { processes_left: true, because };
+    // Something was begun and nobody knows any more on which GPUs.
+    if params.is_none() && !matches!(folder.started(), Ok(None)) {
+        return unproven(&folder, "its parameters are lost");
     }
     let processes_gone_at = {
         let mut gone = driver.gone_since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,13 +65,30 @@ pub async fn look(driver: &Driver, replica: ReplicaId) -> Release {
     };
     let asked_at = clock::boottime();
     let mut memory = Vec::new();
-    for baseline in &params.baselines {
+    // Without parameters nothing was ever started.
+    for baseline in params.iter().flat_map(|params| &params.baselines) {
         match memory_of(driver, baseline, asked_at).await {
             Ok(proof) => memory.push(proof),
             Err(because) => return Release::Held { processes_left: false, because },
         }
     }
     Release::Free { processes_gone_at, memory_back_at: clock::boottime(), memory }
+}
+
+fn unproven(folder: &Folder, why: &str) -> Release {
+    let at = folder.path().display();
+    let because = format!(
+        "nothing proves that it is gone: {why}; once nothing of it lives, `rm -r {at}` frees its \
+         GPUs"
+    );
+    Release::Held { processes_left: false, because }
+}
+
+/// Whether a folder without parameters belongs to nothing that lives.
+pub(super) async fn is_nothing_left(driver: &Driver, replica: ReplicaId) -> bool {
+    let folder = driver.folder(replica);
+    guard_goes(&folder).await;
+    matches!(processes_left(driver, &folder, replica, None).await, Ok(None))
 }
 
 /// Waits for a guard that has said its last word: else the proof would be as late as the next look.
@@ -70,37 +103,81 @@ async fn guard_goes(folder: &Folder) {
     drop(tokio::time::timeout(GUARD_GOES, gone).await);
 }
 
-/// One sentence about processes of the replica that still live.
-async fn processes_left(driver: &Driver, folder: &Folder, params: &Params) -> Option<String> {
+/// One sentence about processes of the replica that still live. The error says why that cannot be
+/// told: what was not seen is not gone.
+async fn processes_left(
+    driver: &Driver,
+    folder: &Folder,
+    replica: ReplicaId,
+    params: Option<&Params>,
+) -> Result<Option<String>, String> {
     let mut left = Vec::new();
-    if let Some(record) = folder.started() {
-        if process::is_alive(record.guard) {
-            left.extend(process::find(record.guard.pid));
+    let unread = |error: io::Error| format!("the process table cannot be read: {error}");
+    let record = folder.started().map_err(|error| error.to_string())?;
+    let guard = record.map_or(NOBODY, |record| record.guard);
+    let found = process::look(guard.pid).map_err(unread)?;
+    left.extend(found.filter(|process| process.id == guard && !process.is_zombie));
+    let mark = params.map(|params| params.mark.clone()).unwrap_or_default();
+    left.extend(Family { guard, mark }.members().map_err(unread)?);
+    let begun = Instant::now();
+    loop {
+        let inside = match &driver.way {
+            Way::Process => {
+                let cgroup = params.and_then(|params| params.cgroup.as_deref()).map(Cgroup::at);
+                let unread = |error| format!("its control group cannot be read: {error}");
+                cgroup.map_or(Ok(Vec::new()), |cgroup| cgroup.members()).map_err(unread)?
+            }
+            Way::Systemd(units) => units.processes(replica).await?,
+        };
+        let mut others = Vec::new();
+        for pid in inside {
+            if left.iter().all(|process| process.id.pid != pid) {
+                others.extend(process::look(pid).map_err(unread)?.filter(|one| !one.is_zombie));
+            }
         }
-        left.extend(params.family(record.guard).members().unwrap_or_default());
+        // systemd's own, which clear the unit away, are gone in a moment and must not be killed.
+        let is_cleared_away = left.is_empty() && matches!(driver.way, Way::Systemd(_));
+        if others.is_empty() || !is_cleared_away || begun.elapsed() > GUARD_GOES {
+            left.extend(others);
+            break;
+        }
+        tokio::time::sleep(GUARD_LOOK).await;
     }
-    let inside = match &driver.way {
-        Way::Process => {
-            let cgroup = params.cgroup.as_deref().and_then(Cgroup::existing);
-            cgroup.map(|cgroup| cgroup.members()).unwrap_or_default()
-        }
-        Way::Systemd(units) => match units.processes(params.order.replica).await {
-            Ok(inside) => inside,
-            // Nothing is proven by a manager that does not answer.
-            Err(why) => return Some(why),
-        },
-    };
-    let known: BTreeSet<u32> = left.iter().map(|process| process.id.pid).collect();
-    let others = inside.into_iter().filter(|pid| !known.contains(pid));
-    left.extend(others.filter_map(process::find).filter(|process| !process.is_zombie));
-    let first = left.first()?;
+    let Some(first) = left.first() else { return Ok(None) };
     let stuck = if first.is_uninterruptible { ", stuck in the kernel" } else { "" };
-    let (pid, name) = (first.id.pid, &first.name);
-    let more = match left.len() - 1 {
-        0 => String::new(),
-        more => format!(" and {more} more"),
+    let (pid, who) = (first.id.pid, who(first.id.pid, None));
+    let lives = match left.len() - 1 {
+        0 => format!("process {pid} ({who}{stuck}) still lives"),
+        more => format!("process {pid} ({who}{stuck}) and {more} more still live"),
     };
-    Some(format!("process {pid} ({name}{stuck}) still lives{more}"))
+    let gpus = params.map(|params| params.baselines.as_slice()).unwrap_or_default();
+    let held = gpus.iter().map(|baseline| held_by(driver, &left, &baseline.gpu));
+    Ok(Some(std::iter::once(lives).chain(held).collect::<Vec<_>>().join(", ")))
+}
+
+/// What these processes hold of a GPU's memory, as it was last read.
+fn held_by(driver: &Driver, processes: &[Process], gpu: &GpuUuid) -> String {
+    let gpus = driver.gpus.borrow();
+    let listed = gpus.seen.get(gpu).map(|seen| seen.processes.as_slice()).unwrap_or_default();
+    let ours = |held: &&GpuProcess| processes.iter().any(|process| process.id.pid == held.pid);
+    let ours: Vec<&GpuProcess> = listed.iter().filter(ours).collect();
+    let bytes = ours.iter().map(|held| held.bytes);
+    match bytes.reduce(|sum, more| Some(sum?.saturating_add(more?))) {
+        Some(Some(bytes)) => format!("holding {bytes} bytes of {gpu}"),
+        Some(None) => format!("holding memory of {gpu} whose bytes NVML does not tell"),
+        None => format!("not listed as a holder of {gpu}"),
+    }
+}
+
+/// Who a process is, for people: its name and whose it is.
+fn who(pid: u32, of: Option<ReplicaId>) -> String {
+    // NVML names processes of the host; an agent in a container does not see them all.
+    let Some(process) = process::find(pid) else { return "not in this process table".to_owned() };
+    match (of, process::user_of(pid)) {
+        (Some(replica), _) => format!("{}, of {replica}", process.name),
+        (None, Some(user)) => format!("{}, user {}", process.name, users::name_of(user)),
+        (None, None) => process.name,
+    }
 }
 
 async fn memory_of(
@@ -127,13 +204,17 @@ async fn memory_of(
         return Err(format!("{gpu} cannot be seen free: it is not there"));
     };
     let holder = seen.processes.iter().find(|held| !baseline.holders.contains(&held.pid));
-    let used_mib = seen.reading.memory_used_mib.unwrap_or(u64::MAX);
     if let Some(holder) = holder {
+        let pid = holder.pid;
         let bytes = holder.bytes.map_or("memory".to_owned(), |bytes| format!("{bytes} bytes"));
-        return Err(format!("{gpu} is held: process {} holds {bytes}", holder.pid));
+        let replicas = Folder::list(&driver.config().state_dir).unwrap_or_default();
+        let of = held::owners(driver, replicas.into_iter(), &now).remove(&pid);
+        return Err(format!("{gpu} is held: process {pid} ({}) holds {bytes}", who(pid, of)));
     }
-    let allowed = baseline.used_mib + TOLERANCE_MIB;
-    if used_mib > allowed {
+    let Some(used_mib) = seen.reading.memory_used_mib else {
+        return Err(format!("{gpu} cannot be seen free: its memory cannot be read"));
+    };
+    if used_mib > baseline.used_mib.saturating_add(TOLERANCE_MIB) {
         let bytes = used_mib.saturating_sub(baseline.used_mib).saturating_mul(1024 * 1024);
         return Err(format!(
             "{gpu} shows {used_mib} MiB in use and showed {} before: {bytes} bytes are held by \

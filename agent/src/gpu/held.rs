@@ -56,7 +56,9 @@ pub fn owners(driver: &Driver, replicas: impl Iterator<Item = ReplicaId>, gpus: 
             break;
         }
         let folder = driver.folder(replica);
-        let (Some(record), Ok(params)) = (folder.started(), folder.params()) else { continue };
+        let (Ok(Some(record)), Ok(params)) = (folder.started(), driver.params(replica)) else {
+            continue;
+        };
         let family = params.family(record.guard);
         left.retain(|pid| {
             let is_ours = family.has(*pid);

@@ -220,17 +220,25 @@ impl Folder {
         crate::journal::replace(&self.path.join("guard.json"), &serde_json::to_vec(record)?)
     }
 
-    /// The record, if the guard came so far.
+    /// The record, if the guard came so far and it can be read.
     pub fn record(&self) -> Option<Record> {
-        read_json(&self.path.join("guard.json")).ok()
+        self.read_record().ok().flatten()
     }
 
-    /// What is known of a guard that has begun: its record, or at least itself.
-    pub fn started(&self) -> Option<Record> {
-        self.record().or_else(|| match self.claimed()? {
-            Claim::Guard(guard) => Some(Record::of_guard(guard)),
-            Claim::Withdrawn => None,
-        })
+    /// The record, if the guard came so far. One that is there and cannot be read is an error.
+    pub fn read_record(&self) -> io::Result<Option<Record>> {
+        if_there(read_json(&self.path.join("guard.json")))
+    }
+
+    /// What is known of a guard that has begun: its record, or at least itself. Nothing is said of
+    /// a guard only where none can have begun.
+    pub fn started(&self) -> io::Result<Option<Record>> {
+        match (self.read_record(), self.claimed()) {
+            (Ok(Some(record)), _) => Ok(Some(record)),
+            (_, Ok(Some(Claim::Guard(guard)))) => Ok(Some(Record::of_guard(guard))),
+            (Ok(None), Ok(None | Some(Claim::Withdrawn))) => Ok(None),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
     }
 
     /// Decides the start, unless it was decided before. Whether this claim is the one that counts.
@@ -248,8 +256,8 @@ impl Folder {
     }
 
     /// How the start was decided, once it was.
-    pub fn claimed(&self) -> Option<Claim> {
-        read_json(&self.path.join("claim")).ok()
+    pub fn claimed(&self) -> io::Result<Option<Claim>> {
+        if_there(read_json(&self.path.join("claim")))
     }
 
     /// Notes why the guard could not start the engine.
@@ -260,6 +268,16 @@ impl Folder {
     /// Why the guard could not start the engine, if it said so.
     pub fn failure(&self) -> Option<String> {
         std::fs::read_to_string(self.path.join("failure")).ok()
+    }
+
+    /// Notes that its end was ordered: the guard may see the engine end before it hears why.
+    pub fn mark_asked(&self) -> io::Result<()> {
+        std::fs::write(self.path.join("asked"), "")
+    }
+
+    /// Whether its end was ordered.
+    pub fn was_asked(&self) -> bool {
+        self.path.join("asked").exists()
     }
 
     /// Notes that the replica was proven ready once.
@@ -333,6 +351,23 @@ fn all(state_dir: &Path) -> PathBuf {
     state_dir.join("replicas")
 }
 
+/// The error names the file.
 fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
-    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    let named = |error: io::Error| {
+        let what = match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => "is damaged",
+            _ => "cannot be read",
+        };
+        io::Error::new(error.kind(), format!("`{}` {what}: {error}", path.display()))
+    };
+    let bytes = std::fs::read(path).map_err(named)?;
+    serde_json::from_slice(&bytes).map_err(|error| named(error.into()))
+}
+
+fn if_there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -43,7 +43,7 @@ pub fn run(params_path: &Path) -> Result<(), String> {
     let folder = Folder::of_params(params_path);
     let params = folder
         .params()
-        .map_err(|error| format!("the guard cannot read `{}`: {error}", params_path.display()))?;
+        .map_err(|error| format!("the guard does not know what to start: {error}"))?;
     let done = prepared(&params, &folder);
     if let Err(why) = &done {
         // The agent reads it here whoever keeps the guard's own output.
@@ -136,7 +136,8 @@ async fn guard(params: &Params, folder: &Folder) -> io::Result<()> {
     let (ended, failure) = loop {
         let ended = guard.watch(&mut orders, &mut children, &mut asked_to_end, &stop).await;
         guard.engine.clear_away().await;
-        let failure = (!guard.asked).then(|| last_words::read(folder, &guard.params, &ended));
+        let was_asked = guard.asked || folder.was_asked();
+        let failure = (!was_asked).then(|| last_words::read(folder, &guard.params, &ended));
         let clashed = failure.as_ref().is_some_and(|failure| failure.kind == Some(Kind::Port));
         match clashed.then(|| guard.start_on_another_port()) {
             Some(Ok(true)) => {}

@@ -95,14 +95,16 @@ pub(super) fn load_progress(driver: &Driver, params: &Params) -> Option<Input> {
     let record = driver.folder(params.order.replica).record()?;
     let members = params.family(record.guard).members().ok()?;
     let pids: Vec<u32> = members.iter().map(|member| member.id.pid).collect();
-    let read: u64 = pids.iter().map(|pid| process::bytes_read(*pid)).sum();
-    let resident: u64 = pids.iter().map(|pid| process::resident_bytes(*pid)).sum();
+    // What a host tells is not believed to add up.
+    let sum = |all: u64, more: u64| all.saturating_add(more);
+    let read = pids.iter().map(|pid| process::bytes_read(*pid)).fold(0, sum);
+    let resident = pids.iter().map(|pid| process::resident_bytes(*pid)).fold(0, sum);
     let gpus = driver.gpus.borrow();
     let held = params.baselines.iter().filter_map(|baseline| {
         let used = gpus.seen.get(&baseline.gpu)?.reading.memory_used_mib?;
-        Some(used.saturating_sub(baseline.used_mib) * MIB)
+        Some(used.saturating_sub(baseline.used_mib).saturating_mul(MIB))
     });
-    let done = read.max(resident).max(held.sum());
+    let done = read.max(resident).max(held.fold(0, sum));
     let total = driver.weights().bytes(&params.order)?;
     let replica = params.order.replica;
     Some(Input::LoadMeasured { replica, done: done.min(total), total })

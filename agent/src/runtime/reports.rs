@@ -144,7 +144,11 @@ impl Runtime {
             engines: self.inventory.engines.clone(),
             hooks: self.inventory.hooks.clone(),
             refused: self.parts.definitions.refused.clone(),
-            alarms: alarms.cloned().chain(self.gpus.alarms()).collect(),
+            alarms: alarms
+                .cloned()
+                .chain(self.gpus.alarms())
+                .chain(self.parts.driver.untended())
+                .collect(),
             driver: self.parts.driver.way.word(),
             shutdown_delay: *self.parts.shutdown_delay.borrow(),
             notes: self.notes.iter().cloned().collect(),

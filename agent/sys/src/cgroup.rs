@@ -40,6 +40,11 @@ impl Cgroup {
         path.join("cgroup.procs").exists().then(|| Self { path: path.to_owned() })
     }
 
+    /// The group at this path, whether it still exists or not.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -50,10 +55,16 @@ impl Cgroup {
         fs::write(self.path.join("cgroup.procs"), pid.to_string())
     }
 
-    /// The pids inside.
-    pub fn members(&self) -> Vec<u32> {
-        let text = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+    /// The pids inside; none of a group that is not there any more.
+    pub fn members(&self) -> io::Result<Vec<u32>> {
+        // Removed between the opening and the reading.
+        const REMOVED: i32 = rustix::io::Errno::NODEV.raw_os_error();
+        match fs::read_to_string(self.path.join("cgroup.procs")) {
+            Ok(text) => Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) if error.raw_os_error() == Some(REMOVED) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends every process inside at once.

@@ -36,9 +36,15 @@ pub struct Process {
     pub name: String,
 }
 
-/// The process with this pid now, if there is one.
+/// The process with this pid now, if there is one. A host that does not say is an error: what was
+/// not seen is not gone.
+pub fn look(pid: u32) -> io::Result<Option<Process>> {
+    understood(fs::read(format!("/proc/{pid}/stat")))
+}
+
+/// The process with this pid now, where the host tells.
 pub fn find(pid: u32) -> Option<Process> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    look(pid).ok().flatten()
 }
 
 /// The name of the process with this pid.
@@ -46,9 +52,10 @@ pub fn identify(pid: u32) -> Option<ProcessId> {
     find(pid).map(|process| process.id)
 }
 
-/// Whether exactly this process still lives; a zombie does not.
+/// Whether exactly this process still lives; a zombie does not. One of which the host says nothing
+/// now (no descriptor is free) may live, so it does.
 pub fn is_alive(id: ProcessId) -> bool {
-    find(id.pid).is_some_and(|process| process.id == id && !process.is_zombie)
+    look(id.pid).map_or(true, |found| is_living(found, id))
 }
 
 /// Every process of the host.
@@ -56,12 +63,22 @@ pub fn table() -> io::Result<Vec<Process>> {
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
         // A process may end between the listing and the reading: it is simply not there.
-        if let Some(process) = name.to_str().and_then(|n| n.parse().ok()).and_then(find) {
-            all.push(process);
-        }
+        all.extend(look(pid)?);
     }
     Ok(all)
+}
+
+/// Every live process that has this `NAME=value` in its environment.
+pub fn marked(mark: &str) -> io::Result<Vec<ProcessId>> {
+    let mut found = Vec::new();
+    for process in table()? {
+        if !process.is_zombie && has_mark(process.id.pid, mark)? {
+            found.push(process.id);
+        }
+    }
+    Ok(found)
 }
 
 /// What a replica's processes are known by: its guard, the guard's session, a mark in their
@@ -70,7 +87,7 @@ pub fn table() -> io::Result<Vec<Process>> {
 pub struct Family {
     /// The guard, which is also the leader of the session.
     pub guard: ProcessId,
-    /// `NAME=value` that every process of the replica inherits.
+    /// `NAME=value` that every process of the replica inherits; empty where it is not known.
     pub mark: String,
 }
 
@@ -80,7 +97,7 @@ impl Family {
     pub fn has(&self, pid: u32) -> bool {
         let guard_is_other = find(self.guard.pid).is_some_and(|process| process.id != self.guard);
         let by_session = || find(pid).is_some_and(|process| process.session == self.guard.pid);
-        (!guard_is_other && by_session()) || has_mark(pid, &self.mark)
+        (!guard_is_other && by_session()) || has_mark(pid, &self.mark).unwrap_or(false)
     }
 
     /// The replica's live processes without the guard itself.
@@ -100,12 +117,19 @@ impl Family {
                 break;
             }
         }
-        let guard_is_other = find(self.guard.pid).is_some_and(|process| process.id != self.guard);
-        let belongs = |process: &Process| {
-            let by_kin = inside.contains(&process.id.pid) && !guard_is_other;
-            process.id.pid != self.guard.pid && (by_kin || has_mark(process.id.pid, &self.mark))
-        };
-        Ok(table.into_iter().filter(|p| !p.is_zombie && belongs(p)).collect())
+        let guard_is_other = look(self.guard.pid)?.is_some_and(|process| process.id != self.guard);
+        let mut members = Vec::new();
+        for process in table {
+            let pid = process.id.pid;
+            if process.is_zombie || pid == self.guard.pid {
+                continue;
+            }
+            let by_kin = inside.contains(&pid) && !guard_is_other;
+            if by_kin || has_mark(pid, &self.mark)? {
+                members.push(process);
+            }
+        }
+        Ok(members)
     }
 }
 
@@ -125,9 +149,18 @@ pub fn resident_bytes(pid: u32) -> u64 {
     kib.unwrap_or(0).saturating_mul(1024)
 }
 
+/// The number of the user that a process acts as, where the host tells.
+pub fn user_of(pid: u32) -> Option<u32> {
+    let text = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    // The real, the effective, the saved one and that of files.
+    let users = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Sends a signal to exactly this process; one that is gone already is no error.
 pub fn signal(id: ProcessId, signal: Signal) -> io::Result<()> {
-    if !is_alive(id) {
+    if !is_living(look(id.pid)?, id) {
         return Ok(());
     }
     ended_is_fine(pid(id.pid).map(|pid| rustix::process::kill_process(pid, signal)))
@@ -191,9 +224,37 @@ fn ended_is_fine(sent: Option<rustix::io::Result<()>>) -> io::Result<()> {
     }
 }
 
-fn has_mark(pid: u32, mark: &str) -> bool {
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
-    environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+fn is_living(found: Option<Process>, id: ProcessId) -> bool {
+    found.is_some_and(|process| process.id == id && !process.is_zombie)
+}
+
+fn has_mark(pid: u32, mark: &str) -> io::Result<bool> {
+    if mark.is_empty() {
+        return Ok(false);
+    }
+    match fs::read(format!("/proc/{pid}/environ")) {
+        Ok(all) => Ok(all.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())),
+        Err(error) if is_nobodys(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file of `/proc` cannot be read because the process is gone, or is another user's that
+/// hides it: then it is none that this one started.
+fn is_nobodys(error: &io::Error) -> bool {
+    const GONE: i32 = rustix::io::Errno::SRCH.raw_os_error();
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(GONE)
+}
+
+fn understood(line: io::Result<Vec<u8>>) -> io::Result<Option<Process>> {
+    let strange = || io::Error::new(io::ErrorKind::InvalidData, "a strange line of `/proc`");
+    match line {
+        // A process may call itself what it likes, text or not.
+        Ok(line) => parse_stat(&String::from_utf8_lossy(&line)).map(Some).ok_or_else(strange),
+        Err(error) if is_nobodys(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn parse_stat(line: &str) -> Option<Process> {
@@ -226,9 +287,25 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_the_host_does_not_show_is_not_gone() {
+        let failed = |errno: i32| understood(Err(io::Error::from_raw_os_error(errno)));
+        for gone in [rustix::io::Errno::NOENT, rustix::io::Errno::SRCH] {
+            assert!(matches!(failed(gone.raw_os_error()), Ok(None)), "{gone}");
+        }
+        for unsaid in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::IO] {
+            assert!(failed(unsaid.raw_os_error()).is_err(), "{unsaid}");
+        }
+        let line = b"42 (\xff\xfe) S 7 42 41 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 0 0";
+        let named = understood(Ok(line.to_vec())).expect("a name need not be text");
+        assert_eq!(named.map(|process| process.id.pid), Some(42));
+        assert!(understood(Ok(b"42 (half".to_vec())).is_err());
+    }
+
+    #[test]
     fn this_process_is_alive_and_one_with_its_pid_but_another_start_is_not() {
         let me = identify(std::process::id()).expect("this process is in the table");
         assert!(is_alive(me));
+        assert_eq!(user_of(me.pid), Some(effective_user()));
         assert!(!is_alive(ProcessId { started: me.started + 1, ..me }));
     }
 }

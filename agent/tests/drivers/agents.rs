@@ -75,28 +75,72 @@ fn an_agent_killed_while_a_replica_runs_is_followed_by_one_that_adopts_the_same_
     next.release(&bench);
 }
 
+/// An engine that hears the order to end, says so and goes on until it may end.
+fn hears_and_waits(bench: &Bench) {
+    let (heard, go) = (bench.path("heard"), bench.path("go"));
+    let script = format!(
+        "trap 'touch {}; while [ ! -e {1} ]; do sleep 0.02; done; exit 0' TERM; \
+         while :; do sleep 0.02; done",
+        heard.display(),
+        go.display()
+    );
+    bench.engine(&["/bin/sh", "-c", &script]);
+}
+
 #[test]
-fn an_agent_killed_at_any_step_of_a_stop_is_followed_by_one_that_sees_the_end() {
-    for step in ["asked", "killed", "ended", "looked", "half forgotten"] {
+fn an_agent_killed_when_its_engine_was_asked_to_end_is_followed_by_one_that_waits_for_it() {
+    let bench = Bench::without_engine();
+    hears_and_waits(&bench);
+    let mut agent = bench.agent();
+    agent.run(&bench);
+    agent.command(&bench, Command::Terminate);
+    wait_for("the engine's ear", || bench.path("heard").exists().then_some(()));
+    agent.kill();
+    let mut next = bench.agent();
+    let found = next.adopt(&bench).expect("it is found");
+    assert_eq!(found.ended, None, "it lives until it ends by itself");
+    std::fs::write(bench.path("go"), "").expect("written");
+    assert_eq!(next.exited(), Ended::Exited { code: 0 });
+    next.release(&bench);
+}
+
+#[test]
+fn an_agent_killed_at_any_step_after_the_kill_is_followed_by_one_that_tells_the_same_end() {
+    for step in ["written down", "heard", "looked"] {
         let bench = Bench::new(ENGINE);
         let mut agent = bench.agent();
         agent.run(&bench);
-        let command = if step == "asked" { Command::Terminate } else { Command::Kill };
-        agent.command(&bench, command);
-        if !matches!(step, "asked" | "killed") {
+        agent.command(&bench, Command::Kill);
+        wait_for("the record of the end", || bench.folder().record()?.ended);
+        if step != "written down" {
             agent.exited();
         }
         if step == "looked" {
             agent.look(&bench);
         }
-        if step == "half forgotten" {
-            wait_for("a free place", || bench.living().is_empty().then_some(()));
-            // Folders are removed file by file: the parameters may go first.
-            std::fs::remove_file(bench.folder().params_path()).expect("removed");
-        }
         agent.kill();
-        brought_to_an_end(&bench, step);
+        let next = bench.agent();
+        let found = next.adopt(&bench).unwrap_or_else(|| panic!("{step}: it is found"));
+        assert_eq!(found.ended, Some(Ended::Signaled { signal: 9 }), "{step}");
+        next.release(&bench);
     }
+}
+
+#[test]
+fn an_agent_killed_while_it_forgets_a_replica_is_followed_by_one_that_forgets_the_rest() {
+    let bench = Bench::new(ENGINE);
+    let mut agent = bench.agent();
+    agent.run(&bench);
+    agent.command(&bench, Command::Kill);
+    agent.exited();
+    wait_for("a free place", || bench.living().is_empty().then_some(()));
+    // Folders are removed file by file: the parameters may go first.
+    std::fs::remove_file(bench.folder().params_path()).expect("removed");
+    agent.kill();
+    let next = bench.agent();
+    assert!(next.adopt(&bench).is_none());
+    assert!(!bench.folder().path().exists(), "what is not found leaves nothing");
+    assert_eq!(next.driver.untended(), Vec::<String>::new());
 }
 
 #[test]
@@ -132,7 +176,7 @@ fn a_start_that_was_given_up_is_never_begun_however_late_the_guard_comes() {
     folder.write_params(&params).expect("written");
     let found = agent.adopt(&bench).expect("it is found");
     assert!(matches!(found.ended, Some(Ended::NeverStarted { .. })), "{:?}", found.ended);
-    assert_eq!(folder.claimed(), Some(Claim::Withdrawn));
+    assert_eq!(folder.claimed().expect("readable"), Some(Claim::Withdrawn));
     let late = std::process::Command::new(env!("CARGO_BIN_EXE_wharfage-agent"))
         .arg("guard")
         .arg("--params")

@@ -26,8 +26,11 @@ use wharfage_shared::order::RunOrder;
 use wharfage_shared::replica::Ended;
 use wharfage_shared::time::Millis;
 
-/// Set where the stories run inside a machine with systemd.
+/// Set where the stories run inside a machine with systemd: the folder in which each makes its own.
 pub const INSIDE: &str = "WHARFAGE_STORIES_IN_UNITS";
+
+/// Root's definitions of engines, for a story that is not root.
+pub const OWNERS_ENGINES: &str = "WHARFAGE_STORIES_ENGINES";
 
 /// Everything that a story waits for comes within this long, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,7 +81,8 @@ impl Bench {
         let number = BENCHES.fetch_add(1, Ordering::Relaxed) + 1;
         let name = format!("wharfage-drivers-{}-{number}", std::process::id());
         // A unit has a /tmp of its own.
-        let shared = if is_inside() { PathBuf::from("/var/lib") } else { std::env::temp_dir() };
+        let inside = std::env::var_os(INSIDE).map(PathBuf::from);
+        let shared = inside.unwrap_or_else(std::env::temp_dir);
         let root = shared.join(name);
         drop(std::fs::remove_dir_all(&root));
         for folder in ["engines.d", "authority", "identity"] {
@@ -99,9 +103,13 @@ impl Bench {
         std::fs::write(self.root.join("engines.d/script.toml"), text).expect("written");
     }
 
+    fn engines_dir(&self) -> PathBuf {
+        std::env::var_os(OWNERS_ENGINES).map_or_else(|| self.path("engines.d"), PathBuf::from)
+    }
+
     /// The definitions as they are now.
     pub fn engines(&self) -> Engines {
-        let engines = Engines::load(&self.path("engines.d"), Owner::RootOrSelf);
+        let engines = Engines::load(&self.engines_dir(), Owner::RootOrSelf);
         assert_eq!(engines.refused, Vec::<String>::new());
         engines
     }
@@ -126,7 +134,7 @@ impl Bench {
              [[bucket]]\nname = \"models\"\ndirectory = {:?}\n",
             self.state,
             self.path("cache"),
-            self.path("engines.d"),
+            self.engines_dir(),
             self.path("bucket"),
         );
         std::fs::write(&config, text).expect("written");
@@ -171,7 +179,7 @@ impl Bench {
     /// Live processes of the replica, its guard left out.
     pub fn living(&self) -> Vec<process::Process> {
         let folder = self.folder();
-        let (Ok(params), Some(record)) = (folder.params(), folder.started()) else {
+        let (Ok(params), Ok(Some(record))) = (folder.params(), folder.started()) else {
             return Vec::new();
         };
         params.family(record.guard).members().expect("the process table")
@@ -183,7 +191,7 @@ impl Drop for Bench {
         for left in self.living() {
             drop(process::signal(left.id, Signal::KILL));
         }
-        if let Some(record) = self.folder().started() {
+        if let Ok(Some(record)) = self.folder().started() {
             drop(process::signal(record.guard, Signal::KILL));
         }
         drop(self.folder().remove());
@@ -251,6 +259,7 @@ impl Agent {
 
     /// A command for the replica.
     pub fn command(&self, bench: &Bench, command: Command) {
+        let _entered = self.runtime().enter();
         self.driver.command(bench.replica, command);
     }
 

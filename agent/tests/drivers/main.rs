@@ -6,6 +6,7 @@
 
 mod agents;
 mod bench;
+mod records;
 mod starts;
 mod stops;
 mod units;

@@ -12,6 +12,10 @@ use wharfage_shared::replica::Ended;
 
 use crate::bench::{Bench, wait_for};
 
+fn is_root() -> bool {
+    process::effective_user() == 0
+}
+
 #[test]
 fn an_engine_that_is_asked_ends_in_its_own_way() {
     let bench = Bench::new("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done");
@@ -39,7 +43,11 @@ fn an_engine_that_ignores_sigterm_goes_on_until_it_is_killed() {
     assert!(process::is_alive(record.engine.expect("an engine")));
     match agent.look(&bench) {
         Release::Held { processes_left: true, because } => {
-            assert!(because.contains("still lives"), "{because}");
+            let (guard, engine) = (record.guard.pid, record.engine.expect("an engine").pid);
+            let names = |pid: u32| because.starts_with(&format!("process {pid} ("));
+            assert!(names(guard) || names(engine), "{because}");
+            assert!(because.contains(", user root)") || !is_root(), "whose it is: {because}");
+            assert!(because.ends_with(" more still live"), "{because}");
         }
         other => panic!("an engine that lives holds its place: {other:?}"),
     }
@@ -107,11 +115,11 @@ fn what_cannot_be_ended_holds_its_place_by_name_until_it_is_gone() {
     assert_eq!(agent.exited(), Ended::Signaled { signal: 9 });
     let because = wait_for("a place that is held", || match agent.look(&bench) {
         Release::Held { processes_left: true, because } => {
-            because.contains("(sleep) still lives").then_some(because)
+            because.contains("(sleep, user ").then_some(because)
         }
         Release::Held { .. } | Release::Free { .. } => None,
     });
-    assert!(because.starts_with("process "), "{because}");
+    assert!(because.starts_with("process ") && because.contains(" still live"), "{because}");
     lives.store(false, Ordering::Relaxed);
     stuck.join().expect("it ended");
     agent.release(&bench);

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use wharfage_agent_sys::process;
-use wharfage_shared::replica::Ended;
+use wharfage_shared::replica::{Ended, ReportedPhase};
 
 use crate::common::node::{Node, run_order, run_with, stop_order};
 use crate::common::wait_for;
@@ -213,8 +213,13 @@ fn damage_is_told_file_by_file_and_the_agent_goes_on() {
         assert!(notes.contains(sentence), "{sentence}: {notes}");
     }
     assert!(state.join("segments.damaged-1").exists(), "evidence is kept");
-    assert!(fleet.node.log().contains("the replica's records cannot be read"));
+    let of_r9 = "r-9 of an earlier agent is left alone and holds its GPUs: ";
+    until_alarm(&fleet.node, of_r9);
+    assert!(fleet.node.log().contains("r-9/params.json` is damaged"));
     assert!(state.join("replicas/r-9").exists(), "what is not understood is left alone");
+    fs::remove_dir_all(state.join("replicas/r-9")).expect("removed");
+    let is_told = || Some(alarms(&fleet.node)?.iter().any(|alarm| alarm.contains("r-9")));
+    wait_for("the alarm's end", || (!is_told()?).then_some(()));
     fleet.scheduler.order(vec![run_with(run_order(2, "GPU-b"), &[])]);
     fleet.until_ready();
 
@@ -223,6 +228,33 @@ fn damage_is_told_file_by_file_and_the_agent_goes_on() {
     let (status, said) = fleet.node.another(&["--config", config]);
     assert_eq!(status.code(), Some(78), "{said}");
     assert!(said.contains("identity/cert.pem` is unusable"), "{said}");
+}
+
+#[test]
+fn a_live_replica_whose_parameters_are_damaged_keeps_its_slot_and_stands_in_the_status() {
+    let mut fleet = fleet("disk-params");
+    fleet.node.start();
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[])]);
+    fleet.until_ready();
+    let engine = fleet.node.record(1).and_then(|record| record.engine).expect("a record");
+    fleet.node.kill_agent();
+    let params = fleet.node.replica_folder(1).join("params.json");
+    let whole = fs::read(&params).expect("parameters");
+    fs::write(&params, &whole[..whole.len() / 2]).expect("written");
+    fleet.node.start();
+    until_alarm(&fleet.node, "r-1 of an earlier agent is left alone and holds its GPUs: ");
+    let because = wait_for("quarantine", || {
+        let replica = fleet.scheduler.replica()?;
+        (replica.phase == ReportedPhase::Quarantined).then_some(replica.because?)
+    });
+    assert!(because.starts_with("nothing proves that it is gone: "), "{because}");
+    assert!(because.contains("r-1/params.json` is damaged"), "{because}");
+    assert_eq!(fleet.scheduler.gone(), None);
+    assert!(process::is_alive(engine), "what is not understood is left alone");
+    fs::write(&params, &whole).expect("written");
+    let gone = fleet.until_gone();
+    assert!(matches!(gone.ended, Ended::NeverStarted { .. }), "{gone:?}");
+    assert!(!process::is_alive(engine), "its end is proven, not believed");
 }
 
 /// Spoils every file that the agent reads when it starts, but for its identity.

@@ -11,4 +11,5 @@ mod gpus;
 mod health;
 mod journeys;
 mod refusals;
+mod release;
 mod settings;
