@@ -186,6 +186,9 @@ fn the_polkit_rule_names_replicas_of_the_template_and_nothing_else() {
     let rule = fs::read_to_string(installed().join("wharfage.rules")).expect("the rule");
     let pattern = r"/^wharfage-replica@r-[0-9]+\.service$/.test(action.lookup(";
     assert!(rule.contains(pattern), "{rule}");
+    // What the agent calls of each: the journey on a host with systemd asks polkit itself.
+    let verbs = "/^(start|kill|set-property|reset-failed)$/.test(action.lookup(";
+    assert!(rule.contains(verbs), "{rule}");
     assert_eq!(rule.matches("polkit.Result.YES").count(), 2, "units and the inhibitor");
     assert!(!rule.contains("manage-unit-files"), "{rule}");
 }

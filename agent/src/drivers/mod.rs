@@ -13,7 +13,7 @@ mod untended;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use wharfage_shared::time::Boottime;
 use self::keeper::Kept;
 use self::launch::Awaited;
 pub use self::prepare::random_text;
-use self::systemd::{Limits, Units};
+use self::systemd::{Limits, Near, Units};
 use crate::config::{self, Config};
 use crate::engines::Engines;
 use crate::gpu::Gpus;
@@ -390,10 +390,9 @@ impl Driver {
         Limits {
             memory_max_mib: config.replicas.memory_max_mib,
             cpu_weight: config.replicas.cpu_weight,
-            cpus: if config.replicas.near_gpus {
-                systemd::cpus_near(&addresses.collect::<Vec<_>>())
-            } else {
-                Vec::new()
+            near: match config.replicas.near_gpus {
+                true => Near::to(&addresses.collect::<Vec<_>>(), Path::new("/sys")),
+                false => Near::default(),
             },
         }
     }

@@ -47,7 +47,6 @@ trait Manager {
         runtime: bool,
         properties: &[(&str, Variant<'_>)],
     ) -> zbus::Result<()>;
-    fn revert_unit_files(&self, names: &[&str]) -> zbus::Result<Vec<(String, String, String)>>;
     fn list_units_by_patterns(&self, states: &[&str], names: &[&str]) -> zbus::Result<Vec<Row>>;
     fn get_unit_processes(&self, name: &str) -> zbus::Result<Vec<(String, u32, String)>>;
     #[zbus(signal)]
@@ -105,8 +104,17 @@ pub struct Limits {
     pub memory_max_mib: Option<u64>,
     /// Its share of the processors against others'.
     pub cpu_weight: Option<u32>,
-    /// The processors that it may run on; empty = all.
+    /// Where it may run and have its memory.
+    pub near: Near,
+}
+
+/// The processors and the memory beside some GPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Near {
+    /// Processors; empty = all.
     pub cpus: Vec<u32>,
+    /// NUMA nodes whose memory is used; empty = all.
+    pub nodes: Vec<u32>,
 }
 
 impl Units {
@@ -147,10 +155,7 @@ impl Units {
         let failed = |error: zbus::Error| format!("its unit `{name}` cannot be started: {error}");
         let bus = connect().await?;
         let manager = manager(&bus).await?;
-        let properties = limits.properties();
-        if !properties.is_empty() {
-            manager.set_unit_properties(&name, true, &properties).await.map_err(failed)?;
-        }
+        grant(&manager, &name, limits).await.map_err(failed)?;
         manager.subscribe().await.map_err(failed)?;
         // Heard from before the order: the job may be over before its name is known.
         let mut removed = manager.receive_job_removed().await.map_err(failed)?;
@@ -175,18 +180,25 @@ impl Units {
         }
     }
 
-    /// Whether anything of a replica's unit lives.
+    /// Grants a running replica this much from now on.
+    pub async fn limit(&self, replica: ReplicaId, limits: &Limits) -> Result<(), String> {
+        let bus = connect().await?;
+        let manager = manager(&bus).await?;
+        let granted = grant(&manager, &unit_name(replica), limits).await;
+        granted.map_err(|error| format!("the limits of {replica} cannot be set: {error}"))
+    }
+
+    /// Whether anything of a replica's unit lives. A bus that does not answer says nothing of it.
     pub async fn state(&self, replica: ReplicaId) -> Result<UnitState, String> {
         let bus = connect().await?;
         let manager = manager(&bus).await?;
         let gone = |how: &str| Ok(UnitState::Gone { how: how.to_owned() });
-        let Ok(path) = manager.get_unit(&unit_name(replica)).await else {
-            return gone("its unit has ended");
+        let path = match manager.get_unit(&unit_name(replica)).await {
+            Ok(path) => path,
+            Err(error) if is_unknown_unit(&error) => return gone("its unit has ended"),
+            Err(error) => return Err(said(error)),
         };
-        // It may be collected between the two questions.
-        let Ok(unit) = UnitProxy::new(&bus, path.clone()).await else {
-            return gone("its unit has ended");
-        };
+        let unit = UnitProxy::new(&bus, path.clone()).await.map_err(said)?;
         match unit.active_state().await.as_deref() {
             Ok("inactive") => gone("its unit has ended"),
             Ok("failed") => {
@@ -195,7 +207,9 @@ impl Units {
                 gone(&format!("its unit has failed: {result}"))
             }
             Ok(_) => Ok(UnitState::Running),
-            Err(_) => gone("its unit has ended"),
+            // It was collected between the two questions.
+            Err(error) if is_unknown_unit(error) => gone("its unit has ended"),
+            Err(error) => Err(said(error.clone())),
         }
     }
 
@@ -235,17 +249,22 @@ impl Units {
         Ok(rows.iter().filter(|row| lives(row)).filter_map(|row| replica_of(&row.0)).collect())
     }
 
-    /// Leaves nothing of an ended replica behind: neither its failure nor its limits.
+    /// Leaves nothing of an ended replica behind. Its limits went with its unit, which removes
+    /// them itself: no rule could let an agent that is not root do it for these units alone.
     pub async fn forget(&self, replica: ReplicaId) {
-        let name = unit_name(replica);
         let Ok(bus) = connect().await else { return };
         let Ok(manager) = manager(&bus).await else { return };
-        // A unit that ended well is forgotten already, and most had no limits.
-        drop(manager.reset_failed_unit(&name).await);
-        if Path::new("/run/systemd/system.control").join(format!("{name}.d")).exists() {
-            drop(manager.revert_unit_files(&[&name]).await);
-        }
+        // A unit that ended well is forgotten already.
+        drop(manager.reset_failed_unit(&unit_name(replica)).await);
     }
+}
+
+async fn grant(manager: &ManagerProxy<'_>, unit: &str, limits: &Limits) -> zbus::Result<()> {
+    let properties = limits.properties();
+    if properties.is_empty() {
+        return Ok(());
+    }
+    manager.set_unit_properties(unit, true, &properties).await
 }
 
 impl Limits {
@@ -257,25 +276,43 @@ impl Limits {
         if let Some(weight) = self.cpu_weight {
             properties.push(("CPUWeight", Variant::from(u64::from(weight))));
         }
-        if !self.cpus.is_empty() {
-            properties.push(("AllowedCPUs", Variant::from(mask(&self.cpus))));
+        for (name, allowed) in
+            [("AllowedCPUs", &self.near.cpus), ("AllowedMemoryNodes", &self.near.nodes)]
+        {
+            if !allowed.is_empty() {
+                properties.push((name, Variant::from(mask(allowed))));
+            }
         }
         properties
     }
 }
 
-/// The processors beside these PCI addresses, as the kernel says; none where it says nothing.
-pub fn cpus_near(addresses: &[String]) -> Vec<u32> {
-    let mut near = BTreeSet::new();
-    for address in addresses {
-        let Some(address) = kernel_address(address) else { return Vec::new() };
-        let path = format!("/sys/bus/pci/devices/{address}/local_cpulist");
-        // A GPU whose place is not known may be anywhere: the replica is not bound at all.
-        let Ok(text) = std::fs::read_to_string(path) else { return Vec::new() };
-        let Some(cpus) = cpu_list(&text) else { return Vec::new() };
-        near.extend(cpus);
+impl Near {
+    /// What the kernel says is beside these PCI addresses; all where it does not say it of each: a
+    /// GPU whose place is not known may be anywhere. `sys` is where the kernel says it.
+    pub fn to(addresses: &[String], sys: &Path) -> Self {
+        let devices = sys.join("bus/pci/devices");
+        let of_each = |name: &str| -> Option<BTreeSet<u32>> {
+            let mut all = BTreeSet::new();
+            for address in addresses {
+                let text = devices.join(kernel_address(address)?).join(name);
+                // A device of no node has the number -1, which is no list.
+                all.extend(cpu_list(&std::fs::read_to_string(text).ok()?)?);
+            }
+            Some(all)
+        };
+        // A node without memory of its own could hold none of the replica's.
+        let has_memory = || {
+            let text = std::fs::read_to_string(sys.join("devices/system/node/has_memory")).ok()?;
+            cpu_list(&text)
+        };
+        let nodes = of_each("numa_node").filter(|nodes| {
+            has_memory().is_some_and(|has| nodes.iter().all(|node| has.contains(node)))
+        });
+        let numbers =
+            |found: Option<BTreeSet<u32>>| found.unwrap_or_default().into_iter().collect();
+        Self { cpus: numbers(of_each("local_cpulist")), nodes: numbers(nodes) }
     }
-    near.into_iter().collect()
 }
 
 /// NVML writes eight digits of domain, the kernel four.
@@ -333,9 +370,19 @@ fn said(error: zbus::Error) -> String {
     format!("systemd does not answer on D-Bus: {error}")
 }
 
+/// Whether systemd has answered that it knows no such unit: the only word that means that it is gone.
 fn is_unknown_unit(error: &zbus::Error) -> bool {
-    matches!(error, zbus::Error::MethodError(name, _, _)
-        if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit")
+    match error {
+        zbus::Error::MethodError(name, _, _) => {
+            name.as_str() == "org.freedesktop.systemd1.NoSuchUnit"
+        }
+        zbus::Error::FDO(known) => match known.as_ref() {
+            zbus::fdo::Error::UnknownObject(_) => true,
+            zbus::fdo::Error::ZBus(inner) => is_unknown_unit(inner),
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 fn unit_name(replica: ReplicaId) -> String {
@@ -367,6 +414,54 @@ mod tests {
             assert_eq!(cpu_list(strange), None, "{strange}");
         }
         assert_eq!(mask(&[0, 1, 2, 3, 8]), [0b1111, 0b1]);
+    }
+
+    #[test]
+    fn only_systemds_own_word_means_that_a_unit_is_gone() {
+        let silent = [
+            zbus::Error::Failure("nothing".to_owned()),
+            std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+            std::io::Error::from(std::io::ErrorKind::BrokenPipe).into(),
+            zbus::fdo::Error::NoReply("silent".to_owned()).into(),
+            zbus::fdo::Error::ServiceUnknown("no systemd".to_owned()).into(),
+            zbus::fdo::Error::AccessDenied("not yours".to_owned()).into(),
+        ];
+        for error in silent {
+            assert!(!is_unknown_unit(&error), "{error}");
+        }
+        let collected = zbus::fdo::Error::UnknownObject("collected".to_owned());
+        assert!(is_unknown_unit(&collected.into()));
+    }
+
+    #[test]
+    fn a_replica_is_bound_to_what_is_beside_all_of_its_gpus_and_to_nothing_that_is_not_known() {
+        let sys = std::env::temp_dir().join(format!("wharfage-near-{}", std::process::id()));
+        let says = |path: &str, text: &str| {
+            let path = sys.join(path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, text).expect("written");
+        };
+        says("devices/system/node/has_memory", "0-1\n");
+        for (gpu, cpus, node) in
+            [("1b", "0-1\n", "0\n"), ("43", "2-3,8\n", "1\n"), ("60", "4\n", "2\n")]
+        {
+            says(&format!("bus/pci/devices/0000:{gpu}:00.0/local_cpulist"), cpus);
+            says(&format!("bus/pci/devices/0000:{gpu}:00.0/numa_node"), node);
+        }
+        says("bus/pci/devices/0000:70:00.0/local_cpulist", "5\n");
+        says("bus/pci/devices/0000:70:00.0/numa_node", "-1\n");
+        let near = |gpus: &[&str]| {
+            let gpus: Vec<_> = gpus.iter().map(|gpu| format!("00000000:{gpu}:00.0")).collect();
+            let near = Near::to(&gpus, &sys);
+            (near.cpus, near.nodes)
+        };
+        let seen = [&["1B"][..], &["1B", "43"], &["60"], &["1B", "70"], &["1B", "99"]].map(near);
+        std::fs::remove_dir_all(&sys).expect("removed");
+        assert_eq!(seen[0], (vec![0, 1], vec![0]));
+        assert_eq!(seen[1], (vec![0, 1, 2, 3, 8], vec![0, 1]));
+        assert_eq!(seen[2], (vec![4], Vec::new()), "a node without memory binds none");
+        assert_eq!(seen[3], (vec![0, 1, 5], Vec::new()), "a GPU of no node");
+        assert_eq!(seen[4], (Vec::new(), Vec::new()), "a GPU of which the kernel says nothing");
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::process::Command;
 
 use wharfage_agent::config::Config;
 use wharfage_agent::drivers::Way;
+use wharfage_agent::drivers::systemd::{Limits, Near};
 use wharfage_agent::guard::record::Command as Order;
 use wharfage_agent_core::input::Release;
+use wharfage_agent_sys::process;
 use wharfage_shared::replica::Ended;
 
-use crate::bench::{Bench, is_inside, wait_for};
+use crate::bench::{Bench, OWNERS_ENGINES, is_inside, wait_for};
 
 #[test]
 fn an_engine_runs_below_its_guard_is_heard_and_its_exit_code_is_told() {
@@ -138,4 +140,62 @@ fn where_replicas_cannot_be_units_they_are_processes_and_one_sentence_says_why()
     assert!(refused.starts_with("driver = \"systemd\": "), "{refused}");
     let (way, said) = chosen(&format!("driver = \"process\"\n{text}")).expect("a way");
     assert!(matches!(way, Way::Process) && said.is_none(), "what was asked for needs no word");
+}
+
+#[test]
+fn what_the_owner_grants_a_replica_is_its_units_and_goes_with_it() {
+    if !is_inside() {
+        // A process has no limits.
+        return;
+    }
+    let bench = Bench::new("exec sleep 1000");
+    let mut agent = bench.agent();
+    agent.run(&bench);
+    let Way::Systemd(units) = &agent.driver.way else { panic!("there is a systemd here") };
+    let near = Near { cpus: vec![0], nodes: vec![0] };
+    let limits = Limits { memory_max_mib: Some(512), cpu_weight: Some(50), near };
+    agent.block_on(units.limit(bench.replica, &limits)).expect("granted");
+    let unit = format!("wharfage-replica@{}.service", bench.replica);
+    let names = "MemoryMax,CPUWeight,AllowedCPUs,AllowedMemoryNodes";
+    let shown =
+        Command::new("systemctl").args(["show", "-p", names, &unit]).output().expect("it runs");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let mut lines: Vec<&str> = shown.lines().collect();
+    lines.sort_unstable();
+    let granted = ["AllowedCPUs=0", "AllowedMemoryNodes=0", "CPUWeight=50", "MemoryMax=536870912"];
+    assert_eq!(lines, granted);
+    let files = std::path::Path::new("/run/systemd/system.control").join(format!("{unit}.d"));
+    assert!(files.exists(), "systemd keeps them here");
+    agent.command(&bench, Order::Kill);
+    agent.exited();
+    agent.release(&bench);
+    wait_for("the end of its limits", || (!files.exists()).then_some(()));
+}
+
+#[test]
+fn an_agent_that_is_not_root_does_all_by_polkit() {
+    if std::env::var_os(OWNERS_ENGINES).is_none() {
+        // `units` prepares a machine for it.
+        return;
+    }
+    assert_ne!(process::effective_user(), 0);
+    let bench = Bench::without_engine();
+    let mut agent = bench.agent();
+    let record = agent.run(&bench);
+    assert_eq!(process::user_of(record.guard.pid), Some(0), "its guards are root's");
+    let Way::Systemd(units) = &agent.driver.way else { panic!("there is a systemd here") };
+    let limits = Limits { memory_max_mib: Some(512), ..Limits::default() };
+    agent.block_on(units.limit(bench.replica, &limits)).expect("granted");
+    agent.kill();
+    let mut next = bench.agent();
+    assert!(next.adopt(&bench).is_some_and(|found| found.ended.is_none()), "it is adopted");
+    next.command(&bench, Order::Terminate);
+    assert_eq!(next.exited(), Ended::Signaled { signal: 15 });
+    next.release(&bench);
+    let other = Bench::without_engine();
+    next.run(&other);
+    let Way::Systemd(units) = &next.driver.way else { panic!("there is a systemd here") };
+    next.block_on(units.kill(other.replica)).expect("polkit lets it");
+    assert_eq!(next.exited(), Ended::Unknown, "guard and engine at once");
+    next.release(&other);
 }
