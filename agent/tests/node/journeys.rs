@@ -337,9 +337,9 @@ fn a_newer_scheduler_is_understood_and_what_is_new_is_counted_and_said_once() {
     }
 }
 
-#[test]
-fn a_replica_of_which_two_must_never_run_ends_with_its_lease_though_its_agent_is_dead() {
-    let mut fleet = fleet("single");
+/// A replica of which two must never run has ended with its lease although this became of its
+/// agent.
+fn ends_with_its_lease(fleet: &mut Fleet, becomes: impl FnOnce(&mut Node)) {
     fleet.scheduler.lease(Millis::from_seconds(8));
     fleet.node.start();
     let mut order = run_order(1, "GPU-a");
@@ -352,7 +352,7 @@ fn a_replica_of_which_two_must_never_run_ends_with_its_lease_though_its_agent_is
     wait_for("later reports", || {
         (fleet.scheduler.last()?.number >= granted.number + 5).then_some(())
     });
-    fleet.node.kill_agent();
+    becomes(&mut fleet.node);
     let record = wait_for("the end of the lease", || {
         fleet.node.record(1).filter(|record| record.ended.is_some())
     });
@@ -360,6 +360,19 @@ fn a_replica_of_which_two_must_never_run_ends_with_its_lease_though_its_agent_is
     assert_eq!(record.because.as_deref(), Some("its serving lease ended"));
     let until = granted.sent_at + Millis::from_seconds(8);
     assert!(clock::boottime() >= until, "not before its lease ended");
+}
+
+#[test]
+fn a_replica_of_which_two_must_never_run_ends_with_its_lease_though_its_agent_is_dead() {
+    ends_with_its_lease(&mut fleet("single"), Node::kill_agent);
+}
+
+#[test]
+fn a_replica_of_which_two_must_never_run_ends_with_its_lease_though_its_agent_hangs() {
+    let mut fleet = fleet("single-hung");
+    ends_with_its_lease(&mut fleet, |node| node.signal(rustix::process::Signal::STOP));
+    fleet.node.signal(rustix::process::Signal::CONT);
+    assert_eq!(fleet.until_gone().ended, Ended::Exited { code: 0 }, "told when it goes on");
 }
 
 #[test]
@@ -426,7 +439,7 @@ fn a_frozen_guard_does_not_keep_its_replica_alive() {
 fn where_the_agent_has_a_control_group_each_replica_gets_one_below_it() {
     let mut fleet = fleet("cgroup");
     let Some(group) = OwnGroup::create() else {
-        eprintln!("skipped: this host lets nobody make a cgroup v2 group with cgroup.kill");
+        eprintln!("SKIPPED: this host lets nobody make a cgroup v2 group with cgroup.kill");
         return;
     };
     fleet.node.start_in(Some(&group.0));

@@ -10,6 +10,7 @@ mod gpu_check;
 mod gpus;
 mod health;
 mod journeys;
+mod kills;
 mod refusals;
 mod release;
 mod settings;

@@ -67,17 +67,52 @@ fn bad_settings_end_with_78_and_bad_usage_with_64() {
     }
 }
 
+/// What each host without GPUs shows NVML, and the statement that its operator reads.
+const WITHOUT_GPUS: [(&str, &str, &str); 4] = [
+    ("no library", "", "no NVIDIA driver: the library `"),
+    (
+        "no driver",
+        r#"{"gpus":[],"faults":{"nvmlInit_v2":9}}"#,
+        "no NVIDIA driver: its kernel module is not",
+    ),
+    (
+        "a container without devices",
+        r#"{"gpus":[],"faults":{"nvmlInit_v2":17}}"#,
+        "the operating system blocks the GPU (device cgroup, container runtime)",
+    ),
+    (
+        "devices that the agent's user may not open",
+        r#"{"gpus":[],"faults":{"nvmlInit_v2":4}}"#,
+        "no permission: the agent's user may not ask this of the driver",
+    ),
+];
+
 #[test]
-fn without_a_driver_the_node_still_joins_with_zero_gpus_and_a_reason() {
-    let folder = Folder::new("driver");
-    let scheduler = Scheduler::start(&folder.0);
-    let mut node = Node::new(scheduler.join(SECRET));
-    std::fs::remove_file(node.root().join("gpus/gpus.json")).expect("removed");
-    node.start();
-    let inventory = wait_for("the inventory", || scheduler.inventory());
-    assert_eq!(inventory.gpus.len(), 0);
-    let trouble = inventory.gpu_trouble.unwrap_or_default();
-    assert!(!trouble.is_empty(), "a host without GPUs says why");
+fn a_host_without_gpus_says_so_plainly_and_its_agent_goes_on() {
+    for (host, driver, statement) in WITHOUT_GPUS {
+        let folder = Folder::new(&format!("driver-{}", host.len()));
+        let scheduler = Scheduler::start(&folder.0);
+        let mut node = Node::new(scheduler.join(SECRET));
+        match driver {
+            "" => node.nvml_library = node.root().join("libnvidia-ml.so.1"),
+            text => node.driver(&serde_json::from_str(text).expect("JSON")),
+        }
+        node.start();
+        let inventory = wait_for(host, || scheduler.inventory());
+        assert_eq!(inventory.gpus.len(), 0, "{host}");
+        let trouble = inventory.gpu_trouble.unwrap_or_default();
+        assert!(trouble.contains(statement), "{host}: {trouble}");
+        let (pid, first) = (node.agent_pid(), scheduler.last().expect("a report"));
+        // By then another helper was tried: neither that one nor the agent ended for it.
+        wait_for("later reports", || {
+            let last = scheduler.last()?;
+            assert_eq!(last.epoch, first.epoch, "{host}: it was started again");
+            (last.number >= first.number + 4).then_some(())
+        });
+        let status = node.status().unwrap_or_else(|| panic!("{host}: no page"));
+        assert!(status["alarms"].to_string().contains(statement), "{host}: {}", status["alarms"]);
+        assert!(wharfage_agent_sys::process::identify(pid).is_some(), "{host}: it ended");
+    }
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct Node {
     join: String,
     /// Further tables of `agent.toml`.
     pub settings: String,
+    /// NVML's library: the fake one, unless a story takes it away.
+    pub nvml_library: PathBuf,
     /// CUDA's driver library: none is there, whatever the test's own host has.
     pub cuda_library: PathBuf,
 }
@@ -49,7 +51,9 @@ impl Node {
                         G17 = \"a test\"\n"
             .to_owned();
         let cuda_library = root.join("libcuda.so.1");
-        let node = Self { root, agent: None, status: Port::kept(), join, settings, cuda_library };
+        let nvml_library = beside_tests("libwharfage_fake_nvml.so");
+        let status = Port::kept();
+        let node = Self { root, agent: None, status, join, settings, nvml_library, cuda_library };
         node.gpus(&serde_json::json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]));
         node.engine("stub", &[]);
         node
@@ -150,7 +154,7 @@ impl Node {
             at("cache"),
             at("engines.d"),
             at("hooks.d"),
-            beside_tests("libwharfage_fake_nvml.so").display(),
+            self.nvml_library.display(),
             self.cuda_library.display(),
             at("driver"),
             at("pci"),
@@ -286,6 +290,8 @@ impl Drop for Node {
         if let Some(mut agent) = self.agent.take() {
             if let Some(id) = process::identify(agent.id()) {
                 drop(process::signal(id, Signal::TERM));
+                // One that a story has stopped does not hear it before it goes on.
+                drop(process::signal(id, Signal::CONT));
             }
             drop(agent.wait());
         }
