@@ -23,6 +23,8 @@ pub struct Settings {
     pub proc: PathBuf,
     /// What says that systemd runs.
     pub systemd_runs: PathBuf,
+    /// The hosts that this one shares GPU memory with, as NVIDIA's IMEX reads them.
+    pub imex_nodes: PathBuf,
     /// The folders of state and models need this share of their disk free.
     pub least_disk_percent: u8,
     /// A GPU that nobody holds shows at most this much memory in use.
@@ -99,6 +101,7 @@ impl Default for Settings {
             kmsg: PathBuf::from("/dev/kmsg"),
             proc: PathBuf::from("/proc"),
             systemd_runs: PathBuf::from("/run/systemd/system"),
+            imex_nodes: PathBuf::from("/etc/nvidia-imex/nodes_config.cfg"),
             least_disk_percent: 15,
             idle_memory_mib: 850,
             hottest_idle_c: 84,

@@ -1,14 +1,18 @@
 //! G19, G20 and G21: hook files that only their owner can write, a model cache that can be used,
 //! ports for the guards.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use wharfage_agent_core::health::{Evidence, Saw};
+use wharfage_shared::ids::{HookId, ReplicaId};
+use wharfage_shared::order::Order;
 
 use super::{Context, seen};
 use crate::hooks::definition;
+use crate::journal::desired::DesiredFile;
 
 pub(super) fn look(context: &Context) -> Vec<Evidence> {
     let looks = [(19, hooks(context)), (20, cache(context)), (21, ports(context))];
@@ -18,11 +22,33 @@ pub(super) fn look(context: &Context) -> Vec<Evidence> {
 fn hooks(context: &Context) -> (Saw, String) {
     let config = &context.config;
     let (known, refused) = definition::list(&config.hooks_dir, config.trusted_owner());
-    match (refused.first(), known.len()) {
-        (Some(refused), _) => (Saw::Fail, refused.clone()),
-        (None, 0) => (Saw::NotApplicable, "no hooks are defined here".to_owned()),
-        (None, count) => (Saw::Pass, format!("{count} hooks, none of them writable by others")),
+    // A hook that a replica here needs was removed, or its file was never brought.
+    let named = named_hooks(context);
+    let missing = named.iter().find(|(hook, _)| !known.iter().any(|(defined, _)| defined == *hook));
+    match (refused.first(), missing, known.len()) {
+        (Some(refused), _, _) => (Saw::Fail, refused.clone()),
+        (None, Some((hook, replica)), _) => {
+            let folder = config.hooks_dir.display();
+            (Saw::Fail, format!("{replica} names the hook `{hook}`, which `{folder}` has not"))
+        }
+        (None, None, 0) => (Saw::NotApplicable, "no hooks are defined here".to_owned()),
+        (None, None, count) => {
+            (Saw::Pass, format!("{count} hooks, none of them writable by others"))
+        }
     }
+}
+
+/// The hooks that replicas ordered to run here name.
+fn named_hooks(context: &Context) -> BTreeMap<HookId, ReplicaId> {
+    let mut named = BTreeMap::new();
+    // A file that is damaged is told where it is loaded.
+    let (desired, _) = DesiredFile::of(&context.config.state_dir).load();
+    for order in desired.map(|desired| desired.orders).unwrap_or_default() {
+        if let Order::Run(run) = order {
+            named.extend(run.hooks.values().map(|hook| (hook.clone(), run.replica)));
+        }
+    }
+    named
 }
 
 fn cache(context: &Context) -> (Saw, String) {

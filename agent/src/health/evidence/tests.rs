@@ -1,9 +1,12 @@
 //! What looks say of hosts that are well, that are not, and that cannot tell.
 
 use super::*;
+use crate::journal::desired::DesiredFile;
 use crate::testing::Folder;
+use wharfage_shared::order::{Desired, Order};
+use wharfage_shared::replica::HookKind;
 
-fn context(folder: &Folder) -> Context {
+pub(super) fn context(folder: &Folder) -> Context {
     let text = format!(
         "node = \"node-1\"\nstate_dir = \"{0}\"\ncache_dir = \"{0}/cache\"\nhooks_dir = \
          \"{0}/hooks.d\"\nrequire_root_owned = false\n[health]\nleast_disk_percent = 0\nproc = \
@@ -59,6 +62,36 @@ fn a_hook_file_that_is_refused_fails_and_a_host_without_hooks_has_nothing_to_loo
     assert_eq!(saw(&files::look(&context), "G19"), Saw::NotApplicable);
     std::fs::write(hooks.join("save.toml"), "colour = 1\n").expect("written");
     assert_eq!(saw(&files::look(&context), "G19"), Saw::Fail);
+}
+
+#[test]
+fn a_hook_that_a_replica_names_and_the_host_has_not_fails() {
+    let folder = Folder::new("gate-named-hook");
+    let context = context(&folder);
+    let hooks = folder.path().join("hooks.d");
+    std::fs::create_dir(&hooks).expect("made");
+    let mut order = crate::testing::order(1);
+    order.hooks = [(HookKind::Drain, "save".into())].into();
+    let desired = Desired { orders: vec![Order::Run(Box::new(order))], ..Desired::default() };
+    DesiredFile::of(folder.path()).store(&desired).expect("written");
+    let look = files::look(&context);
+    assert_eq!(saw(&look, "G19"), Saw::Fail);
+    assert!(look[0].evidence.contains("names the hook `save`"), "{}", look[0].evidence);
+    std::fs::write(hooks.join("save.toml"), "command = [\"/bin/true\"]\ntimeout_seconds = 1\n")
+        .expect("written");
+    let look = files::look(&context);
+    assert_eq!(saw(&look, "G19"), Saw::Pass, "{look:?}");
+}
+
+#[test]
+fn an_address_that_is_not_this_hosts_has_no_port_for_a_guard() {
+    let folder = Folder::new("gate-ports");
+    let mut context = context(&folder);
+    context.config.guard_listen_ip = [127, 0, 0, 1].into();
+    assert_eq!(saw(&files::look(&context), "G21"), Saw::Pass);
+    // Kept for documentation: nobody has it.
+    context.config.guard_listen_ip = [192, 0, 2, 1].into();
+    assert_eq!(saw(&files::look(&context), "G21"), Saw::Fail);
 }
 
 #[test]
