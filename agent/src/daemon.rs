@@ -350,6 +350,7 @@ pub(crate) fn watch_gpus(config: &Config, stop: &CancellationToken) -> Result<Wa
         program: own_program()?,
         library: config.nvml.library.clone(),
         env: config.env.clone(),
+        state_dir: config.state_dir.clone(),
         roots: Roots {
             driver: config.nvml.driver_gpus.clone(),
             pci: config.nvml.pci_devices.clone(),

@@ -15,6 +15,7 @@ use wharfage_agent_sys::clock;
 use wharfage_agent_sys::nvml::{Board, Gpu, Reach, Reader, SECTIONS, SlotReading, Trouble};
 use wharfage_shared::ids::GpuUuid;
 
+use super::beside::{Call, Calls};
 use super::supervisor::DOES_NOT_ANSWER;
 use super::words::{Absent, Word};
 
@@ -36,6 +37,10 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// How long one wait for an XID lasts; the end is not seen before it is over.
 const XID_WAIT_MS: u32 = 2000;
+
+/// How often calls beside the readings are looked at: with their own limit, one that hangs is told
+/// within 10 s.
+const LOOK_BESIDE: Duration = Duration::from_secs(4);
 
 /// Words of the same moment come within this long and are said together, so that the agent wakes up
 /// once for them.
@@ -175,12 +180,14 @@ pub fn run(library: Option<OsString>) -> u8 {
         }
     };
     let broken = Mutex::new(BTreeSet::new());
-    let helper = Helper { reader: &reader, desk: &desk, count, broken: &broken };
+    let beside = Calls::default();
+    let helper = Helper { reader: &reader, desk: &desk, count, broken: &broken, beside: &beside };
     thread::scope(|scope| {
         for index in 0..count {
             scope.spawn(move || helper.watch(scope, index));
         }
         scope.spawn(move || helper.recount());
+        scope.spawn(move || helper.look_beside());
         helper.speak();
     });
     0
@@ -194,6 +201,8 @@ struct Helper<'env> {
     count: u32,
     /// Those that speak of a driver that does not work.
     broken: &'env Mutex<BTreeSet<u32>>,
+    /// Calls beside the readings.
+    beside: &'env Calls,
 }
 
 impl<'env> Helper<'env> {
@@ -346,7 +355,7 @@ impl<'env> Helper<'env> {
             if self.is_over() {
                 return;
             }
-            match self.reader.count() {
+            match self.beside.make(&Call::Count, || self.reader.count()) {
                 Ok(now) if now != self.count => self.desk.say(Word::Recounted, Duration::ZERO),
                 Ok(_) => {}
                 Err(trouble) if trouble.reach == Reach::Driver => self.give_up(&trouble),
@@ -356,10 +365,30 @@ impl<'env> Helper<'env> {
         }
     }
 
+    /// Tells which calls beside the readings hang.
+    fn look_beside(self) {
+        let mut told = None;
+        loop {
+            self.desk.wait(LOOK_BESIDE);
+            if self.is_over() {
+                return;
+            }
+            let hanging = self.beside.hanging(Instant::now());
+            if let Some(calls) = hanging.as_ref().filter(|_| hanging != told) {
+                self.desk.say(Word::Hanging(calls.clone()), Duration::ZERO);
+                told = hanging;
+            }
+        }
+    }
+
     fn hear_xids(self, gpu: &GpuUuid) {
+        let call = Call::Xids(gpu.clone());
         while !self.is_over() {
-            let xids = match self.reader.xids(gpu) {
-                Ok(None) => return,
+            let xids = match self.beside.make(&call, || self.reader.xids(gpu)) {
+                Ok(None) => {
+                    self.beside.forget(&call);
+                    return;
+                }
                 Ok(Some(xids)) => xids,
                 // The GPU's own thread tells what is wrong with it.
                 Err(_) => {
@@ -368,7 +397,7 @@ impl<'env> Helper<'env> {
                 }
             };
             while !self.is_over() {
-                match xids.next(XID_WAIT_MS) {
+                match self.beside.make(&call, || xids.next(XID_WAIT_MS)) {
                     Ok(None) => {}
                     Ok(Some(xid)) => {
                         let at = clock::boottime();

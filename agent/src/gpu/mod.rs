@@ -1,6 +1,7 @@
 //! GPUs as the agent knows them: read by a helper process, because a call into a broken driver
 //! may never return and the agent must go on.
 
+pub mod beside;
 pub mod census;
 pub mod held;
 pub mod helper;

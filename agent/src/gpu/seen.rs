@@ -82,10 +82,7 @@ impl Sections {
         trouble: Option<Trouble>,
     ) {
         self.at = at;
-        match trouble {
-            Some(trouble) => drop(self.troubles.insert(number, trouble)),
-            None => drop(self.troubles.remove(&number)),
-        }
+        self.mark(number, trouble);
         match section {
             Some(Section::Power(power)) => self.power = Some(power),
             Some(Section::Ecc(ecc)) => self.ecc = Some(ecc),
@@ -104,6 +101,14 @@ impl Sections {
             Some(Section::Modes(modes)) => self.modes = Some(modes),
             Some(Section::Gpm(gpm)) => self.gpm = Some(gpm),
             None => {}
+        }
+    }
+
+    /// Keeps what is said about the whole GPU at this place, or that nothing is said any more.
+    pub(super) fn mark(&mut self, number: usize, trouble: Option<Trouble>) {
+        match trouble {
+            Some(trouble) => drop(self.troubles.insert(number, trouble)),
+            None => drop(self.troubles.remove(&number)),
         }
     }
 

@@ -11,6 +11,7 @@ use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::telemetry::{GpuIdentity, GpuReading};
 use wharfage_shared::time::{Boottime, Millis};
 
+use super::beside::Call;
 use super::census::{self, Missing, Sightings};
 use super::recent::Recent;
 use super::seen::unread;
@@ -25,6 +26,16 @@ pub const DOES_NOT_ANSWER: &str = "the driver does not answer";
 
 /// What a GPU is called that NVML listed before.
 pub const NOT_LISTED: &str = "NVML no longer lists this GPU";
+
+/// What is not noticed while NVML's count hangs.
+const COUNT_HANGS: &str = "the driver does not answer how many GPUs there are: one that comes or \
+                           goes is not noticed";
+
+/// What a GPU is called of which no XIDs are heard.
+pub const XIDS_HANG: &str = "the driver does not answer: its XIDs are not heard";
+
+/// The place of that among the troubles of sections.
+const XIDS: usize = usize::MAX;
 
 /// What is known of the GPUs at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +68,8 @@ pub struct Gpus {
     pub recent: BTreeMap<GpuUuid, Recent>,
     /// Helpers alive, the abandoned ones included.
     pub helpers_alive: usize,
+    /// NVML does not say how many GPUs there are.
+    pub count_hangs: bool,
     /// Whether a helper has told who the GPUs are.
     is_listed: bool,
 }
@@ -128,7 +141,8 @@ impl Gpus {
             format!("GPU {} of NVML's list cannot be identified: {}", absent.index, absent.because)
         });
         let missing = self.missing.iter().map(ToString::to_string);
-        self.trouble.iter().cloned().chain(absent).chain(missing).collect()
+        let count = self.count_hangs.then(|| COUNT_HANGS.to_owned());
+        self.trouble.iter().cloned().chain(absent).chain(missing).chain(count).collect()
     }
 
     /// Whether a GPU is lost in a way that initialising NVML anew may heal.
@@ -198,6 +212,19 @@ impl Gpus {
         trouble: Option<Trouble>,
     ) {
         Arc::make_mut(self.sections.entry(gpu).or_default()).take(at, number, section, trouble);
+    }
+
+    /// Takes which calls beside the readings hang; whether another helper may do without.
+    pub(super) fn hanging(&mut self, calls: &[Call]) -> bool {
+        // Another helper would count first of all, and hang with every GPU.
+        self.count_hangs = calls.contains(&Call::Count);
+        for board in self.boards.iter() {
+            let hangs = calls.contains(&Call::Xids(board.uuid.clone()));
+            let trouble = || Trouble { reach: Reach::Value, because: XIDS_HANG.to_owned() };
+            let sections = self.sections.entry(board.uuid.clone()).or_default();
+            Arc::make_mut(sections).mark(XIDS, hangs.then(trouble));
+        }
+        calls.iter().any(|call| matches!(call, Call::Xids(_)))
     }
 
     /// Takes an XID.

@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::health::{XidSeen, XidSource};
 use wharfage_agent_sys::clock;
+use wharfage_agent_sys::process::{self, ProcessId};
 use wharfage_shared::time::{Boottime, Millis};
 
 use super::census::{self, Roots, Sightings};
@@ -49,6 +50,13 @@ const FIRST_RENEWAL: Millis = Millis::from_seconds(5);
 /// The longest time between two such attempts.
 const LONGEST_RENEWAL: Millis = Millis::from_seconds(300);
 
+/// How long the last words of a helper that has ended may take, and between two looks for them.
+const LAST_LINE: Duration = Duration::from_millis(500);
+const LAST_LINE_LOOK: Duration = Duration::from_millis(10);
+
+/// More of one line is of no use in a sentence.
+const LONGEST_LINE: u64 = 512;
+
 /// XIDs that wait to be heard; more at once would be one incident anyway.
 const MOST_XIDS: usize = 256;
 
@@ -63,7 +71,12 @@ pub struct Settings {
     pub env: BTreeMap<String, String>,
     /// Where others tell which GPUs they see.
     pub roots: Roots,
+    /// Whose helpers count together: those of every agent of this state folder.
+    pub state_dir: PathBuf,
 }
+
+/// The name in a helper's environment that says whose it is.
+pub const HELPER_OF: &str = "WHARFAGE_HELPER_OF";
 
 /// What comes out of watching.
 pub struct Watched {
@@ -88,7 +101,9 @@ pub fn start(settings: Settings, stop: CancellationToken) -> Watched {
             sightings,
             renewal,
             abandoned: Vec::new(),
+            said: Arc::default(),
         };
+        supervisor.find_earlier().await;
         supervisor.run(stop).await;
     });
     Watched { gpus, xids }
@@ -102,7 +117,17 @@ struct Supervisor {
     sightings: watch::Receiver<Sightings>,
     renewal: Renewal,
     /// Helpers that nobody listens to any more and that have not ended yet.
-    abandoned: Vec<Child>,
+    abandoned: Vec<Abandoned>,
+    /// The last line that the present helper wrote to its standard error.
+    said: Arc<Mutex<String>>,
+}
+
+/// A helper that nobody listens to.
+enum Abandoned {
+    /// This agent's.
+    Own(Child),
+    /// An earlier agent's: what hung then may hang still.
+    Earlier(ProcessId),
 }
 
 /// When NVML is initialised anew for the sake of a lost GPU.
@@ -164,16 +189,21 @@ impl Supervisor {
                 match self.listen(&stop).await {
                     Parted::Stopped => return,
                     Parted::Ended => {}
-                    Parted::Hangs(child) => self.abandoned.push(child),
+                    Parted::Hangs(child) => self.abandoned.push(Abandoned::Own(child)),
                     Parted::Renewed(child) => {
                         // The other GPUs shall not wait for their readings.
-                        self.abandoned.push(child);
+                        self.abandoned.push(Abandoned::Own(child));
                         continue;
                     }
                 }
                 if clock::boottime().since(listened_since) > WORKED_FOR {
                     pause = FIRST_PAUSE;
                 }
+            } else {
+                self.no_helper(format!(
+                    "{DOES_NOT_ANSWER}: {MOST_ALIVE} helpers of earlier agents sit in calls that \
+                     do not return"
+                ));
             }
             self.gpus.helpers_alive = self.others();
             self.publish();
@@ -212,13 +242,13 @@ impl Supervisor {
                     }
                     Some(Heard::Outdated) => {}
                     None => {
-                        if answered {
-                            self.no_helper("the GPU helper ended; another one starts".to_owned());
-                        } else if self.gpus.trouble.is_none() {
-                            self.no_helper("the GPU helper ended without a word".to_owned());
+                        let ended = child.wait().await;
+                        // What NVML has said of the matter itself is worth more.
+                        if answered || self.gpus.trouble.is_none() {
+                            let last = self.last_line().await;
+                            let how = ended.map_or_else(|error| error.to_string(), |how| how.to_string());
+                            self.no_helper(format!("the GPU helper ended ({how}){last}; another one starts"));
                         }
-                        // The exit status says nothing that its last line did not.
-                        drop(child.wait().await);
                         return Parted::Ended;
                     }
                 },
@@ -253,21 +283,45 @@ impl Supervisor {
 
     /// Abandoned helpers that still live.
     fn others(&mut self) -> usize {
-        self.abandoned.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        self.abandoned.retain_mut(|helper| match helper {
+            Abandoned::Own(child) => matches!(child.try_wait(), Ok(None)),
+            Abandoned::Earlier(id) => process::is_alive(*id),
+        });
         self.abandoned.len()
     }
 
-    fn spawn(&self) -> std::io::Result<(Child, Option<ChildStdin>)> {
+    /// Finds helpers that earlier agents left: an agent that is started again beside a driver that
+    /// hangs must not add to them for ever.
+    async fn find_earlier(&mut self) {
+        let mark = self.mark();
+        let found = tokio::task::spawn_blocking(move || process::marked(&mark)).await;
+        match found {
+            Ok(Ok(found)) => self.abandoned.extend(found.into_iter().map(Abandoned::Earlier)),
+            Ok(Err(error)) => tracing::warn!("helpers of earlier agents are not counted: {error}"),
+            Err(error) => tracing::warn!("helpers of earlier agents are not counted: {error}"),
+        }
+    }
+
+    fn mark(&self) -> String {
+        format!("{HELPER_OF}={}", self.settings.state_dir.display())
+    }
+
+    fn spawn(&mut self) -> std::io::Result<(Child, Option<ChildStdin>)> {
         let mut command = Command::new(&self.settings.program);
         command.arg("nvml-helper");
         if let Some(library) = &self.settings.library {
             command.arg("--library").arg(library);
         }
         // A group of its own: a Ctrl-C at the agent's terminal must not end it inside a call.
-        command.envs(&self.settings.env).stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.stderr(Stdio::null()).process_group(0).kill_on_drop(false);
+        command.envs(&self.settings.env).env(HELPER_OF, &self.settings.state_dir);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.process_group(0).kill_on_drop(false);
         let mut child = command.spawn()?;
         let input = child.stdin.take();
+        self.said = Arc::default();
+        if let Some(errors) = child.stderr.take() {
+            tokio::spawn(keep_last_line(errors, Arc::clone(&self.said)));
+        }
         Ok((child, input))
     }
 
@@ -290,6 +344,12 @@ impl Supervisor {
                 return Heard::Useless;
             }
             Word::Recounted => return Heard::Outdated,
+            // Another helper may come through where this one sits.
+            Word::Hanging(calls) => {
+                if self.gpus.hanging(&calls) {
+                    return Heard::Outdated;
+                }
+            }
             Word::Reading { at, slots } => {
                 self.gpus.read(at, slots);
             }
@@ -336,6 +396,19 @@ impl Supervisor {
         any
     }
 
+    /// What the helper last wrote to its standard error, as the rest of a sentence.
+    async fn last_line(&self) -> String {
+        // It has ended: its last words are on their way, unless a child of its holds the stream.
+        let all_read = async {
+            while Arc::strong_count(&self.said) > 1 {
+                tokio::time::sleep(LAST_LINE_LOOK).await;
+            }
+        };
+        drop(tokio::time::timeout(LAST_LINE, all_read).await);
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_empty() { String::new() } else { format!(": {said}") }
+    }
+
     fn no_helper(&mut self, because: String) {
         if self.gpus.is_settled && self.gpus.trouble.as_ref() == Some(&because) {
             return;
@@ -360,4 +433,56 @@ async fn next_words(lines: &mut Option<Lines<BufReader<ChildStdout>>>) -> Option
         }
     }
     None
+}
+
+/// Keeps the last line of a helper's standard error, and reads on so that it never waits for us.
+async fn keep_last_line(errors: ChildStderr, said: Arc<Mutex<String>>) {
+    let mut errors = BufReader::new(errors);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut one = (&mut errors).take(LONGEST_LINE);
+        if !matches!(one.read_until(b'\n', &mut line).await, Ok(1..)) {
+            return;
+        }
+        let text = String::from_utf8_lossy(&line);
+        if !text.trim().is_empty() {
+            *said.lock().unwrap_or_else(PoisonError::into_inner) = text.trim().to_owned();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Folder;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn a_helper_that_ends_without_a_word_is_explained_by_how_it_ended_and_its_last_line() {
+        let folder = Folder::new("helper-words");
+        let program = folder.path().join("helper");
+        let script =
+            "#!/bin/sh\necho first >&2; echo 'libnvidia-ml.so.1: bad symbol' >&2; exit 127\n";
+        std::fs::write(&program, script).expect("written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        let settings = Settings {
+            program,
+            library: None,
+            env: BTreeMap::new(),
+            roots: Roots { driver: folder.path().join("driver"), pci: folder.path().join("pci") },
+            state_dir: folder.path().to_owned(),
+        };
+        let stop = CancellationToken::new();
+        let mut watched = start(settings, stop.clone());
+        let seen = watched.gpus.wait_for(|gpus| gpus.trouble.is_some()).await.expect("a word");
+        let said = seen.trouble.clone().expect("a sentence");
+        drop(seen);
+        stop.cancel();
+        assert_eq!(
+            said,
+            "the GPU helper ended (exit status: 127): libnvidia-ml.so.1: bad symbol; another one \
+             starts"
+        );
+    }
 }

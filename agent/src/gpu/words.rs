@@ -6,6 +6,8 @@ use wharfage_agent_sys::nvml::{Board, Section, SlotReading, Trouble, Versions};
 use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::time::Boottime;
 
+use super::beside::Call;
+
 /// One entry of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,6 +28,8 @@ pub enum Word {
     },
     /// NVML counts another number of GPUs: it must be initialised anew.
     Recounted,
+    /// Which calls beside the readings hang now. Said when that changes, and once at first.
+    Hanging(Vec<Call>),
     /// The slots of one GPU were read.
     Reading {
         /// When the reading began.

@@ -1,7 +1,9 @@
 //! GPUs that fail in every way that NVML knows: what is told of them, and that the others go on.
 
 use serde_json::{Value, json};
-use wharfage_shared::replica::ReportedPhase;
+use wharfage_agent::gpu::supervisor::HELPER_OF;
+use wharfage_agent_sys::process;
+use wharfage_shared::replica::{Ended, ReportedPhase};
 
 use crate::common::node::{run_order, run_with};
 use crate::common::wait_for;
@@ -114,23 +116,120 @@ fn a_gpu_that_hangs_while_it_is_identified_holds_up_nobody() {
     fleet.until_both_are_read();
 }
 
+/// Helpers of this host's agents, as the process table shows them.
+fn helpers(fleet: &Fleet) -> usize {
+    let state = fleet.node.root().join("state");
+    process::marked(&format!("{HELPER_OF}={}", state.display())).expect("a process table").len()
+}
+
 #[test]
-fn at_most_three_helpers_live_beside_a_call_that_never_returns() {
+fn at_most_three_helpers_live_beside_a_call_that_never_returns_however_often_agents_start() {
     let mut fleet = fleet("helpers");
     fleet.node.start();
     fleet.until_both_are_read();
     let hung = json!([{"uuid": "GPU-a", "blocks": ["*"]}, {"uuid": "GPU-b"}]);
     fleet.node.gpus(&hung);
+    let most = std::cell::Cell::new(0);
+    let count = || {
+        let now = helpers(&fleet);
+        most.set(most.get().max(now));
+        now
+    };
     wait_for("three helpers", || {
         let status = fleet.node.status()?;
-        (status["gpu_helpers"] == 3).then_some(())
+        (count() == 3 && status["gpu_helpers"] == 3).then_some(())
     });
     fleet.until("one marked, one read", |a, b| a["trouble"] == SILENT && is_read(b));
+    assert_eq!(most.get(), 3);
+    fleet.node.kill_agent();
+    fleet.node.start();
+    let three_hang = "3 helpers of earlier agents sit in calls that do not return";
+    // Those that hang are left; the one that read the other GPU may have ended with its agent.
+    let fourth = wait_for("what the next agent makes of it", || {
+        let status = fleet.node.status()?;
+        let now = helpers(&fleet);
+        assert!(now <= 3, "{now} helpers live");
+        let is_full = status["alarms"].to_string().contains(three_hang);
+        (status["gpu_helpers"] == 3 && (is_full || now == 3)).then_some(now)
+    });
+    assert_eq!(fourth, 3);
     fleet.node.gpus(&json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]));
     fleet.until_both_are_read();
     wait_for("one helper", || {
         let status = fleet.node.status()?;
-        (status["gpu_helpers"] == 1).then_some(())
+        (status["gpu_helpers"] == 1 && helpers(&fleet) == 1).then_some(())
+    });
+}
+
+#[test]
+fn a_gpu_whose_xids_are_not_heard_is_in_trouble_until_they_are() {
+    let mut fleet = fleet("deaf");
+    fleet.node.gpus(
+        &json!([{"uuid": "GPU-a", "blocks": ["nvmlDeviceRegisterEvents"]}, {"uuid": "GPU-b"}]),
+    );
+    fleet.node.start();
+    let deaf = "the driver does not answer: its XIDs are not heard";
+    fleet.until("a GPU whose XIDs are not heard", |a, b| a["trouble"] == deaf && is_read(b));
+    fleet.node.gpus(&json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]));
+    fleet.until_both_are_read();
+}
+
+#[test]
+fn a_count_that_hangs_is_an_alarm_and_every_gpu_is_still_read() {
+    let mut fleet = fleet("uncounted");
+    let both = json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]);
+    fleet.node.start();
+    fleet.until_both_are_read();
+    fleet.node.driver(&json!({"gpus": both, "blocks": ["nvmlDeviceGetCount_v2"]}));
+    let alarmed = || {
+        let status = fleet.node.status()?;
+        let text = status["alarms"].to_string();
+        Some(text.contains("the driver does not answer how many GPUs there are"))
+    };
+    wait_for("the alarm", || alarmed()?.then_some(()));
+    fleet.until_both_are_read();
+    fleet.node.gpus(&both);
+    wait_for("the alarm's end", || (!alarmed()?).then_some(()));
+}
+
+#[test]
+fn replicas_heartbeats_and_notices_go_on_beside_a_call_that_hangs() {
+    let mut fleet = fleet("beside-hang");
+    fleet.node.start();
+    fleet.until_both_are_read();
+    let (first, second) = (run_order(1, "GPU-a"), run_order(2, "GPU-b"));
+    fleet.scheduler.order(vec![run_with(first.clone(), &[]), run_with(second.clone(), &[])]);
+    let ready = |number: u32| {
+        let last = fleet.scheduler.last()?;
+        let one = last.replicas.into_iter().find(|one| one.replica.0 == number)?;
+        (one.phase == ReportedPhase::Ready).then_some(())
+    };
+    wait_for("two ready replicas", || ready(1).and(ready(2)));
+    fleet.node.gpus(&json!([{"uuid": "GPU-a", "blocks": ["*"]}, {"uuid": "GPU-b"}]));
+    fleet.until("one marked, one read", |a, b| a["trouble"] == SILENT && is_read(b));
+    let hung = fleet.scheduler.last().expect("reports");
+    wait_for("later reports", || {
+        let last = fleet.scheduler.last()?;
+        (last.number >= hung.number + 3).then_some(())
+    });
+    assert!(ready(1).is_some() && ready(2).is_some(), "what serves is not touched");
+    // Supervision: an engine that ends is seen at once, and its memory on the GPU that answers.
+    let engine = fleet.node.record(2).and_then(|record| record.engine).expect("a record");
+    process::signal(engine, rustix::process::Signal::KILL).expect("sent");
+    let gone = fleet.until_gone();
+    assert_eq!((gone.replica.0, gone.ended), (2, Ended::Signaled { signal: 9 }));
+    fleet.node.notice(16);
+    wait_for("the notice", || fleet.scheduler.last()?.notices.into_iter().next());
+    let because = wait_for("the slot of the GPU that hangs", || {
+        let last = fleet.scheduler.last()?;
+        let one = last.replicas.into_iter().find(|one| one.replica.0 == 1)?;
+        (one.phase == ReportedPhase::Quarantined).then_some(one.because?)
+    });
+    assert!(because.starts_with("GPU-a cannot be seen free: the driver does not"), "{because}");
+    fleet.node.gpus(&json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]));
+    wait_for("the other proof", || {
+        let last = fleet.scheduler.last()?;
+        last.replicas.is_empty().then_some(())
     });
 }
 
