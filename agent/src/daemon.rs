@@ -211,7 +211,7 @@ async fn awake(
         last_segment: unsaved.as_ref().map_or(log.last(), |segment| segment.key.number),
         open_segment: open,
         unacknowledged: log.unacknowledged().iter().chain(&unsaved).cloned().collect(),
-        inventory: definitions.inventory(gpus, history.stored()),
+        inventory: definitions.inventory(gpus, history.stored(), driver.weights().cached()),
         health: remembered,
     };
     let after = found.health.heard_in(&found.boot);

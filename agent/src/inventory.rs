@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use wharfage_agent_core::History;
 use wharfage_agent_sys::clock;
 use wharfage_shared::ids::HookId;
-use wharfage_shared::telemetry::Inventory;
+use wharfage_shared::telemetry::{CachedModel, Inventory};
 use wharfage_shared::time::Millis;
 
 use crate::config::Config;
@@ -44,8 +44,8 @@ impl Definitions {
         Self { engines, hooks, hook_estimates, refused }
     }
 
-    /// The inventory with these GPUs and what was learned of the engines.
-    pub fn inventory(&self, gpus: &Gpus, history: &History) -> Inventory {
+    /// The inventory with these GPUs, what was learned of the engines and what the cache holds.
+    pub fn inventory(&self, gpus: &Gpus, history: &History, models: Vec<CachedModel>) -> Inventory {
         Inventory {
             gpus: gpus.identities.clone(),
             driver_version: gpus.driver_version.clone(),
@@ -55,6 +55,7 @@ impl Definitions {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: clock::kernel_release(),
             false_ready: history.false_ready().to_vec(),
+            models,
         }
     }
 }

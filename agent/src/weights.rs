@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wharfage_shared::order::RunOrder;
+use wharfage_shared::telemetry::CachedModel;
 
 use crate::config::Bucket;
 
@@ -19,6 +20,12 @@ const CHUNK: usize = 1024 * 1024;
 /// The most files of one model: a path that names a whole disk is a mistake.
 const MOST_FILES: usize = 10_000;
 
+/// Models that the cache's list names: the one that was asked for longest ago is forgotten first.
+const MOST_LISTED: usize = 100;
+
+/// The cache's list, the model that was asked for last at the end.
+const LIST: &str = ".models.json";
+
 /// Buckets and the cache.
 #[derive(Clone, Debug)]
 pub struct Weights {
@@ -26,12 +33,14 @@ pub struct Weights {
     cache: PathBuf,
     /// One fetch per destination at a time: the second finds the first's copy.
     busy: Arc<Mutex<BTreeMap<PathBuf, Arc<Mutex<()>>>>>,
+    /// One change of the cache's list at a time.
+    listing: Arc<Mutex<()>>,
 }
 
 impl Weights {
     /// Models of these buckets in this cache.
     pub fn new(buckets: Vec<Bucket>, cache: PathBuf) -> Self {
-        Self { buckets, cache, busy: Arc::default() }
+        Self { buckets, cache, busy: Arc::default(), listing: Arc::default() }
     }
 
     /// From now on these buckets and this cache; a fetch under way keeps its turn.
@@ -76,10 +85,42 @@ impl Weights {
         let total = files.iter().map(|(_, size)| size).sum();
         if listing(&destination).is_ok_and(|have| have == files) {
             progress(total, total);
-            return Ok(());
+        } else {
+            copy(&source, &destination, &files, &mut |done| progress(done, total))
+                .map_err(|error| failed("copy the model to", &destination, &error))?;
         }
-        copy(&source, &destination, &files, &mut |done| progress(done, total))
-            .map_err(|error| failed("copy the model to", &destination, &error))
+        let (bucket, path) = (bucket.name.clone(), order.model_path.clone());
+        // The list only makes estimates better: a cache that cannot be written to serves as well.
+        drop(self.list(CachedModel { bucket, path, bytes: total }));
+        Ok(())
+    }
+
+    /// Models that lie in the cache as far as its list says; a list that is damaged names none.
+    pub fn cached(&self) -> Vec<CachedModel> {
+        let mut models = self.listed();
+        let is_there = |model: &CachedModel| {
+            let path = safe_path(&model.path).ok();
+            path.is_some_and(|path| self.cache.join(&model.bucket).join(path).is_dir())
+        };
+        models.retain(is_there);
+        models.sort();
+        models
+    }
+
+    fn listed(&self) -> Vec<CachedModel> {
+        let text = fs::read(self.cache.join(LIST)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    fn list(&self, model: CachedModel) -> io::Result<()> {
+        let _turn = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut models = self.listed();
+        models.retain(|known| (&known.bucket, &known.path) != (&model.bucket, &model.path));
+        models.push(model);
+        models.drain(..models.len().saturating_sub(MOST_LISTED));
+        let partial = self.cache.join(format!("{LIST}.partial"));
+        fs::write(&partial, serde_json::to_vec(&models)?)?;
+        fs::rename(&partial, self.cache.join(LIST))
     }
 
     /// How large the order's model is on this host, once it was fetched.
@@ -260,6 +301,28 @@ mod tests {
         let mut again = Vec::new();
         weights.fetch(&order, &mut |done, total| again.push((done, total))).expect("cached");
         assert_eq!(again, [(total, total)]);
+    }
+
+    #[test]
+    fn the_cache_says_which_models_lie_in_it_and_how_large_they_are() {
+        let folder = Folder::new("weights-listed");
+        let weights = weights(&folder, true);
+        assert_eq!(weights.cached(), []);
+        let mut silent = |_, _| {};
+        for path in ["small/2", "small/1", "small/2"] {
+            let order = RunOrder { model_path: path.into(), ..order(1) };
+            weights.fetch(&order, &mut silent).expect("fetched");
+        }
+        let bytes = weights.bytes(&order(1)).expect("it is there");
+        let model = |path: &str| CachedModel { bucket: "models".into(), path: path.into(), bytes };
+        assert_eq!(weights.cached(), [model("small/1"), model("small/2")]);
+
+        fs::remove_dir_all(folder.path().join("cache/models/small/1")).expect("removed");
+        assert_eq!(weights.cached(), [model("small/2")], "what was removed is not named");
+        fs::write(folder.path().join("cache").join(LIST), "{damaged").expect("written");
+        assert_eq!(weights.cached(), [], "a damaged list names none, and is made anew");
+        weights.fetch(&order(1), &mut silent).expect("fetched");
+        assert_eq!(weights.cached(), [model("small/1")]);
     }
 
     #[test]

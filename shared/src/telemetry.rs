@@ -28,6 +28,20 @@ pub struct Inventory {
     /// Versions of engines that were not ready here when they said so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub false_ready: Vec<FalseReady>,
+    /// Models that lie whole in the host's cache, in the order of bucket and path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<CachedModel>,
+}
+
+/// A model in a host's cache.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CachedModel {
+    /// The bucket that it came from, by its local name.
+    pub bucket: String,
+    /// Its folder there.
+    pub path: String,
+    /// The sum of its files.
+    pub bytes: u64,
 }
 
 /// A version of an engine whose health was good while its generation failed.
@@ -59,6 +73,12 @@ pub struct GpuIdentity {
     /// Its serial number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+    /// The host's memory node that is nearest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa: Option<u32>,
+    /// GPUs of a host with the same number reach each other over NVLinks; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvlink: Option<u32>,
 }
 
 impl GpuIdentity {

@@ -111,6 +111,8 @@ impl Shelf {
             memory_mib: 81_559,
             pci: None,
             serial: None,
+            numa: None,
+            nvlink: None,
         };
         let offer = EngineOffer {
             name: "vllm".to_owned(),

@@ -357,6 +357,8 @@ fn inventory(index: usize, sku: &Sku, hooks: &BTreeMap<HookId, Millis>) -> Inven
         memory_mib: memory_gb * 1024,
         pci: None,
         serial: None,
+        numa: None,
+        nvlink: None,
     };
     Inventory {
         gpus: (0..gpus_of(sku)).map(gpu).collect(),
@@ -372,5 +374,6 @@ fn inventory(index: usize, sku: &Sku, hooks: &BTreeMap<HookId, Millis>) -> Inven
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         false_ready: Vec::new(),
         kernel: "simulated".to_owned(),
+        models: Vec::new(),
     }
 }

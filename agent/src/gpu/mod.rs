@@ -9,6 +9,7 @@ pub mod recent;
 pub mod seen;
 pub mod state;
 pub mod supervisor;
+mod topology;
 pub mod words;
 
 pub use state::Gpus;

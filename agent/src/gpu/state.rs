@@ -16,6 +16,7 @@ use super::census::{self, Missing, Sightings};
 use super::recent::Recent;
 use super::seen::unread;
 pub use super::seen::{Sections, Seen, Xids};
+use super::topology;
 use super::words::Absent;
 
 /// A GPU of which nothing was read for so long is silent; no single call has a deadline of its own.
@@ -156,7 +157,13 @@ impl Gpus {
     }
 
     /// Takes a new list of GPUs.
-    pub(super) fn list(&mut self, boards: Vec<Board>, absent: Vec<Absent>, versions: Versions) {
+    pub(super) fn list(&mut self, mut boards: Vec<Board>, absent: Vec<Absent>, versions: Versions) {
+        let groups = topology::groups(&boards);
+        for (board, group) in boards.iter_mut().zip(groups) {
+            for slot in board.slots.iter_mut().filter(|slot| slot.mig.is_none()) {
+                slot.identity.nvlink = group;
+            }
+        }
         // A GPU that hung before stays marked until it was read again.
         self.is_listed = true;
         self.trouble = match (boards.as_slice(), absent.first()) {
@@ -288,6 +295,8 @@ pub(crate) mod tests {
             memory_mib: 81_559,
             pci: Some(pci.to_owned()),
             serial: None,
+            numa: None,
+            nvlink: None,
         };
         Board {
             uuid: GpuUuid::from(uuid),
@@ -303,6 +312,7 @@ pub(crate) mod tests {
             module: Value::Unsupported,
             numa_node: Value::Unsupported,
             cpu_affinity: Value::Unsupported,
+            nvlink_ends: Vec::new(),
             slots: vec![Slot { identity, mig: None }],
         }
     }

@@ -219,7 +219,8 @@ pub struct Runtime {
 impl Runtime {
     /// Around these parts.
     pub fn new(parts: Parts, gpus: Arc<Gpus>) -> Self {
-        let inventory = parts.definitions.inventory(&gpus, parts.agent.history());
+        let models = parts.driver.weights().cached();
+        let inventory = parts.definitions.inventory(&gpus, parts.agent.history(), models);
         Self {
             number: 0,
             inventory_hash: inventory::hash(&inventory),
@@ -299,9 +300,13 @@ impl Runtime {
 
     fn step(&mut self, input: Input) {
         self.retry_unsaved();
+        let caches = matches!(input, Input::Fetched { .. });
         let effects = self.parts.agent.step(clock::boottime(), input);
         self.carry_out(effects);
         self.keep_history();
+        if caches {
+            self.compare_inventory();
+        }
     }
 
     fn until_wake(&self) -> Duration {
@@ -362,7 +367,9 @@ impl Runtime {
     }
 
     fn compare_inventory(&mut self) {
-        let inventory = self.parts.definitions.inventory(&self.gpus, self.parts.agent.history());
+        let models = tokio::task::block_in_place(|| self.parts.driver.weights().cached());
+        let history = self.parts.agent.history();
+        let inventory = self.parts.definitions.inventory(&self.gpus, history, models);
         if inventory == *self.inventory {
             return;
         }

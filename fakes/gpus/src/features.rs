@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Uuid;
+use crate::spec::{PciAddress, Uuid};
 
 /// A part of a GPU that is split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,9 @@ pub struct Link {
     pub sent_kib: u64,
     /// Data received over it, in KiB.
     pub received_kib: u64,
+    /// The GPU at its other end, by its PCI address: a switch when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PciAddress>,
 }
 
 impl Default for Link {
@@ -65,6 +68,7 @@ impl Default for Link {
             recovery: 0,
             sent_kib: 0,
             received_kib: 0,
+            peer: None,
         }
     }
 }

@@ -252,6 +252,8 @@ pub fn inventory(node: &NodeId) -> Inventory {
         memory_mib: 81_559,
         pci: None,
         serial: None,
+        numa: None,
+        nvlink: None,
     };
     Inventory { gpus: (0..8).map(identity).collect(), ..Inventory::default() }
 }

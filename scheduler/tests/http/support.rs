@@ -463,6 +463,8 @@ fn inventory(node: &NodeId) -> Inventory {
         memory_mib: 81_559,
         pci: None,
         serial: None,
+        numa: None,
+        nvlink: None,
     };
     let engine = EngineOffer {
         name: "vllm".to_owned(),

@@ -28,6 +28,8 @@ fn identity(number: usize) -> GpuIdentity {
         memory_mib: 81_559,
         pci: None,
         serial: None,
+        numa: None,
+        nvlink: None,
     }
 }
 

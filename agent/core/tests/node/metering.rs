@@ -160,6 +160,8 @@ fn a_node_whose_every_gpu_is_silent_is_unusable_unless_it_serves() {
             memory_mib: 81_559,
             pci: None,
             serial: None,
+            numa: None,
+            nvlink: None,
         }],
         ..Default::default()
     };
@@ -184,6 +186,8 @@ fn a_held_node_that_lacks_a_gpu_is_not_its_users_time_unless_something_starts_or
         memory_mib: 81_559,
         pci: None,
         serial: None,
+        numa: None,
+        nvlink: None,
     };
     let gpus = vec![gpu("GPU-1"), gpu("GPU-2")];
     host.tell(Input::Inventory(wharfage_shared::telemetry::Inventory {

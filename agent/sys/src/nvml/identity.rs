@@ -49,9 +49,22 @@ pub struct Board {
     pub numa_node: Value<u32>,
     /// The CPUs that are near, `0-31,64-95`.
     pub cpu_affinity: Value<String>,
+    /// What is at the other ends of its NVLinks, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nvlink_ends: Vec<End>,
     /// What replicas can be given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<Slot>,
+}
+
+/// What is at the other end of an NVLink.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// A switch, which connects all GPUs of the host that have links to one.
+    Switch,
+    /// The GPU at this PCI address, `00000000:1B:00.0`.
+    Gpu(String),
 }
 
 /// A GPU or a MIG instance.
@@ -89,6 +102,12 @@ pub(super) fn read<'nvml>(
     let serial = listener.value(device.serial());
     let pci = listener.value(device.pci_info()).map(|pci| pci.bus_id);
     let memory = super::memory::read(device, listener).total_bytes.get();
+    let numa = device.memory_affinity(NODE_WORDS, ffi::NVML_AFFINITY_SCOPE_NODE);
+    let numa_node = match listener.value(numa).map(|mask| bits(&mask).next()) {
+        Value::Value(Some(node)) => Value::Value(node),
+        Value::Value(None) | Value::Unsupported => Value::Unsupported,
+        Value::Error(because) => Value::Error(because),
+    };
     let itself = GpuIdentity {
         uuid: uuid.clone(),
         part_of: None,
@@ -96,12 +115,13 @@ pub(super) fn read<'nvml>(
         memory_mib: memory.unwrap_or(0) / MIB,
         pci: pci.known().cloned(),
         serial: serial.known().cloned(),
+        numa: numa_node.get(),
+        nvlink: None,
     };
     let (slots, handles) = match instances(device, &itself) {
         Some(found) => found.into_iter().unzip(),
         None => (vec![Slot { identity: itself, mig: None }], vec![None]),
     };
-    let numa = device.memory_affinity(NODE_WORDS, ffi::NVML_AFFINITY_SCOPE_NODE);
     let board = Board {
         uuid,
         index,
@@ -116,11 +136,8 @@ pub(super) fn read<'nvml>(
         part_number: listener.value(device.board_part_number()),
         vbios: listener.value(device.vbios_version()),
         module: listener.value(raw::module_id(device)),
-        numa_node: match listener.value(numa).map(|mask| bits(&mask).next()) {
-            Value::Value(Some(node)) => Value::Value(node),
-            Value::Value(None) | Value::Unsupported => Value::Unsupported,
-            Value::Error(because) => Value::Error(because),
-        },
+        numa_node,
+        nvlink_ends: super::nvlink::ends(device),
         cpu_affinity: listener.value(device.cpu_affinity(CPU_WORDS)).map(|mask| ranges(&mask)),
         slots,
     };
@@ -177,6 +194,9 @@ fn slot(instance: &Device<'_>, parent: &GpuIdentity) -> Option<Slot> {
         memory_mib,
         pci: parent.pci.clone(),
         serial: parent.serial.clone(),
+        numa: parent.numa,
+        // Instances of a split GPU have no NVLinks, whatever their GPU has.
+        nvlink: None,
     };
     Some(Slot { identity, mig: Some(mig) })
 }

@@ -26,7 +26,7 @@ use wharfage_shared::ids::GpuUuid;
 
 pub use ecc::{Banks, Ecc, RemappedRows, RetiredPages};
 pub use gpm::Gpm;
-pub use identity::{Board, MigInstance, Slot};
+pub use identity::{Board, End, MigInstance, Slot};
 pub use memory::Memory;
 pub use modes::Modes;
 pub use nvlink::{Fabric, Link, NvLink};

@@ -7,6 +7,7 @@ use nvml_wrapper_sys::bindings as ffi;
 use serde::{Deserialize, Serialize};
 
 use super::Value;
+use super::identity::End;
 use super::raw;
 use super::trouble::Listener;
 
@@ -72,6 +73,33 @@ pub struct Fabric {
     pub cluster: Option<String>,
     /// NVML's mask of health bits.
     pub health_mask: Value<u32>,
+}
+
+/// What is at the other ends of the links, as far as the driver says.
+pub(super) fn ends(device: &Device<'_>) -> Vec<End> {
+    let mut ends = Vec::new();
+    for number in 0..ffi::NVML_NVLINK_MAX_LINKS {
+        let link = device.link_wrapper_for(number);
+        match link.is_active() {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(_) => break,
+        }
+        let end = match raw::nvlink_remote(device, number) {
+            Ok(ffi::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH) => End::Switch,
+            Ok(ffi::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_GPU) => {
+                match link.remote_pci_info() {
+                    Ok(pci) => End::Gpu(pci.bus_id),
+                    Err(_) => continue,
+                }
+            }
+            Ok(_) | Err(_) => continue,
+        };
+        if !ends.contains(&end) {
+            ends.push(end);
+        }
+    }
+    ends
 }
 
 pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> NvLink {

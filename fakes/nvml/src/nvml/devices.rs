@@ -204,21 +204,23 @@ extern "C" fn nvmlDeviceGetNumGpuCores(device: nvmlDevice_t, cores: Out<c_uint>)
 }
 
 fn pci(name: &str, device: nvmlDevice_t, into: &Out<nvmlPciInfo_t>) -> Code {
-    on_gpu(name, device, |gpu| {
-        let place = gpu.pci();
-        let mut answer = nvmlPciInfo_t {
-            busIdLegacy: [0; 16],
-            domain: place.domain,
-            bus: u32::from(place.bus),
-            device: u32::from(place.device),
-            pciDeviceId: PCI_DEVICE,
-            pciSubSystemId: PCI_SUBSYSTEM,
-            busId: [0; 32],
-        };
-        fill_text(&mut answer.busIdLegacy, &place.legacy());
-        fill_text(&mut answer.busId, &place.long());
-        into.put(answer)
-    })
+    on_gpu(name, device, |gpu| into.put(pci_info(gpu.pci())))
+}
+
+/// What is told of a place on the bus.
+pub(super) fn pci_info(place: PciAddress) -> nvmlPciInfo_t {
+    let mut answer = nvmlPciInfo_t {
+        busIdLegacy: [0; 16],
+        domain: place.domain,
+        bus: u32::from(place.bus),
+        device: u32::from(place.device),
+        pciDeviceId: PCI_DEVICE,
+        pciSubSystemId: PCI_SUBSYSTEM,
+        busId: [0; 32],
+    };
+    fill_text(&mut answer.busIdLegacy, &place.legacy());
+    fill_text(&mut answer.busId, &place.long());
+    answer
 }
 
 #[unsafe(no_mangle)]

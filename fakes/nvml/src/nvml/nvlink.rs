@@ -4,6 +4,7 @@ use std::ffi::{c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{self as ffi, nvmlDevice_t};
 
+use super::devices::pci_info;
 use crate::abi::{Code, INVALID_ARGUMENT, NOT_SUPPORTED, Out, SUCCESS, VERSION_MISMATCH};
 use crate::features::{Fabric, FabricState, Link};
 use crate::gate::on_gpu;
@@ -50,8 +51,23 @@ extern "C" fn nvmlDeviceGetNvLinkRemoteDeviceType(
     link: c_uint,
     kind: Out<c_uint>,
 ) -> Code {
-    on_link("nvmlDeviceGetNvLinkRemoteDeviceType", device, link, |_| {
-        kind.put(ffi::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH)
+    on_link("nvmlDeviceGetNvLinkRemoteDeviceType", device, link, |link| {
+        kind.put(match link.peer {
+            None => ffi::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH,
+            Some(_) => ffi::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_GPU,
+        })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetNvLinkRemotePciInfo_v2(
+    device: nvmlDevice_t,
+    link: c_uint,
+    into: Out<ffi::nvmlPciInfo_t>,
+) -> Code {
+    on_link("nvmlDeviceGetNvLinkRemotePciInfo_v2", device, link, |link| match link.peer {
+        None => NOT_SUPPORTED,
+        Some(peer) => into.put(pci_info(peer)),
     })
 }
 

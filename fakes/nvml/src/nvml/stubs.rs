@@ -55,7 +55,7 @@ not_supported! {
     nvmlDeviceGetMemClkMinMaxVfOffset nvmlDeviceGetMemClkVfOffset nvmlDeviceGetMemoryBusWidth
     nvmlDeviceGetMinMaxClockOfPState nvmlDeviceGetMinMaxFanSpeed nvmlDeviceGetNumFans
     nvmlDeviceGetNvLinkCapability nvmlDeviceGetNvLinkInfo nvmlDeviceGetNvLinkRemotePciInfo
-    nvmlDeviceGetNvLinkRemotePciInfo_v2 nvmlDeviceGetNvLinkUtilizationControl
+    nvmlDeviceGetNvLinkUtilizationControl
     nvmlDeviceGetNvLinkUtilizationCounter nvmlDeviceGetNvlinkBwMode
     nvmlDeviceGetNvlinkSupportedBwModes nvmlDeviceGetOfaUtilization nvmlDeviceGetP2PStatus
     nvmlDeviceGetPciInfo nvmlDeviceGetPciInfoExt nvmlDeviceGetPcieLinkMaxSpeed

@@ -191,6 +191,8 @@ fn inventory(node: usize) -> Inventory {
         memory_mib: 81_559,
         pci: None,
         serial: None,
+        numa: None,
+        nvlink: None,
     };
     let offer = EngineOffer {
         name: "vllm".to_owned(),

@@ -6,4 +6,6 @@ pub mod claims;
 pub mod finder;
 pub mod fit;
 pub mod ledger;
+pub mod memory;
+pub mod pick;
 pub mod standing;

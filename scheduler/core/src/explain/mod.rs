@@ -18,6 +18,7 @@ use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::time::Timestamp;
 
 use crate::capacity::ask::Ask;
+use crate::capacity::pick::pick;
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
@@ -187,7 +188,12 @@ fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp)
     let best = best.filter(|best| matches!(best.verdict, Verdict::Feasible(_)));
     let earliest = when::earliest(fleet, row, &ask, &candidates, now);
     let (summary, counterfactuals) = match best {
-        Some(best) => (format!("the next replica would go to {}", best.sentence), Vec::new()),
+        Some(best) => {
+            let node = fleet.node(&best.node);
+            let nearness = node.and_then(|node| pick(node, ask.gpus).nearness);
+            let seat = placement::with_nearness(best.sentence.clone(), nearness);
+            (format!("the next replica would go to {seat}"), Vec::new())
+        }
         None => (
             format!("no node is an option now: {}", groups::sentence(&groups)),
             counterfactual::all(fleet, policy, row, &ask),

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use wharfage_shared::capacity::Sku;
 use wharfage_shared::ids::{
     ClaimId, ContractId, DeploymentId, GatewayId, GatewayName, JoinId, NodeId, OrganizationId,
     PoolId, ReplicaId, TokenId,
@@ -35,7 +36,7 @@ use self::rows::node::NodeRow;
 use self::rows::replica::ReplicaRow;
 use self::table::Table;
 use crate::words::contract::{Contract, Price};
-use crate::words::deployment::Spec;
+use crate::words::deployment::{ModelKey, Spec};
 use crate::words::event::money::Invoice;
 use crate::words::event::request::{self, RequestKey};
 use crate::words::node::{Brake, Pool, PoolSize, Pulled, Reach};
@@ -77,6 +78,12 @@ pub struct Fleet {
     /// When which replicas began to move, of the last hour.
     #[serde(default)]
     pub(crate) moves: Table<(Timestamp, ReplicaId), ()>,
+    /// How large the weights of a model are, as the host said that cached it last.
+    #[serde(default)]
+    pub(crate) weights: Table<ModelKey, u64>,
+    /// The memory of the largest slot that was seen of a type, in MiB.
+    #[serde(default)]
+    pub(crate) slot_memory: Table<Sku, u64>,
     #[serde(skip)]
     pub(crate) index: Index,
 }

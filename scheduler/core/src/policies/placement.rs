@@ -10,6 +10,7 @@ use wharfage_shared::ids::{EngineVersion, NodeId, OrganizationId};
 
 use crate::capacity::ask::Ask;
 use crate::capacity::fit::{admits, admits_once_empty, admitted, fit, newest, siblings};
+use crate::capacity::pick::{Picked, pick};
 use crate::fleet::Fleet;
 use crate::fleet::index::SeatGroup;
 use crate::fleet::rows::deployment::DeploymentRow;
@@ -79,9 +80,8 @@ pub fn decide(
 }
 
 fn decision(ask: &Ask, class: CapacityClass, node: &NodeRow, score: Score) -> Decision {
-    let free = node.slots.iter().filter(|slot| slot.is_usable());
-    let gpus = free.take(ask.gpus.into()).map(|slot| slot.gpu.clone()).collect();
-    let sentence = sentence(node, &score);
+    let Picked { gpus, nearness } = pick(node, ask.gpus);
+    let sentence = with_nearness(sentence(node, &score), nearness);
     Decision {
         seat: Seat { node: node.id.clone(), gpus },
         engine_version: newest(ask, node).unwrap_or_default().into(),
@@ -141,6 +141,14 @@ pub fn sentence(node: &NodeRow, score: &Score) -> String {
     let (id, zone, sold) = (node.id.as_str(), node.zone.as_str(), node.compute_class.word());
     // Every placement has one: joined at once, not formatted.
     [id, " in ", zone, ", sold as ", sold, ": ", room, left, free, serves].concat()
+}
+
+/// What is said of a seat, with what is said of its GPUs.
+pub fn with_nearness(sentence: String, nearness: Option<String>) -> String {
+    match nearness {
+        Some(nearness) => format!("{sentence}; {nearness}"),
+        None => sentence,
+    }
 }
 
 /// The zones that have nodes of the type and that the ask admits, in order.

@@ -49,6 +49,22 @@ pub struct Model {
     pub path: String,
 }
 
+/// What names the weights of a model on every host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ModelKey {
+    /// The bucket.
+    pub bucket: String,
+    /// The folder in it.
+    pub path: String,
+}
+
+impl Model {
+    /// What names its weights.
+    pub fn key(&self) -> ModelKey {
+        ModelKey { bucket: self.bucket.clone(), path: self.path.clone() }
+    }
+}
+
 /// What serves it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runtime {

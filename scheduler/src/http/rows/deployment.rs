@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use wharfage_scheduler_core::capacity::memory;
 use wharfage_scheduler_core::explain;
 use wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow;
 use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
@@ -200,6 +201,20 @@ impl Shown<'_> {
                 "status": "True",
                 "reason": "HigherPriorityPlaced",
                 "message": message,
+                "zone": zone,
+                "lastUpdateTime": at,
+            }));
+        }
+        // Absent while the weights or the GPUs are not known.
+        if let Some(memory) = memory::of(self.fleet, &row.spec)
+            && let Some(conditions) = status["conditions"].as_array_mut()
+        {
+            let tight = memory.is_tight();
+            conditions.push(json!({
+                "type": "MemoryTight",
+                "status": truth(tight),
+                "reason": if tight { "WeightsTooLarge" } else { "AsExpected" },
+                "message": memory.to_string(),
                 "zone": zone,
                 "lastUpdateTime": at,
             }));

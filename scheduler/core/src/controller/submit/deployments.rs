@@ -7,6 +7,7 @@ use wharfage_shared::order::StopCause;
 use wharfage_shared::time::Millis;
 
 use super::{name_taken, not_found, organization, precondition};
+use crate::capacity::memory;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::reconcile::plan::Plan;
 use crate::words::command::deployments::Action;
@@ -59,6 +60,7 @@ fn create(
     }
     check_gateways(plan, of, spec)?;
     check_scaling(&spec.scaling)?;
+    check_memory(plan, spec)?;
     let (deployment, organization) = (id.clone(), of.clone());
     let (spec, at) = (Arc::clone(spec), plan.now);
     plan.record(Event::Created { deployment, organization, spec, at });
@@ -85,6 +87,14 @@ fn check_scaling(scaling: &Scaling) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What is known not to fit is refused where the deployment wants warnings to be refusals.
+fn check_memory(plan: &Plan<'_>, spec: &Spec) -> Result<(), Refusal> {
+    let tight = memory::of(plan.fleet, spec).filter(memory::Memory::is_tight);
+    let Some(tight) = tight.filter(|_| spec.extension.strict) else { return Ok(()) };
+    let description = format!("MemoryTight: {tight}; accepted: as many GPUs as that fits into");
+    Err(Refusal::invalid("resources.gpuCount", description))
+}
+
 fn replace(
     plan: &mut Plan<'_>,
     caller: &Caller,
@@ -101,6 +111,9 @@ fn replace(
     check_scaling(&spec.scaling)?;
     if row.spec == *spec {
         return Ok(Answer::Done);
+    }
+    if needs_new_replicas(&row.spec, spec) || !row.spec.extension.strict {
+        check_memory(plan, spec)?;
     }
     let revision = revision_of(row, spec);
     let (deployment, spec, at) = (id.clone(), Arc::clone(spec), plan.now);

@@ -361,6 +361,8 @@ impl Agent {
             memory_mib: 81_559,
             pci: None,
             serial: None,
+            numa: None,
+            nvlink: None,
         };
         let offer = EngineOffer {
             name: "vllm".to_owned(),

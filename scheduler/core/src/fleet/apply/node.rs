@@ -11,6 +11,7 @@ use wharfage_shared::version::{Epoch, Generation};
 
 use crate::fleet::rows::node::{AgentStart, NodeRow, Slot};
 use crate::fleet::{Fleet, PoolCount};
+use crate::words::deployment::ModelKey;
 use crate::words::event::node::Event;
 use crate::words::node::{
     AskFact, Brake, ClockOff, Doubt, Doubts, Hardware, Health, IncidentFact, Intent, Pulled, Reach,
@@ -50,11 +51,14 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 fleet.routes_number += 1;
             }
         }
-        Event::InventoryReported { node, hash, inventory } => fleet.change_node(node, |row| {
-            row.inventory_hash = hash.as_str().into();
-            row.slots = slots(std::mem::take(&mut row.slots), inventory);
-            row.inventory = Arc::new(inventory.clone());
-        }),
+        Event::InventoryReported { node, hash, inventory } => {
+            fleet.change_node(node, |row| {
+                row.inventory_hash = hash.as_str().into();
+                row.slots = slots(std::mem::take(&mut row.slots), inventory);
+                row.inventory = Arc::new(inventory.clone());
+            });
+            measure(fleet, node, inventory);
+        }
         Event::HealthChanged { node, health, .. } => {
             fleet.change_node(node, |row| row.health = health.clone());
         }
@@ -193,6 +197,21 @@ fn slots(mut old: Vec<Slot>, inventory: &Inventory) -> Vec<Slot> {
     }
     slots.extend(old.into_iter().filter(|slot| !slot.is_free()));
     slots
+}
+
+/// How large models are and how much memory the type's slots have.
+fn measure(fleet: &mut Fleet, node: &NodeId, inventory: &Inventory) {
+    for model in &inventory.models {
+        let key = ModelKey { bucket: model.bucket.clone(), path: model.path.clone() };
+        if fleet.weights.get(&key) != Some(&model.bytes) {
+            fleet.weights.insert(key, model.bytes);
+        }
+    }
+    let Some(sku) = fleet.node(node).map(|row| row.sku.clone()) else { return };
+    let largest = inventory.gpus.iter().map(|gpu| gpu.memory_mib).max().unwrap_or(0);
+    if largest > fleet.slot_memory.get(&sku).copied().unwrap_or(0) {
+        fleet.slot_memory.insert(sku, largest);
+    }
 }
 
 /// What stood before keeps its instant.

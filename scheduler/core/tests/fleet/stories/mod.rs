@@ -10,6 +10,8 @@ mod facts;
 mod health;
 mod leaving;
 mod life;
+mod memory;
+mod nearness;
 mod nodes;
 mod placement;
 mod pools;

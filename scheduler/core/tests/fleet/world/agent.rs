@@ -10,7 +10,7 @@ use wharfage_shared::ids::{BootId, GpuUuid, NodeId, NoticeId, ReplicaId};
 use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource};
 use wharfage_shared::order::{Desired, Order, RunOrder};
 use wharfage_shared::replica::{Ended, Gone, MemoryProof, ReplicaReport, ReportedPhase};
-use wharfage_shared::telemetry::{EngineOffer, GpuIdentity, GpuReading, Inventory};
+use wharfage_shared::telemetry::{CachedModel, EngineOffer, GpuIdentity, GpuReading, Inventory};
 use wharfage_shared::time::{Boottime, Millis, Timestamp};
 use wharfage_shared::version::{DesiredVersion, Epoch, PROTOCOL_VERSION};
 
@@ -78,6 +78,7 @@ pub struct Agent {
     /// Every replica of this engine hangs while it loads.
     pub loads_hang: bool,
     inventory: Inventory,
+    inventories: u32,
     send_inventory: bool,
     boot: BootId,
     booted: Timestamp,
@@ -109,6 +110,8 @@ impl Agent {
             memory_mib: 81_559,
             pci: None,
             serial: None,
+            numa: None,
+            nvlink: None,
         };
         let engine = |name: &str, version: &str| EngineOffer {
             name: name.to_owned(),
@@ -125,6 +128,7 @@ impl Agent {
             agent_version: "0.1.0".to_owned(),
             false_ready: Vec::new(),
             kernel: "6.8.0".to_owned(),
+            models: Vec::new(),
         };
         Self {
             node: node.clone(),
@@ -143,6 +147,7 @@ impl Agent {
             reported_at: now,
             loads_hang: false,
             inventory,
+            inventories: 1,
             send_inventory: true,
             boot: BootId::new(format!("{node}-boot-1")),
             booted: now.minus(Millis::from_seconds(100)),
@@ -178,6 +183,29 @@ impl Agent {
         for id in ids {
             self.end(id, Ended::Unknown, now);
         }
+    }
+
+    /// A model of the usual bucket lies in the host's cache from now on.
+    pub fn cache(&mut self, path: &str, bytes: u64) {
+        let (bucket, path) = ("models".to_owned(), path.to_owned());
+        self.inventory.models.retain(|model| model.path != path);
+        self.inventory.models.push(CachedModel { bucket, path, bytes });
+        self.inventory.models.sort();
+        self.inventory_changed();
+    }
+
+    /// Each GPU's NVLink group and memory node, as the host tells from now on.
+    pub fn places(&mut self, places: &[(Option<u32>, Option<u32>)]) {
+        for (gpu, (nvlink, numa)) in self.inventory.gpus.iter_mut().zip(places) {
+            (gpu.nvlink, gpu.numa) = (*nvlink, *numa);
+        }
+        self.inventory_changed();
+    }
+
+    fn inventory_changed(&mut self) {
+        self.inventories += 1;
+        self.send_inventory = true;
+        self.is_eager = true;
     }
 
     /// A replica's engine ends by itself.
@@ -404,7 +432,11 @@ impl Agent {
             applied: version,
             sent_at: self.clock(now),
             wall: Timestamp(now.0 + self.clock_ahead_ms),
-            inventory_hash: format!("inventory of {} slots", self.inventory.gpus.len()),
+            inventory_hash: format!(
+                "inventory {} of {} slots",
+                self.inventories,
+                self.inventory.gpus.len()
+            ),
             inventory: self.send_inventory.then(|| self.inventory.clone()),
             health_hash: self.health_hash.clone(),
             health: self.health.clone(),
