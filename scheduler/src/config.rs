@@ -2,7 +2,7 @@
 //!
 //! Unknown keys are refused; every error names the key and what is accepted.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -34,6 +34,17 @@ pub struct Config {
     pub compat: Compat,
     /// Billing.
     pub billing: Billing,
+    /// Who is told how many nodes are wanted.
+    pub webhooks: Vec<Webhook>,
+}
+
+/// A receiver of messages about wanted nodes.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// Where it listens.
+    pub url: reqwest::Url,
+    /// What messages are signed with; absent = they are not.
+    pub secret: Option<String>,
 }
 
 /// A certificate with its key, as PEM files.
@@ -130,6 +141,61 @@ struct Raw {
     compat: Compat,
     #[serde(default)]
     billing: RawBilling,
+    #[serde(default)]
+    webhooks: Vec<RawWebhook>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWebhook {
+    url: String,
+    secret_file: Option<PathBuf>,
+}
+
+/// Receivers: each is a task and a connection.
+const MOST_WEBHOOKS: usize = 16;
+
+/// A shorter secret can be guessed from one signature.
+const LEAST_SECRET: usize = 16;
+
+impl RawWebhook {
+    fn check(self) -> Result<Webhook, (&'static str, String)> {
+        let text = self.url;
+        let wrong = |problem: &str| {
+            let accepted = "accepted: https://host/path, or http:// to a loopback address";
+            ("webhooks.url", format!("`{text}` {problem}; {accepted}"))
+        };
+        let url = reqwest::Url::parse(&text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
+        let host = url.host_str().map(|host| host.trim_matches(['[', ']']));
+        let local = host.is_some_and(|host| {
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        });
+        match url.scheme() {
+            "https" => {}
+            "http" if local => {}
+            "http" => return Err(wrong("would send its messages in the clear")),
+            _ => return Err(wrong("has another scheme")),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("holds a name or password, which logs would show"));
+        }
+        let secret = self.secret_file.map(|path| secret(&path)).transpose()?;
+        Ok(Webhook { url, secret })
+    }
+}
+
+/// A secret from its file, without the line's end.
+fn secret(path: &Path) -> Result<String, (&'static str, String)> {
+    let shown = path.display();
+    let wrong = |problem: String| ("webhooks.secret_file", problem);
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| wrong(format!("cannot read `{shown}`: {error}")))?;
+    let secret = text.trim_end();
+    if secret.len() < LEAST_SECRET {
+        let problem = format!("`{shown}` holds fewer than {LEAST_SECRET} characters");
+        return Err(wrong(format!("{problem}; accepted: {LEAST_SECRET} or more")));
+    }
+    Ok(secret.to_owned())
 }
 
 #[derive(Deserialize)]
@@ -224,6 +290,11 @@ impl Raw {
             .currency
             .parse::<Currency>()
             .map_err(|error| ("billing.currency", error.to_string()))?;
+        if self.webhooks.len() > MOST_WEBHOOKS {
+            let problem = format!("{}; accepted: at most {MOST_WEBHOOKS}", self.webhooks.len());
+            return Err(("webhooks", problem));
+        }
+        let webhooks = self.webhooks.into_iter().map(RawWebhook::check).collect::<Result<_, _>>()?;
         Ok(Config {
             listen,
             tls: self.tls,
@@ -236,6 +307,7 @@ impl Raw {
             limits: self.limits,
             compat: self.compat,
             billing: Billing { currency },
+            webhooks,
         })
     }
 }
@@ -299,6 +371,16 @@ mod tests {
             ("state_dir = \"s\"\n[compat]\nstrict = \"yes\"", &["line 3", "boolean"]),
             ("state_dir = \"s\"\n[billing]\ncurrency = \"gold\"", &["billing.currency", "gold"]),
             ("state_dir = \"s\"\n[policy]\nnonsense = 1", &["line 3", "`nonsense`"]),
+            ("state_dir = \"s\"\n[[webhooks]]\nurl = \"here\"", &["webhooks.url: `here`", "https"]),
+            (
+                "state_dir = \"s\"\n[[webhooks]]\nurl = \"http://192.0.2.1/\"",
+                &["webhooks.url", "in the clear", "loopback"],
+            ),
+            ("state_dir = \"s\"\n[[webhooks]]\nurl = \"https://a:b@h/\"", &["name or password"]),
+            (
+                "state_dir = \"s\"\n[[webhooks]]\nurl = \"https://h/\"\nsecret_file = \"none\"",
+                &["webhooks.secret_file", "cannot read `none`"],
+            ),
         ];
         for (text, wanted) in cases {
             let error = parsed(text).err().unwrap_or_else(|| panic!("accepted: {text}"));

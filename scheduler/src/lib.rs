@@ -15,3 +15,4 @@ pub mod metrics;
 pub mod run;
 pub mod secrets;
 pub mod telemetry;
+pub mod webhooks;

@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use wharfage_link::Decoder;
-use wharfage_scheduler_core::explain;
+use wharfage_scheduler_core::{Fleet, explain};
 use wharfage_shared::time::Timestamp;
 
 use crate::driver::View;
@@ -43,6 +43,8 @@ struct Inner {
     deployments: Gauge,
     starved: Gauge,
     moves: Gauge,
+    pools: Family<PoolNodes, Gauge>,
+    webhooks: Family<Outcome, Counter>,
     cpu: Gauge<f64, AtomicU64>,
     unknown_fields: Family<Message, Counter>,
     decoder: Decoder,
@@ -67,6 +69,20 @@ struct Report {
 struct NodeState {
     reach: String,
     health: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolNodes {
+    pool: String,
+    zone: String,
+    sku: String,
+    compute_class: String,
+    nodes: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
@@ -102,6 +118,8 @@ impl Metrics {
             deployments: Gauge::default(),
             starved: Gauge::default(),
             moves: Gauge::default(),
+            pools: Family::default(),
+            webhooks: Family::default(),
             cpu: Gauge::default(),
             unknown_fields: Family::default(),
             decoder: Decoder::default(),
@@ -131,6 +149,12 @@ impl Metrics {
             "Replicas that began to move within the last hour so that others fit",
             inner.moves.clone(),
         );
+        registry.register(
+            "pool_nodes",
+            "Nodes of pools that are to have a stated number: target, current, queued (wanted)",
+            inner.pools.clone(),
+        );
+        registry.register("webhook_deliveries", "Webhooks by outcome", inner.webhooks.clone());
         registry.register("process_cpu_seconds", "CPU of this process", inner.cpu.clone());
         registry.register(
             "unknown_fields",
@@ -164,6 +188,11 @@ impl Metrics {
         self.inner.report_seconds.get_or_create(&Report { path }).observe(took.as_secs_f64());
     }
 
+    /// A webhook was delivered, or failed.
+    pub(crate) fn webhook(&self, outcome: &'static str) {
+        self.inner.webhooks.get_or_create(&Outcome { outcome }).inc();
+    }
+
     /// How many wait for the writer.
     pub(crate) fn queue(&self, queue: &'static str, depth: usize) {
         self.inner.queues.get_or_create(&Queue { queue }).set(depth as i64);
@@ -190,6 +219,7 @@ impl Metrics {
         for (phase, count) in replicas {
             self.inner.replicas.get_or_create(&phase).set(count);
         }
+        self.pools(fleet);
         self.inner.deployments.set(fleet.deployments().count() as i64);
         let starved: u32 = explain::starved(fleet).values().sum();
         self.inner.starved.set(starved.into());
@@ -202,6 +232,30 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.inner.registry).expect("a String takes everything");
         text
+    }
+}
+
+impl Metrics {
+    /// Pools with a stated number of nodes: what is wanted can be read here too.
+    fn pools(&self, fleet: &Fleet) {
+        self.inner.pools.clear();
+        for pool in fleet.pools() {
+            let Some(count) = fleet.pool_count(&pool.id) else { continue };
+            for (nodes, value) in [
+                ("target", count.size.target),
+                ("current", count.current),
+                ("queued", count.queued),
+            ] {
+                let labels = PoolNodes {
+                    pool: pool.id.to_string(),
+                    zone: pool.zone.to_string(),
+                    sku: pool.sku.to_string(),
+                    compute_class: pool.compute_class.to_string(),
+                    nodes,
+                };
+                self.inner.pools.get_or_create(&labels).set(value.into());
+            }
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use wharfage_shared::causes::with_causes;
 use crate::config::Config;
 use crate::driver::{self, Driver};
 use crate::telemetry::Telemetry;
-use crate::{bootstrap, http, log, machines};
+use crate::{bootstrap, http, log, machines, webhooks};
 
 /// How often the writer's thread is looked at: it has no other way to say that it has failed.
 const WATCH: Duration = Duration::from_secs(1);
@@ -105,6 +105,15 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         return Err(Failure::unavailable(with_causes(&error)));
     }
     let shutdown = CancellationToken::new();
+    let senders = webhooks::start(&config.webhooks, &driver.handle, &shutdown)
+        .map_err(|error| Failure::unavailable(with_causes(&error)));
+    let senders = match senders {
+        Ok(senders) => senders,
+        Err(failure) => {
+            driver.stop().await;
+            return Err(failure);
+        }
+    };
     let telemetry = Telemetry::default();
     let state = machines::State::new(
         driver.handle.clone(),
@@ -153,6 +162,10 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     };
     shutdown.cancel();
     serving.await;
+    for sender in senders {
+        // One that panicked has told so; the others ended with `shutdown`.
+        let _ = sender.await;
+    }
     driver.stop().await;
     failed.map_or(Ok(()), Err)
 }

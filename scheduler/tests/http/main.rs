@@ -12,3 +12,4 @@ mod own;
 mod support;
 mod terraform;
 mod tls;
+mod webhooks;
