@@ -165,7 +165,8 @@ impl RawWebhook {
             let accepted = "accepted: https://host/path, or http:// to a loopback address";
             ("webhooks.url", format!("`{text}` {problem}; {accepted}"))
         };
-        let url = reqwest::Url::parse(&text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
+        let url =
+            reqwest::Url::parse(&text).map_err(|error| wrong(&format!("is no URL ({error})")))?;
         let host = url.host_str().map(|host| host.trim_matches(['[', ']']));
         let local = host.is_some_and(|host| {
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -294,7 +295,8 @@ impl Raw {
             let problem = format!("{}; accepted: at most {MOST_WEBHOOKS}", self.webhooks.len());
             return Err(("webhooks", problem));
         }
-        let webhooks = self.webhooks.into_iter().map(RawWebhook::check).collect::<Result<_, _>>()?;
+        let webhooks =
+            self.webhooks.into_iter().map(RawWebhook::check).collect::<Result<_, _>>()?;
         Ok(Config {
             listen,
             tls: self.tls,

@@ -267,6 +267,7 @@ impl Shelf {
     fn because(&self, seat: &Seat) -> Placement {
         let score = Score {
             class: 0,
+            lends: false,
             breaks_whole_node: false,
             crowding: 0,
             gpus_left: 0,

@@ -95,6 +95,8 @@ fn of_node(event: &node::Event) -> Line {
             let window = notice.gone_at.since(notice.heard_at);
             format!("noticed: {:?} leaves {window} after it was heard", notice.leaves)
         }
+        node::Event::Called { organization, .. } => format!("called back for {organization}"),
+        node::Event::Lendable { .. } => "may be lent as spot again".to_owned(),
         node::Event::NoticeEnded { .. } => "its notice is over".to_owned(),
         node::Event::Departed { .. } => "departed".to_owned(),
         node::Event::Held { held_for: Some(held), .. } => {
@@ -173,6 +175,7 @@ fn of_replica(fleet: &Fleet, event: &replica::Event) -> Line {
         replica::Event::PromiseWithdrawn { .. } => {
             format!("the seat of {who} is not kept any more")
         }
+        replica::Event::Awaits { node, .. } => format!("{who} waits for {node} to come back"),
         replica::Event::Blocked { because, .. } => format!("{who} is pending: {because}"),
         replica::Event::Seen { seen, .. } => match seen.phase {
             ReportedPhase::Fetching

@@ -4,8 +4,10 @@
 use wharfage_scheduler_core::Fleet;
 use wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow;
 use wharfage_scheduler_core::fleet::rows::node::NodeRow;
+use wharfage_scheduler_core::words::deployment::Spec;
 use wharfage_scheduler_core::words::node::{Health, Intent, Reach};
 use wharfage_scheduler_core::words::replica::Phase;
+use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 use wharfage_shared::time::Millis;
 
 use super::facts::{Facts, class_allows};
@@ -96,11 +98,19 @@ fn fits(fleet: &Fleet, deployment: &DeploymentRow, node: &NodeRow) -> bool {
     nobody_may_place(node).is_none()
         && node.sku == spec.sku
         && spec.zone.as_ref().is_none_or(|zone| *zone == node.zone)
-        && class_allows(spec, node)
+        && (class_allows(spec, node) || is_lent_to(spec, node))
         && node.free() >= spec.gpus.get()
         && (node.owner.is_none() || node.claimed.is_some())
         && is_mine
         && !is_kept
+}
+
+/// An idle standard node is lent whole to whoever asks for spot, if it was not called back lately.
+fn is_lent_to(spec: &Spec, node: &NodeRow) -> bool {
+    let standard = node.compute_class == ComputeClass::Standard && node.owner.is_none();
+    let idle = node.held_for.is_none() && node.claimed.is_none() && node.called.is_none();
+    let whole = usize::from(node.free()) == node.slots.len();
+    standard && idle && whole && spec.classes.contains(&CapacityClass::Spot)
 }
 
 /// L3: while nothing changed for so long, counts hardly did.

@@ -4,6 +4,7 @@ use wharfage_shared::capacity::{CapacityType, Sku, Zone};
 use wharfage_shared::ids::OrganizationId;
 use wharfage_shared::time::{Millis, Timestamp};
 
+use crate::capacity::lending::is_coming;
 use crate::fleet::Fleet;
 use crate::fleet::index::{Account, Ground, account};
 use crate::fleet::rows::claim::ClaimRow;
@@ -33,10 +34,10 @@ pub fn pending(fleet: &Fleet, claim: &ClaimRow) -> u32 {
 }
 
 /// Instances that are set aside and that the claim can count on, those included that are not empty
-/// for it yet.
+/// for it yet or are called back for it.
 pub fn counted(fleet: &Fleet, claim: &ClaimRow) -> u32 {
     let nodes = claim.instances.iter().filter_map(|id| fleet.node(id));
-    nodes.filter(|node| is_available(node)).count() as u32
+    nodes.filter(|node| is_available(node) || is_coming(node)).count() as u32
 }
 
 /// Whether it would take one more instance.

@@ -22,7 +22,22 @@ pub fn fit(
     node: &NodeRow,
 ) -> Result<Score, Rejection> {
     let class = admits(fleet, ask, node)?;
-    let serves = node.held_for.as_ref();
+    let score = score(fleet, rank, ask, of, last_start, node)?;
+    if score.opens_node && node.compute_class == ComputeClass::Standard {
+        admitted(fleet, &ask.organization, node)?;
+    }
+    Ok(Score { class, ..score })
+}
+
+/// Whether there is room, and the terms of the rank, the class apart.
+pub(super) fn score(
+    fleet: &Fleet,
+    rank: PlacementPolicy,
+    ask: &Ask,
+    of: &DeploymentId,
+    last_start: Option<Millis>,
+    node: &NodeRow,
+) -> Result<Score, Rejection> {
     let free = node.free();
     if free < ask.gpus {
         let idle = node.slots.iter().filter(|slot| slot.is_free()).count();
@@ -32,10 +47,6 @@ pub fn fit(
         }
         return Err(Rejection::NotEnoughGpus { needed: ask.gpus, free });
     }
-    let opens_node = serves.is_none();
-    if opens_node && node.compute_class == ComputeClass::Standard {
-        admitted(fleet, &ask.organization, node)?;
-    }
     let siblings = siblings(fleet, of, node);
     let gpus_left = free - ask.gpus;
     let (breaks_whole_node, crowding) = match rank {
@@ -43,11 +54,12 @@ pub fn fit(
         PlacementPolicy::Spread => (false, u8::MAX - gpus_left),
     };
     Ok(Score {
-        class,
+        class: 0,
+        lends: false,
         breaks_whole_node,
         crowding,
         gpus_left,
-        opens_node,
+        opens_node: node.held_for.is_none(),
         seconds_to_ready: last_start.map_or(0, |took| (took.0 / 1000) as u32),
         siblings,
         node: node.id.clone(),
@@ -63,7 +75,17 @@ pub fn siblings(fleet: &Fleet, of: &DeploymentId, node: &NodeRow) -> u32 {
 /// Whether the node is one that the ask may stand on, room apart: every rule before that of room.
 /// Answers the place of the class in the ask's order.
 pub fn admits(fleet: &Fleet, ask: &Ask, node: &NodeRow) -> Result<u8, Rejection> {
-    let class = admits_anybody(ask, node)?;
+    admits_on(fleet, ask, node, ground(node))
+}
+
+/// The same, where the node were sold for this class.
+pub(super) fn admits_on(
+    fleet: &Fleet,
+    ask: &Ask,
+    node: &NodeRow,
+    class: CapacityClass,
+) -> Result<u8, Rejection> {
+    let class = admits_anybody(ask, node, class)?;
     let serves = node.held_for.as_ref().map(|held| &held.organization);
     if serves.is_some_and(|serves| *serves != ask.organization) || is_kept(fleet, ask, node) {
         return Err(Rejection::ServesAnother);
@@ -74,12 +96,12 @@ pub fn admits(fleet: &Fleet, ask: &Ask, node: &NodeRow) -> Result<u8, Rejection>
 
 /// The same, whoever the node serves at this moment.
 pub fn admits_once_empty(ask: &Ask, node: &NodeRow) -> Result<u8, Rejection> {
-    let class = admits_anybody(ask, node)?;
+    let class = admits_anybody(ask, node, ground(node))?;
     offered(ask, node)?;
     Ok(class)
 }
 
-fn admits_anybody(ask: &Ask, node: &NodeRow) -> Result<u8, Rejection> {
+fn admits_anybody(ask: &Ask, node: &NodeRow, ground: CapacityClass) -> Result<u8, Rejection> {
     if node.sku != ask.sku {
         return Err(Rejection::OtherSku { node: node.sku.clone(), wanted: ask.sku.clone() });
     }
@@ -93,7 +115,6 @@ fn admits_anybody(ask: &Ask, node: &NodeRow) -> Result<u8, Rejection> {
     if node.claimed.as_ref().is_some_and(|claimed| claimed.organization != ask.organization) {
         return Err(Rejection::ServesAnother);
     }
-    let ground = ground(node);
     ask.place_of(ground).ok_or_else(|| match ground {
         CapacityClass::Reserved => Rejection::ClaimNotAllowed,
         CapacityClass::OnDemand | CapacityClass::Spot => {
@@ -110,7 +131,7 @@ fn is_kept(fleet: &Fleet, ask: &Ask, node: &NodeRow) -> bool {
 }
 
 /// The node's owner has defined what the ask names.
-fn offered(ask: &Ask, node: &NodeRow) -> Result<(), Rejection> {
+pub fn offered(ask: &Ask, node: &NodeRow) -> Result<(), Rejection> {
     if newest(ask, node).is_none() {
         let engine = ask.engine.clone();
         let known = node.inventory.engines.iter().any(|offer| offer.name == engine);

@@ -6,6 +6,7 @@ pub mod claims;
 pub mod finder;
 pub mod fit;
 pub mod ledger;
+pub mod lending;
 pub mod memory;
 pub mod pick;
 pub mod standing;

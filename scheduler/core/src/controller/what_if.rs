@@ -24,6 +24,8 @@ pub struct WhatIf {
     pub placements: Vec<Predicted>,
     /// Which replicas would have to leave.
     pub leaving: Vec<(ReplicaId, StopCause)>,
+    /// Which lent nodes would be called back, and until when at the latest.
+    pub reclaims: Vec<(NodeId, Timestamp)>,
     /// What the instances that would newly serve somebody cost per hour, as a decimal text; absent
     /// where a price is not known.
     pub cost_per_hour: Option<String>,
@@ -50,6 +52,7 @@ impl Controller {
         let mut placements = BTreeMap::new();
         let mut leaving = Vec::new();
         let mut opened = Vec::new();
+        let mut reclaims = Vec::new();
         for event in &events {
             match event {
                 Event::Replica(replica::Event::Created { replica, .. }) => {
@@ -57,6 +60,9 @@ impl Controller {
                 }
                 Event::Replica(replica::Event::Leaving { replica, because, .. }) => {
                     leaving.push((*replica, *because));
+                }
+                Event::Node(node::Event::Noticed { node, notice }) => {
+                    reclaims.push((node.clone(), notice.gone_at));
                 }
                 Event::Node(node::Event::Held { node, held_for: Some(_), .. }) => {
                     opened.push(node.clone());
@@ -66,7 +72,7 @@ impl Controller {
         }
         let cost_per_hour = cost(&copy.fleet, &opened, now);
         let placements = placements.into_values().collect();
-        Ok(WhatIf { answer, placements, leaving, cost_per_hour, events })
+        Ok(WhatIf { answer, placements, leaving, reclaims, cost_per_hour, events })
     }
 }
 
@@ -93,7 +99,7 @@ fn cost(fleet: &Fleet, nodes: &[NodeId], now: Timestamp) -> Option<String> {
             .iter()
             .filter(|price| price.sku == row.sku && price.region == region && price.from <= now);
         let price = prices.max_by_key(|price| price.from)?;
-        let rate = match row.compute_class {
+        let rate = match row.sold() {
             ComputeClass::Standard => Some(&price.on_demand),
             ComputeClass::Spot => price.spot.as_ref(),
         };

@@ -126,6 +126,10 @@ pub fn replica(
     match &row.phase {
         Phase::Pending { blocked } => {
             explanation.overtaken = of.map_or(0, |of| overtaken(fleet, of, row));
+            if let Some(comes) = when::called_back(fleet, row) {
+                explanation.earliest = Some(comes);
+                explanation.unknown = None;
+            }
             explanation.summary = pending(&explanation, *blocked);
             explanation.ahead = of.map_or(0, |of| ahead(fleet, of, row));
         }
@@ -186,7 +190,8 @@ fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp)
     let groups = groups::of(&candidates);
     let best = candidates.first();
     let best = best.filter(|best| matches!(best.verdict, Verdict::Feasible(_)));
-    let earliest = when::earliest(fleet, row, &ask, &candidates, now);
+    let earliest = when::earliest(fleet, row, &ask, &candidates, now)
+        .or_else(|| when::would_call(fleet, policy, &ask, &candidates, now));
     let (summary, counterfactuals) = match best {
         Some(best) => {
             let node = fleet.node(&best.node);

@@ -6,16 +6,19 @@ use serde::{Deserialize, Serialize};
 use wharfage_shared::capacity::Sku;
 use wharfage_shared::ids::NodeId;
 use wharfage_shared::notice::Leaves;
-use wharfage_shared::time::Timestamp;
+use wharfage_shared::time::{Millis, Timestamp};
 
 use super::{Candidate, Verdict};
 use crate::capacity::ask::Ask;
+use crate::capacity::lending::awaited;
 use crate::fleet::Fleet;
 use crate::fleet::index::Dearness;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
 use crate::fleet::rows::replica::ReplicaRow;
+use crate::policies::reclaim;
 use crate::words::because::placement::Rejection;
+use crate::words::policy::Policy;
 use crate::words::replica::Phase;
 
 /// When something that is known ends.
@@ -83,6 +86,30 @@ fn left<'a>(fleet: &'a Fleet, sku: &Sku) -> BTreeSet<&'a NodeId> {
         spares.take_while(|spare| spare.dearness == Dearness::Leaving)
     });
     leaving.filter_map(|spare| fleet.replica(spare.replica)?.node()).collect()
+}
+
+/// When the node that is called back from spot for a pending replica is free at the latest.
+pub(super) fn called_back(fleet: &Fleet, row: &ReplicaRow) -> Option<Earliest> {
+    let at = awaited(fleet, row)?.reclaim()?.gone_at;
+    Some(Earliest { at, because: row.because()? })
+}
+
+/// Which lent node would be called back for one more, and when that is over.
+pub(super) fn would_call(
+    fleet: &Fleet,
+    policy: &Policy,
+    ask: &Ask,
+    candidates: &[Candidate],
+    now: Timestamp,
+) -> Option<Earliest> {
+    let fits = |candidate: &Candidate| matches!(candidate.verdict, Verdict::Feasible(_));
+    if candidates.iter().any(fits) || !reclaim::is_worth_asking(fleet, ask) {
+        return None;
+    }
+    let node = reclaim::cheapest(fleet, ask, now)?;
+    let wait = Millis::from_seconds(policy.reclaim_gone_seconds.into());
+    let because = format!("reclaims {node}, which is lent as spot, within {wait}");
+    Some(Earliest { at: now + wait, because })
 }
 
 fn of_node(

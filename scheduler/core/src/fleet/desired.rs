@@ -1,7 +1,6 @@
 //! The desired state of a node: run or stop, for each replica that the log knows there.
 
 use wharfage_shared::ids::NodeId;
-use wharfage_shared::notice::NoticeSource;
 use wharfage_shared::notice::Reclaim;
 use wharfage_shared::order::{Desired, Order, RunOrder, StopOrder};
 use wharfage_shared::time::Millis;
@@ -74,8 +73,7 @@ impl Fleet {
 
 /// The reclaim in force that ends first.
 fn reclaim(row: &NodeRow) -> Option<Reclaim> {
-    let ours = row.notices.values().filter(|notice| notice.source == NoticeSource::Scheduler);
-    ours.min_by_key(|notice| (notice.gone_at, &notice.id)).map(|notice| Reclaim {
+    row.reclaim().map(|notice| Reclaim {
         id: notice.id.clone(),
         leaves: notice.leaves,
         warned_at: notice.heard_at,

@@ -2,9 +2,11 @@
 
 use wharfage_shared::capacity::{CapacityClass, CapacityType, ComputeClass};
 use wharfage_shared::ids::NodeId;
+use wharfage_shared::time::Timestamp;
 
 use crate::capacity::ask::classes;
 use crate::capacity::claims::{admits, is_available};
+use crate::capacity::lending::{cost, is_callable, is_coming};
 use crate::fleet::Fleet;
 use crate::fleet::index::SeatGroup;
 use crate::fleet::rows::claim::ClaimRow;
@@ -12,8 +14,9 @@ use crate::fleet::rows::node::NodeRow;
 use crate::words::replica::Phase;
 
 /// The instance that a claim takes next: for CUSTOMER what its organization owns, then what is
-/// idle, then for CUSTOMER what serves its organization already, then what is about to be empty.
-pub fn next_instance(fleet: &Fleet, claim: &ClaimRow) -> Option<NodeId> {
+/// idle, then for CUSTOMER what serves its organization already, then what is about to be empty,
+/// then what is lent as spot and must be called back, where that costs least.
+pub fn next_instance(fleet: &Fleet, claim: &ClaimRow, now: Timestamp) -> Option<NodeId> {
     let customer = claim.spec.capacity_type == CapacityType::Customer;
     let owned = || fleet.nodes().find(|node| is_owned(claim, node));
     let used = || fleet.nodes().find(|node| may_join(fleet, claim, node));
@@ -21,7 +24,19 @@ pub fn next_instance(fleet: &Fleet, claim: &ClaimRow) -> Option<NodeId> {
     let found = customer.then(owned).flatten();
     let found = found.or_else(|| idle(fleet, claim));
     let found = found.or_else(|| customer.then(used).flatten());
-    found.or_else(emptying).map(|node| node.id.clone())
+    let found = found.or_else(emptying).map(|node| node.id.clone());
+    found.or_else(|| lent(fleet, claim, now))
+}
+
+/// The lent instance whose loss costs least.
+fn lent(fleet: &Fleet, claim: &ClaimRow, now: Timestamp) -> Option<NodeId> {
+    let (sku, zone) = (&claim.spec.sku, &claim.spec.zone);
+    let from = (sku.clone(), zone.clone(), NodeId::new(""));
+    let keys = fleet.index.lent.from(&from).map(|(key, ())| key);
+    let here = keys.take_while(|(of, at, _)| of == sku && at == zone);
+    let nodes = here.filter_map(|(_, _, id)| fleet.node(id));
+    let callable = nodes.filter(|node| is_callable(node) && admits(fleet, claim, node));
+    callable.map(|node| cost(fleet, node, now)).min().map(|cost| cost.node)
 }
 
 fn is_there(claim: &ClaimRow, node: &NodeRow) -> bool {
@@ -97,7 +112,8 @@ pub fn surplus(fleet: &Fleet, claim: &ClaimRow) -> Option<NodeId> {
             })
             .sum();
         let id = std::cmp::Reverse(node.id.clone());
-        (is_available(node), node.is_allocated(), busy, node.owner.is_some(), id)
+        let counts = is_available(node) || is_coming(node);
+        (counts, node.is_allocated(), busy, node.owner.is_some(), id)
     });
     last.map(|node| node.id.clone())
 }

@@ -11,6 +11,7 @@ pub mod partition;
 pub mod placement;
 pub mod preemption;
 pub mod queue;
+pub mod reclaim;
 pub mod relief;
 pub mod repair;
 pub mod rollout;

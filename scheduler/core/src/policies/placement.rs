@@ -10,6 +10,7 @@ use wharfage_shared::ids::{EngineVersion, NodeId, OrganizationId};
 
 use crate::capacity::ask::Ask;
 use crate::capacity::fit::{admits, admits_once_empty, admitted, fit, newest, siblings};
+use crate::capacity::lending::{fit_lent, fit_or_lend};
 use crate::capacity::pick::{Picked, pick};
 use crate::fleet::Fleet;
 use crate::fleet::index::SeatGroup;
@@ -40,7 +41,7 @@ pub fn decide(
     ask: &Ask,
 ) -> Result<Decision, Blocked> {
     let mut why = Why::default();
-    let zones = zones_of(fleet, ask, &mut why);
+    let zones = zones_of(fleet, policy, ask, &mut why);
     for class in &ask.classes {
         let sold = match class {
             CapacityClass::Reserved | CapacityClass::OnDemand => ComputeClass::Standard,
@@ -61,6 +62,7 @@ pub fn decide(
                         serves,
                         claimed,
                         whole,
+                        lends: false,
                     };
                     let score = range.best(&mut why);
                     best = [best, score].into_iter().flatten().min();
@@ -73,10 +75,30 @@ pub fn decide(
             return Ok(decision(ask, *class, node, score));
         }
     }
+    if ask.place_of(CapacityClass::Spot).is_some() && policy.lends() {
+        let lent = zones.iter().map(|zone| lent(fleet, policy, deployment, ask, zone));
+        if let Some(score) = lent.filter_map(|range| range.best(&mut why)).min() {
+            let node = fleet.node(&score.node).expect("a seat is on a node of the fleet");
+            return Ok(decision(ask, CapacityClass::Spot, node, score));
+        }
+    }
     let kind = why.kind();
     let most = instance_type(&ask.sku).map(|listed| listed.gpus);
     let too_large = kind != Blocked::NoSuchNodes && most.is_some_and(|most| most < ask.gpus);
     Err(if too_large { Blocked::TooLarge } else { kind })
+}
+
+/// Idle standard nodes of a zone, to be lent.
+fn lent<'a>(
+    fleet: &'a Fleet,
+    policy: &'a Policy,
+    deployment: &'a DeploymentRow,
+    ask: &'a Ask,
+    zone: &'a Zone,
+) -> Range<'a> {
+    let sold = ComputeClass::Standard;
+    let (serves, claimed, whole, lends) = (None, false, true, true);
+    Range { fleet, policy, deployment, ask, zone, sold, serves, claimed, whole, lends }
 }
 
 fn decision(ask: &Ask, class: CapacityClass, node: &NodeRow, score: Score) -> Decision {
@@ -110,6 +132,7 @@ pub fn kept(
     };
     let score = Score {
         class,
+        lends: false,
         breaks_whole_node: false,
         crowding: 0,
         gpus_left: node.free(),
@@ -138,9 +161,13 @@ pub fn sentence(node: &NodeRow, score: &Score) -> String {
     };
     let serves =
         if score.opens_node { "; it was idle" } else { "; it serves the organization already" };
-    let (id, zone, sold) = (node.id.as_str(), node.zone.as_str(), node.compute_class.word());
+    let (id, zone) = (node.id.as_str(), node.zone.as_str());
+    let (how, sold) = match score.lends || node.is_lent() {
+        true => (", standard and lent as ", ComputeClass::Spot.word()),
+        false => (", sold as ", node.compute_class.word()),
+    };
     // Every placement has one: joined at once, not formatted.
-    [id, " in ", zone, ", sold as ", sold, ": ", room, left, free, serves].concat()
+    [id, " in ", zone, how, sold, ": ", room, left, free, serves].concat()
 }
 
 /// What is said of a seat, with what is said of its GPUs.
@@ -152,7 +179,7 @@ pub fn with_nearness(sentence: String, nearness: Option<String>) -> String {
 }
 
 /// The zones that have nodes of the type and that the ask admits, in order.
-fn zones_of(fleet: &Fleet, ask: &Ask, why: &mut Why) -> Vec<Zone> {
+fn zones_of(fleet: &Fleet, policy: &Policy, ask: &Ask, why: &mut Why) -> Vec<Zone> {
     let mut zones = Vec::new();
     let start = (ask.sku.clone(), Zone::new(""));
     for ((sku, zone), counts) in fleet.index.zones.from(&start) {
@@ -165,6 +192,7 @@ fn zones_of(fleet: &Fleet, ask: &Ask, why: &mut Why) -> Vec<Zone> {
             let of = |ground, count: u32| count > 0 && ask.place_of(ground).is_some();
             why.allowed |= of(CapacityClass::OnDemand, counts.standard)
                 || of(CapacityClass::Spot, counts.spot)
+                || (policy.lends() && of(CapacityClass::Spot, counts.standard))
                 || of(CapacityClass::Reserved, counts.claimed);
             zones.push(zone.clone());
         }
@@ -183,6 +211,8 @@ struct Range<'a> {
     serves: Option<&'a OrganizationId>,
     claimed: bool,
     whole: bool,
+    /// They are standard, and would be lent.
+    lends: bool,
 }
 
 impl Range<'_> {
@@ -243,6 +273,14 @@ impl Range<'_> {
         None
     }
 
+    fn fit(&self, rank: PlacementPolicy, node: &NodeRow) -> Result<Score, Rejection> {
+        let (fleet, ask, of) = (self.fleet, self.ask, self.deployment);
+        if self.lends {
+            return fit_lent(fleet, self.policy, ask, &of.id, of.last_start, node);
+        }
+        fit(fleet, rank, ask, &of.id, of.last_start, node)
+    }
+
     /// The best of the nodes with so many free GPUs.
     fn level(
         &self,
@@ -260,8 +298,7 @@ impl Range<'_> {
             if self.policy.placement_in(&node.pool) != rank {
                 continue;
             }
-            let of = &self.deployment.id;
-            match fit(self.fleet, rank, self.ask, of, self.deployment.last_start, node) {
+            match self.fit(rank, node) {
                 Ok(score) => {
                     let stands_alone = score.siblings == 0;
                     best = best.into_iter().chain([score]).min();
@@ -334,9 +371,6 @@ pub fn scan<'a>(
     deployment: &'a DeploymentRow,
     ask: &'a Ask,
 ) -> impl Iterator<Item = (&'a NodeRow, Result<Score, Rejection>)> {
-    let of = &deployment.id;
-    fleet.nodes().map(move |node| {
-        let rank = policy.placement_in(&node.pool);
-        (node, fit(fleet, rank, ask, of, deployment.last_start, node))
-    })
+    let (of, last_start) = (&deployment.id, deployment.last_start);
+    fleet.nodes().map(move |node| (node, fit_or_lend(fleet, policy, ask, of, last_start, node)))
 }

@@ -143,8 +143,12 @@ impl Agenda {
         }
     }
 
-    /// A node is looked at: a seat there may not be kept for anybody any more.
-    pub fn look_at(&mut self, node: NodeId) {
+    /// A node is looked at: it may not be kept or called back for anybody any more, and what is
+    /// called back may have room for others.
+    pub fn let_go(&mut self, fleet: &Fleet, node: NodeId) {
+        if let Some(row) = fleet.node(&node).filter(|row| row.is_lent()) {
+            self.due.freed.insert(row.sku.clone());
+        }
         self.due.nodes.insert(node);
     }
 
@@ -240,6 +244,8 @@ impl Agenda {
             | node::Event::HealthChanged { .. }
             | node::Event::Doubted { .. }
             | node::Event::Held { .. }
+            | node::Event::Called { .. }
+            | node::Event::Lendable { .. }
             | node::Event::OrphanFound { .. }
             | node::Event::OrphanGone { .. } => {}
         }
@@ -250,7 +256,9 @@ impl Agenda {
         match event {
             // The step that decided these has seen to what follows: the deployment is looked at,
             // and the seat was the best.
-            replica::Event::Blocked { .. } | replica::Event::Created { .. } => return,
+            replica::Event::Blocked { .. }
+            | replica::Event::Awaits { .. }
+            | replica::Event::Created { .. } => return,
             replica::Event::Placed { .. } => {
                 let of = fleet.deployment(&row.deployment);
                 self.wake_for(of);
@@ -286,6 +294,7 @@ impl Agenda {
             // What was kept for it is not any more.
             replica::Event::Dropped { .. } => true,
             replica::Event::Blocked { .. }
+            | replica::Event::Awaits { .. }
             | replica::Event::Created { .. }
             | replica::Event::Promised { .. }
             | replica::Event::RoomMade { .. }
@@ -371,6 +380,9 @@ impl Agenda {
     fn arm_node(&mut self, policy: &Policy, node: &NodeRow) {
         if let Some(repair) = node.doubts.repair {
             self.arm(turn_ends(policy, repair), Alarm::Node(node.id.clone()));
+        }
+        if let Some(called) = &node.called {
+            self.arm(called.at + policy.lend_again_after(), Alarm::Node(node.id.clone()));
         }
         for notice in node.notices.values() {
             for at in [notice.drain_at, notice.gone_at] {

@@ -6,11 +6,13 @@
 use std::collections::BTreeSet;
 
 use wharfage_shared::capacity::{ComputeClass, Sku};
-use wharfage_shared::ids::{ClaimId, NodeId};
+use wharfage_shared::ids::{ClaimId, NodeId, OrganizationId};
 use wharfage_shared::order::{HeldFor, StopCause};
+use wharfage_shared::time::Timestamp;
 
 use super::leaving::{end, withdraw_promises};
 use super::plan::Plan;
+use super::reclaim::call;
 use crate::capacity::claims::{allocated, decreases_at, is_short};
 use crate::fleet::Fleet;
 use crate::fleet::rows::claim::ClaimRow;
@@ -51,7 +53,10 @@ pub fn claim(plan: &mut Plan<'_>, id: &ClaimId) {
         let instances = row.spec.instances;
         plan.record(Event::Granted { claim: claim.clone(), instances, at });
     }
-    while let Some(node) = wanted(plan.fleet, id) {
+    while let Some((node, organization)) = wanted(plan.fleet, id, at) {
+        if plan.fleet.node(&node).is_some_and(NodeRow::is_lent) {
+            call(plan, &node, &organization);
+        }
         plan.record(Event::Bound { claim: claim.clone(), node, at });
     }
     while let Some(node) = unwanted(plan.fleet, id) {
@@ -70,9 +75,9 @@ pub fn claim(plan: &mut Plan<'_>, id: &ClaimId) {
 }
 
 /// One more instance, where the claim lacks one that it can count on.
-fn wanted(fleet: &Fleet, id: &ClaimId) -> Option<NodeId> {
+fn wanted(fleet: &Fleet, id: &ClaimId, now: Timestamp) -> Option<(NodeId, OrganizationId)> {
     let row = fleet.claim(id).filter(|row| is_short(fleet, row))?;
-    next_instance(fleet, row)
+    Some((next_instance(fleet, row, now)?, row.organization.clone()))
 }
 
 fn unwanted(fleet: &Fleet, id: &ClaimId) -> Option<NodeId> {
@@ -100,7 +105,8 @@ fn may_hold(fleet: &Fleet, claim: &ClaimRow, node: &NodeRow) -> bool {
     }
     let serves = node.held_for.as_ref().map(|held| &held.organization);
     let placed = |replica: &ReplicaRow| matches!(replica.phase, Phase::Placed { .. });
-    let own = serves == Some(&claim.organization) && fleet.replicas_on(&node.id).all(placed);
+    let own = serves == Some(&claim.organization) && !node.is_lent();
+    let own = own && fleet.replicas_on(&node.id).all(placed);
     node.replicas.is_empty() || own
 }
 

@@ -15,6 +15,7 @@ mod place;
 mod pools;
 mod promise;
 mod quiet;
+pub(crate) mod reclaim;
 mod repair;
 mod scale;
 mod settle;
@@ -44,6 +45,7 @@ pub fn reconcile(plan: &mut Plan<'_>) {
         }
         for node in &due.nodes {
             leaving::node(plan, node);
+            reclaim::node(plan, node);
         }
         for pool in &due.pools {
             pools::pool(plan, pool);

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wharfage_shared::capacity::Sku;
+use wharfage_shared::capacity::{ComputeClass, Sku};
 use wharfage_shared::ids::{DeploymentId, OrganizationId, ReplicaId};
 use wharfage_shared::order::HeldFor;
 
 use super::plan::Plan;
-use super::promise;
+use super::{promise, reclaim};
 use crate::capacity::ask::Ask;
+use crate::capacity::lending::awaited;
 use crate::fleet::Fleet;
 use crate::policies::queue::{self, Place};
 use crate::policies::{placement, preemption};
@@ -174,6 +175,7 @@ fn place_next(
                 promise::make(plan, replica, decision);
                 return true;
             }
+            reclaim::for_pending(plan, id, ask);
             say_blocked(plan, id, sku, kind);
             false
         }
@@ -229,7 +231,9 @@ fn hold(plan: &mut Plan<'_>, ask: &Ask, decision: &placement::Decision) {
     if node.held_for.is_some() {
         return;
     }
-    let (organization, compute_class) = (ask.organization.clone(), node.compute_class);
+    let lends = decision.because.score.lends;
+    let compute_class = if lends { ComputeClass::Spot } else { node.compute_class };
+    let organization = ask.organization.clone();
     let held_for = Some(HeldFor { organization, claim: None, compute_class });
     let (node, at) = (node.id.clone(), plan.now);
     plan.record(NodeEvent::Held { node, held_for, at });
@@ -239,15 +243,16 @@ fn hold(plan: &mut Plan<'_>, ask: &Ask, decision: &placement::Decision) {
 fn say_blocked(plan: &mut Plan<'_>, id: &DeploymentId, sku: &Sku, kind: Blocked) {
     let from = (sku.clone(), id.clone(), ReplicaId(0));
     let waiting = plan.fleet.index.pending.from(&from);
-    let changed: Vec<ReplicaId> = waiting
+    let changed: Vec<(ReplicaId, Blocked)> = waiting
         .take_while(|((of_sku, of, _), ())| of_sku == sku && of == id)
-        .map(|((_, _, replica), ())| *replica)
-        .filter(|replica| {
-            let phase = plan.fleet.replica(*replica).map(|row| &row.phase);
-            phase.is_some_and(|phase| *phase != Phase::Pending { blocked: kind })
+        .filter_map(|((_, _, replica), ())| {
+            let row = plan.fleet.replica(*replica)?;
+            let comes = awaited(plan.fleet, row).is_some();
+            let blocked = if comes { Blocked::Reclaims } else { kind };
+            (row.phase != Phase::Pending { blocked }).then_some((*replica, blocked))
         })
         .collect();
-    for replica in changed {
-        plan.record(Event::Blocked { replica, because: kind });
+    for (replica, because) in changed {
+        plan.record(Event::Blocked { replica, because });
     }
 }

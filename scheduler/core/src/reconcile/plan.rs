@@ -51,18 +51,18 @@ impl Plan<'_> {
     /// Takes a fact in and notes what it may have consequences for.
     pub fn record(&mut self, event: impl Into<Event>) {
         let event = event.into();
-        let let_go = self.promised_at(&event);
+        let let_go = self.kept_at(&event);
         self.fleet.apply(&event);
         self.agenda.note(self.fleet, self.policy, &event);
         if let Some(node) = let_go {
-            self.agenda.look_at(node);
+            self.agenda.let_go(self.fleet, node);
         }
         self.events.push(event);
     }
 
-    /// The node of the seat that was kept for the replica of this fact: afterwards its row may not
-    /// name it any more.
-    fn promised_at(&self, event: &Event) -> Option<NodeId> {
+    /// The node of the seat that was kept for the replica of this fact, or that was called back for
+    /// it: afterwards its row may not name it any more.
+    fn kept_at(&self, event: &Event) -> Option<NodeId> {
         let Event::Replica(event) = event else { return None };
         let may_let_go = matches!(
             event,
@@ -76,8 +76,12 @@ impl Plan<'_> {
             return None;
         }
         let row = self.fleet.replica(event.replica())?;
-        let Phase::Promised { seat, .. } = &row.phase else { return None };
-        Some(seat.node.clone())
+        match (&row.phase, event) {
+            (Phase::Promised { seat, .. }, _) => Some(seat.node.clone()),
+            (Phase::Pending { .. }, replica::Event::Blocked { .. }) => None,
+            (Phase::Pending { .. }, _) => row.awaits.as_ref().map(|awaits| awaits.node.clone()),
+            (Phase::Placed { .. } | Phase::Leaving { .. } | Phase::Stopped { .. }, _) => None,
+        }
     }
 
     /// The first route table that will not name what leaves now.

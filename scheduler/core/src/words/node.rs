@@ -276,6 +276,15 @@ pub struct NoticeFact {
     pub gone_at: Timestamp,
 }
 
+/// A node that was lent as spot and is, or was lately, called back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Called {
+    /// For whom; absent = by an operator's word.
+    pub organization: Option<OrganizationId>,
+    /// When.
+    pub at: Timestamp,
+}
+
 impl From<NoticeFact> for Departure {
     fn from(notice: NoticeFact) -> Self {
         let NoticeFact { id, kind, source, leaves, heard_at, drain_at, gone_at } = notice;

@@ -66,6 +66,13 @@ pub struct Policy {
     pub give_up_degraded_after_seconds: u32,
     /// From one decrease of a SERVERLESS claim to the next.
     pub claim_decrease_seconds: u32,
+    /// Whether idle standard nodes are lent whole as spot, to be called back when they are asked
+    /// for.
+    pub lend_idle: bool,
+    /// Pools where it is otherwise.
+    pub lend_idle_of_pools: BTreeMap<PoolId, bool>,
+    /// What was called back is not lent again for so long.
+    pub lend_again_after_seconds: u32,
     /// Whether priority orders all organizations as one (teams of one company).
     pub priority_scope: PriorityScope,
     /// How a seat is chosen among those that are feasible.
@@ -131,6 +138,9 @@ impl Default for Policy {
             healthy_after_seconds: 600,
             give_up_degraded_after_seconds: 60,
             claim_decrease_seconds: 3600,
+            lend_idle: true,
+            lend_idle_of_pools: BTreeMap::new(),
+            lend_again_after_seconds: 3600,
             priority_scope: PriorityScope::Organization,
             placement: PlacementPolicy::BestFit,
             placement_of_pools: BTreeMap::new(),
@@ -198,6 +208,21 @@ impl Policy {
     /// How a seat is chosen among the nodes of a pool.
     pub fn placement_in(&self, pool: &PoolId) -> PlacementPolicy {
         self.placement_of_pools.get(pool).copied().unwrap_or(self.placement)
+    }
+
+    /// Whether idle standard nodes of a pool are lent as spot.
+    pub fn lends_in(&self, pool: &PoolId) -> bool {
+        self.lend_idle_of_pools.get(pool).copied().unwrap_or(self.lend_idle)
+    }
+
+    /// Whether any pool's idle standard nodes are lent as spot.
+    pub fn lends(&self) -> bool {
+        self.lend_idle || self.lend_idle_of_pools.values().any(|lends| *lends)
+    }
+
+    /// What was called back is not lent again for so long.
+    pub fn lend_again_after(&self) -> Millis {
+        Millis::from_seconds(self.lend_again_after_seconds.into())
     }
 
     /// Without a heartbeat for this long a node is silent.

@@ -76,6 +76,15 @@ impl std::fmt::Display for Moving {
     }
 }
 
+/// A node that is called back from spot, and that a pending replica waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaits {
+    /// Which.
+    pub node: NodeId,
+    /// When the replica has room there at the latest.
+    pub until: Timestamp,
+}
+
 /// A phase as one word, for rows, pages and tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

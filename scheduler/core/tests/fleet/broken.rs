@@ -74,6 +74,7 @@ fn seat(node: &str, from: usize, count: usize) -> Seat {
 fn placed(replica: ReplicaId, seat: Seat, class: CapacityClass, at: Timestamp) -> Event {
     let score = Score {
         class: 0,
+        lends: false,
         breaks_whole_node: false,
         crowding: 0,
         gpus_left: 0,

@@ -5,4 +5,5 @@ mod stories;
 mod world;
 
 mod broken;
+mod broken_lending;
 mod random;

@@ -103,6 +103,7 @@ fn sees_node_fact(fleet: &Fleet, caller: &Caller, event: &node::Event) -> bool {
             let mine = |held: &HeldFor| caller.sees(&held.organization);
             known(node) && held_for.as_ref().is_some_and(mine)
         }
+        node::Event::Called { organization, .. } => caller.sees(organization),
         node::Event::EpochIssued { .. }
         | node::Event::RejoinAllowed { .. }
         | node::Event::Doubted { .. }
@@ -118,6 +119,7 @@ fn sees_node_fact(fleet: &Fleet, caller: &Caller, event: &node::Event) -> bool {
         | node::Event::IntentChanged { node, .. }
         | node::Event::Noticed { node, .. }
         | node::Event::NoticeEnded { node, .. }
+        | node::Event::Lendable { node, .. }
         | node::Event::Departed { node, .. } => known(node),
     }
 }

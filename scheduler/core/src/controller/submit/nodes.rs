@@ -1,20 +1,21 @@
 //! Commands about pools and nodes.
 
 use wharfage_shared::capacity::{ComputeClass, Tenancy};
-use wharfage_shared::ids::{JoinId, NodeId, NoticeId, PoolId};
-use wharfage_shared::notice::{Leaves, NoticeKind, NoticeSource};
+use wharfage_shared::ids::{JoinId, NodeId, PoolId};
+use wharfage_shared::notice::Leaves;
 use wharfage_shared::time::Millis;
 
 use super::access::usable;
 use super::{is_label, name_taken, not_found, precondition};
 use crate::fleet::rows::node::NodeRow;
 use crate::reconcile::plan::Plan;
+use crate::reconcile::reclaim::notice;
 use crate::words::command::Answer;
 use crate::words::command::access::Admits;
 use crate::words::command::nodes::Action;
 use crate::words::event::access::Event as AccessEvent;
 use crate::words::event::node::Event;
-use crate::words::node::{Doubt, Intent, NoticeFact, Pool, PoolSize};
+use crate::words::node::{Doubt, Intent, Pool, PoolSize};
 use crate::words::refusal::{Kind, Refusal};
 
 pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, Refusal> {
@@ -174,14 +175,14 @@ fn reclaim(
     gone_after: Option<Millis>,
 ) -> Result<(), Refusal> {
     let row = known(plan, node)?;
-    if row.compute_class != ComputeClass::Spot {
+    if row.sold() != ComputeClass::Spot {
         let description = format!(
             "{node} is sold as standard: Reserved, Flex and On-Demand instances are never taken \
              back for capacity; drain it instead"
         );
         return Err(precondition(node.to_string(), description));
     }
-    if row.notices.values().any(|notice| notice.source == NoticeSource::Scheduler) {
+    if row.reclaim().is_some() {
         let description = format!("{node} is being reclaimed already");
         return Err(precondition(node.to_string(), description));
     }
@@ -192,16 +193,9 @@ fn reclaim(
         let description = format!("{drain_after}; accepted: at most the end's {gone_after}");
         return Err(Refusal::invalid("drain_after", description));
     }
-    let now = plan.now;
-    let notice = NoticeFact {
-        id: NoticeId::new(format!("reclaim-{node}-{}", now.0)),
-        kind: NoticeKind::Reclaim,
-        source: NoticeSource::Scheduler,
-        leaves,
-        heard_at: now,
-        drain_at: now + drain_after,
-        gone_at: now + gone_after,
-    };
+    // What is lent stays and is standard again.
+    let leaves = if row.is_lent() { Leaves::Replicas } else { leaves };
+    let notice = notice(node, leaves, plan.now, drain_after, gone_after);
     plan.record(Event::Noticed { node: node.clone(), notice });
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wharfage_shared::health::Ask;
 use wharfage_shared::ids::{GpuUuid, NodeId, PoolId, ReplicaId};
+use wharfage_shared::notice::NoticeSource;
 use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::{Epoch, Generation};
@@ -14,8 +15,8 @@ use crate::fleet::{Fleet, PoolCount};
 use crate::words::deployment::ModelKey;
 use crate::words::event::node::Event;
 use crate::words::node::{
-    AskFact, Brake, ClockOff, Doubt, Doubts, Hardware, Health, IncidentFact, Intent, Pulled, Reach,
-    Repair, Repeated,
+    AskFact, Brake, Called, ClockOff, Doubt, Doubts, Hardware, Health, IncidentFact, Intent,
+    Pulled, Reach, Repair, Repeated,
 };
 
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
@@ -83,9 +84,16 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             row.generation = next(row.generation);
         }),
         Event::Noticed { node, notice } => fleet.change_node(node, |row| {
+            if notice.source == NoticeSource::Scheduler && row.is_lent() {
+                row.called = Some(Called { organization: None, at: notice.heard_at });
+            }
             row.notices.insert(notice.id.clone(), notice.clone());
             row.generation = next(row.generation);
         }),
+        Event::Called { node, organization, at } => fleet.change_node(node, |row| {
+            row.called = Some(Called { organization: Some(organization.clone()), at: *at });
+        }),
+        Event::Lendable { node, .. } => fleet.change_node(node, |row| row.called = None),
         Event::NoticeEnded { node, notice, .. } => fleet.change_node(node, |row| {
             let ended = row.notices.remove(notice);
             if let Some(ended) = ended {
@@ -152,6 +160,7 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
         slots: Vec::new(),
         orphans: BTreeMap::new(),
         claimed: None,
+        called: None,
         held_for: None,
         generation: Generation(1),
         replicas: Vec::new(),
@@ -169,6 +178,7 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
             slots: old.slots,
             orphans: old.orphans,
             claimed: old.claimed,
+            called: old.called,
             held_for: old.held_for,
             generation: next(old.generation),
             replicas: old.replicas,

@@ -13,7 +13,7 @@ use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::because::placement::Blocked;
 use crate::words::event::replica::Event;
-use crate::words::replica::{Leaving, Phase, Seat, Seen, Taker};
+use crate::words::replica::{Awaits, Leaving, Phase, Seat, Seen, Taker};
 
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
     match event {
@@ -23,8 +23,12 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         Event::Blocked { replica, because } => fleet.change_replica(*replica, |row| {
             row.phase = Phase::Pending { blocked: *because };
         }),
+        Event::Awaits { replica, node, until } => fleet.change_replica(*replica, |row| {
+            row.awaits = Some(Awaits { node: node.clone(), until: *until });
+        }),
         Event::Promised { replica, seat, at, victims } => {
             fleet.change_replica(*replica, |row| {
+                row.awaits = None;
                 row.phase = Phase::Promised { seat: seat.clone(), since: *at };
                 row.took_from.clone_from(victims);
             });
@@ -54,6 +58,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             moves::end(fleet, *replica);
             fleet.change_replica(*replica, |row| {
                 let (seat, since) = (seat.clone(), *at);
+                row.awaits = None;
                 row.phase = Phase::Placed { seat, since, seen: None, ready_since: None };
                 row.placement = Some(Arc::clone(because));
                 row.engine_version = engine_version.clone();
@@ -113,6 +118,7 @@ fn create(fleet: &mut Fleet, id: ReplicaId, of: &DeploymentId, revision: u32, at
         was_ready: false,
         ended: None,
         took_from: Vec::new(),
+        awaits: None,
         taken_by: None,
         moves: Vec::new(),
         moving: None,
@@ -232,6 +238,7 @@ fn end(fleet: &mut Fleet, id: ReplicaId, because: StopCause, at: Timestamp, prov
         };
         let seat = row.phase.seat().filter(|_| !was_promised).cloned();
         row.phase = Phase::Stopped { because, at, seat, proven };
+        row.awaits = None;
     });
     if proven {
         fleet.change_deployment(&deployment, |row| {

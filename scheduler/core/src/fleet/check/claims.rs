@@ -59,12 +59,20 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
     alone(fleet, found);
 }
 
-/// What serves a claim serves nobody else: what others left there is gone.
+/// What serves a claim serves nobody else: what others left there is gone or under a notice.
 fn alone(fleet: &Fleet, found: &mut Findings) {
     for replica in fleet.replicas() {
         let Phase::Placed { seat, .. } = &replica.phase else { continue };
         let node = fleet.node(&seat.node);
-        let Some(claimed) = node.and_then(|node| node.claimed.as_ref()) else { continue };
+        let Some((node, claimed)) = node.and_then(|node| Some((node, node.claimed.as_ref()?)))
+        else {
+            continue;
+        };
+        // What was lent is the claim's once it is empty: until then its notice says by when.
+        let is_its_own = node.held_for.as_ref().is_some_and(|held| held.claim.is_some());
+        if !is_its_own && !node.notices.is_empty() {
+            continue;
+        }
         if claimed.organization != replica.organization {
             let (id, node) = (replica.id, &seat.node);
             found.add("S2", format!("{id} stands on {node}, which another's claim has taken"));

@@ -9,6 +9,7 @@ mod classes;
 mod generations;
 mod history;
 mod leaving;
+mod lending;
 mod meter;
 mod moves;
 mod oversold;
@@ -57,6 +58,7 @@ pub fn check_under(fleet: &Fleet, scope: PriorityScope) -> Vec<Violation> {
     moves::check(fleet, &mut found);
     placement::check(fleet, &mut found);
     leaving::check(fleet, &mut found);
+    lending::check(fleet, &mut found);
     meter::check(fleet, &mut found);
     found.0
 }
@@ -81,6 +83,7 @@ pub fn check_step_under(before: &Fleet, after: &Fleet, scope: PriorityScope) -> 
     placement::check_step(&step, &mut found);
     oversold::check_step(&step, &mut found);
     leaving::check_step(&step, &mut found);
+    lending::check_step(&step, &mut found);
     meter::check_step(&step, &mut found);
     found.0
 }

@@ -38,6 +38,8 @@ pub(crate) struct Index {
     pub zones: Table<(Sku, Zone), ZoneCounts>,
     /// Instances by region and type.
     pub capacity: Table<(Region, Sku), Arc<Capacity>>,
+    /// Standard nodes that are lent as spot.
+    pub lent: Table<(Sku, Zone, NodeId), ()>,
     /// Nodes on which a health rule stops something.
     pub ruled: Table<NodeId, ()>,
     /// Nodes that have joined and are to stay.
@@ -202,6 +204,7 @@ struct NodeEntries {
     usable: bool,
     account: Option<Account>,
     ruled: bool,
+    lent: bool,
     stands: bool,
 }
 
@@ -243,6 +246,7 @@ impl NodeEntries {
             usable: is_usable(node),
             account: account(node),
             ruled: !node.rules.is_empty() || node.doubts.repair.is_some(),
+            lent: node.is_lent(),
             stands: node.reach != Reach::Joining && node.intent != Intent::Retired,
         }
     }
@@ -257,6 +261,9 @@ impl Index {
         }
         if before.as_ref().is_some_and(|before| before.ruled) != after.ruled {
             put(&mut self.ruled, node.id.clone(), after.ruled);
+        }
+        if after.lent || before.as_ref().is_some_and(|before| before.lent) {
+            put(&mut self.lent, (node.sku.clone(), node.zone.clone(), node.id.clone()), after.lent);
         }
         self.standing -= u32::from(before.as_ref().is_some_and(|before| before.stands));
         self.standing += u32::from(after.stands);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use wharfage_shared::capacity::{ComputeClass, Region, Sku, Tenancy, Zone};
 use wharfage_shared::health::Asked;
 use wharfage_shared::ids::{BootId, GpuUuid, NodeId, NoticeId, OrganizationId, PoolId, ReplicaId};
+use wharfage_shared::notice::NoticeSource;
 use wharfage_shared::order::HeldFor;
 use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
@@ -14,7 +15,7 @@ use wharfage_shared::version::{Epoch, Generation};
 
 use crate::words::because::placement::Rejection;
 use crate::words::claim::Claimed;
-use crate::words::node::{AskFact, Departure, Doubts, Health, Intent, NoticeFact, Reach};
+use crate::words::node::{AskFact, Called, Departure, Doubts, Health, Intent, NoticeFact, Reach};
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +78,9 @@ pub struct NodeRow {
     /// The claim that it is set aside for, from before it is empty for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<Claimed>,
+    /// It was lent as spot and is called back, or was lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<Called>,
     /// For whom its active time counts.
     pub held_for: Option<HeldFor>,
     /// Its desired state's number.
@@ -159,6 +163,17 @@ impl NodeRow {
     /// How it is sold at this moment.
     pub fn sold(&self) -> ComputeClass {
         self.held_for.as_ref().map_or(self.compute_class, |held| held.compute_class)
+    }
+
+    /// Whether it is standard and serves somebody as spot.
+    pub fn is_lent(&self) -> bool {
+        self.compute_class == ComputeClass::Standard && self.sold() == ComputeClass::Spot
+    }
+
+    /// The scheduler's own notice in force: a reclaim.
+    pub fn reclaim(&self) -> Option<&NoticeFact> {
+        let ours = self.notices.values().filter(|of| of.source == NoticeSource::Scheduler);
+        ours.min_by_key(|notice| (notice.gone_at, &notice.id))
     }
 
     /// The notice in force that ends first.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use wharfage_billing::timestamp::to_rfc3339;
 use wharfage_shared::ids::{DeploymentId, EngineVersion, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::replica::Ended;
 use wharfage_shared::time::{Millis, Timestamp};
 
-use crate::words::because::placement::Placement;
-use crate::words::replica::{Move, Moving, Phase, Taker};
+use crate::words::because::placement::{Blocked, Placement};
+use crate::words::replica::{Awaits, Move, Moving, Phase, Taker};
 use wharfage_shared::order::StopCause;
 
 /// A replica.
@@ -39,6 +40,9 @@ pub struct ReplicaRow {
     /// Those that left for it when its seat was promised.
     #[serde(default)]
     pub took_from: Vec<ReplicaId>,
+    /// The node that is called back from spot for it, while it is pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaits>,
     /// For whom it was told to leave.
     #[serde(default)]
     pub taken_by: Option<Arc<Taker>>,
@@ -72,7 +76,7 @@ impl ReplicaRow {
     /// Why it is where it is, as one sentence.
     pub fn because(&self) -> Option<String> {
         match &self.phase {
-            Phase::Pending { blocked } => Some(blocked.to_string()),
+            Phase::Pending { blocked } => Some(self.wait(*blocked)),
             Phase::Promised { seat, .. } => Some(self.promise(&seat.node)),
             Phase::Placed { seen, .. } => self
                 .moving
@@ -82,6 +86,17 @@ impl ReplicaRow {
                 .or_else(|| self.placement.as_ref().map(|why| why.sentence.clone())),
             Phase::Leaving { leaving, .. } => Some(self.end(leaving.because)),
             Phase::Stopped { because, .. } => Some(self.end(*because)),
+        }
+    }
+
+    /// Why it is nowhere, and by when it is somewhere.
+    fn wait(&self, blocked: Blocked) -> String {
+        match self.awaits.as_ref().filter(|_| blocked == Blocked::Reclaims) {
+            Some(Awaits { node, until }) => {
+                let until = to_rfc3339(*until);
+                format!("will run at {until} or sooner: reclaims {node}, which is lent as spot")
+            }
+            None => blocked.to_string(),
         }
     }
 

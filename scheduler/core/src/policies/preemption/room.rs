@@ -47,6 +47,10 @@ impl<'a> Room<'a> {
         if !serves.is_some_and(|theirs| may_take(scope, &ask.organization, theirs)) {
             return None;
         }
+        // What is lent is standard again once it is empty: it is called back, not taken.
+        if node.is_lent() {
+            return None;
+        }
         fit::admits_once_empty(ask, node).ok()?;
         let is_standard = node.compute_class == ComputeClass::Standard;
         let kept = node.slots.iter().any(|slot| slot.promised.is_some());

@@ -78,6 +78,12 @@ pub enum Rejection {
         /// How it is sold.
         sold: ComputeClass,
     },
+    /// It is idle, and yet not lent as spot.
+    #[error("it is idle and not lent as spot: {because}")]
+    NotLent {
+        /// Why.
+        because: NotLent,
+    },
     /// A claim of the organization holds it.
     #[error("a claim holds it, which the deployment's capacity classes do not allow")]
     ClaimNotAllowed,
@@ -160,6 +166,7 @@ impl Rejection {
             Rejection::ClassNotAllowed { sold } => {
                 format!("sold as {sold}, which the capacity classes do not allow").into()
             }
+            Rejection::NotLent { because } => format!("not lent as spot: {because}").into(),
             Rejection::ServesAnother => "serving another organization".into(),
             Rejection::ClaimNotAllowed => {
                 "held by claims, which the capacity classes do not allow".into()
@@ -177,9 +184,37 @@ impl Rejection {
     }
 }
 
+/// Why an idle standard node is not lent as spot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotLent {
+    /// By the operator's configuration.
+    SwitchedOff,
+    /// Superchips are never spot.
+    Superchip,
+    /// Nodes are lent whole, and not all of this one can be used.
+    NotWhole,
+    /// It was called back lately.
+    CalledBack,
+}
+
+impl std::fmt::Display for NotLent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            NotLent::SwitchedOff => "idle nodes of its pool are not lent",
+            NotLent::Superchip => "superchips are never spot",
+            NotLent::NotWhole => "nodes are lent whole, and some of its GPUs are held or unfit",
+            NotLent::CalledBack => "it was called back lately",
+        })
+    }
+}
+
 /// Smaller is better. Fields are compared top to bottom; the node's name makes the order total.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Score {
+    /// It is standard, idle, and would be lent as spot: only where nothing fits as it is sold.
+    #[serde(default)]
+    pub lends: bool,
     /// Which of the deployment's classes, in its order of preference.
     pub class: u8,
     /// It would break up a node that is wholly free.
@@ -230,6 +265,8 @@ pub enum Blocked {
     NoRoom,
     /// What is free is guaranteed to others.
     Guaranteed,
+    /// Only spot stands in its way, and is called back.
+    Reclaims,
 }
 
 impl std::fmt::Display for Blocked {
@@ -243,6 +280,7 @@ impl std::fmt::Display for Blocked {
             Blocked::ClassesForbid => "the capacity classes forbid every node of the type",
             Blocked::NoRoom => "every node of the type is full or serves others",
             Blocked::Guaranteed => "what is free is guaranteed to others",
+            Blocked::Reclaims => "only spot stands in its way, and is called back",
         })
     }
 }

@@ -1,7 +1,9 @@
 //! Facts about nodes and pools.
 
 use serde::{Deserialize, Serialize};
-use wharfage_shared::ids::{BootId, GpuUuid, JoinId, NodeId, NoticeId, PoolId, ReplicaId};
+use wharfage_shared::ids::{
+    BootId, GpuUuid, JoinId, NodeId, NoticeId, OrganizationId, PoolId, ReplicaId,
+};
 use wharfage_shared::order::HeldFor;
 use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
@@ -156,6 +158,22 @@ pub enum Event {
         /// The notice.
         notice: NoticeFact,
     },
+    /// It was lent as spot and is called back for somebody; its notice says by when.
+    Called {
+        /// Which.
+        node: NodeId,
+        /// For whom.
+        organization: OrganizationId,
+        /// When.
+        at: Timestamp,
+    },
+    /// It was called back long enough ago: it may be lent again.
+    Lendable {
+        /// Which.
+        node: NodeId,
+        /// When.
+        at: Timestamp,
+    },
     /// A notice was withdrawn, or is over and the node stays.
     NoticeEnded {
         /// Which.
@@ -224,6 +242,8 @@ impl Event {
             | Event::Doubted { node, .. }
             | Event::IntentChanged { node, .. }
             | Event::Noticed { node, .. }
+            | Event::Called { node, .. }
+            | Event::Lendable { node, .. }
             | Event::NoticeEnded { node, .. }
             | Event::Departed { node, .. }
             | Event::Held { node, .. }

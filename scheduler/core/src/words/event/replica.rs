@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use wharfage_shared::gateway::RoutesVersion;
-use wharfage_shared::ids::{DeploymentId, EngineVersion, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, EngineVersion, NodeId, ReplicaId};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::Ended;
 use wharfage_shared::time::{Millis, Timestamp};
@@ -36,6 +36,15 @@ pub enum Event {
         replica: ReplicaId,
         /// The kind of reason.
         because: Blocked,
+    },
+    /// Only spot stands in its way: a node is called back for it.
+    Awaits {
+        /// Which.
+        replica: ReplicaId,
+        /// The node.
+        node: NodeId,
+        /// When it has room there at the latest.
+        until: Timestamp,
     },
     /// A seat is kept for it while others leave.
     Promised {
@@ -155,6 +164,7 @@ impl Event {
         match self {
             Event::Created { replica, .. }
             | Event::Blocked { replica, .. }
+            | Event::Awaits { replica, .. }
             | Event::Promised { replica, .. }
             | Event::RoomMade { replica, .. }
             | Event::PromiseWithdrawn { replica, .. }

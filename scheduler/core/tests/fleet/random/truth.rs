@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use wharfage_scheduler_core::fleet::rows::node::NodeRow;
+use wharfage_scheduler_core::words::deployment::Spec;
 use wharfage_scheduler_core::words::event::replica::Event as Replicas;
 use wharfage_scheduler_core::words::node::Intent;
 use wharfage_scheduler_core::words::replica::Phase;
@@ -48,23 +49,38 @@ fn takes(
     }
     let spec = &row.spec;
     let has = |class| spec.classes.contains(&class);
-    let allowed = |node: &NodeRow| match (node.compute_class, node.is_allocated()) {
+    let on_demand = spec.classes.is_empty() || has(CapacityClass::OnDemand);
+    let allowed = |node: &NodeRow| match (sold_as(node), node.is_allocated()) {
         (ComputeClass::Spot, _) => has(CapacityClass::Spot),
         (ComputeClass::Standard, true) => spec.classes.is_empty() || has(CapacityClass::Reserved),
-        (ComputeClass::Standard, false) => spec.classes.is_empty() || has(CapacityClass::OnDemand),
+        (ComputeClass::Standard, false) => on_demand || lendable(node, spec),
     };
+    let gpus = usize::from(spec.gpus.get());
     let found = world.fleet().nodes().find(|node| {
         let free = node.slots.iter().filter(|slot| slot.is_free()).count();
         let serves = node.held_for.as_ref().map(|held| &held.organization);
+        let mine = serves.is_none_or(|organization| *organization == row.organization);
+        let lent = sold_as(node) != node.compute_class;
+        let may_be_called_back = lent && on_demand && gpus <= node.slots.len();
         node.intent == Intent::Open
             && node.notices.is_empty()
-            && allowed(node)
             && (node.claimed.is_some() == node.is_allocated())
             && (node.owner.is_none() || node.is_allocated())
-            && serves.is_none_or(|organization| *organization == row.organization)
-            && free >= usize::from(spec.gpus.get())
+            && ((allowed(node) && mine && free >= gpus) || may_be_called_back)
     });
     found.map(|node| node.id.clone())
+}
+
+/// How it is sold at this moment.
+fn sold_as(node: &NodeRow) -> ComputeClass {
+    node.held_for.as_ref().map_or(node.compute_class, |held| held.compute_class)
+}
+
+/// Idle, whole, and not called back lately: it is lent to whoever asks for spot.
+fn lendable(node: &NodeRow, spec: &Spec) -> bool {
+    let idle = node.held_for.is_none() && node.claimed.is_none() && node.owner.is_none();
+    let whole = node.slots.iter().all(|slot| slot.is_usable());
+    idle && whole && node.called.is_none() && spec.classes.contains(&CapacityClass::Spot)
 }
 
 /// What decides walks ordered sets; what explains scans every node: the best is the same.

@@ -45,6 +45,7 @@ pub fn stands(standing: &Standing<'_>) -> Vec<Event> {
     let node = NodeId::from(node);
     let score = Score {
         class: 0,
+        lends: false,
         breaks_whole_node: false,
         crowding: 0,
         gpus_left: 0,

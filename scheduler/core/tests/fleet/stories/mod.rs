@@ -9,6 +9,7 @@ mod explain;
 mod facts;
 mod health;
 mod leaving;
+mod lending;
 mod life;
 mod memory;
 mod nearness;

@@ -1,0 +1,90 @@
+//! Which lent node is called back for an ask that only spot stands in the way of.
+//!
+//! Asked for what is guaranteed, or what the region's sum admits on demand beside what is called
+//! back already; never for what would still not fit, and never for spot itself.
+
+use std::collections::BTreeMap;
+
+use wharfage_shared::capacity::{CapacityClass, Region, Sku, Zone};
+use wharfage_shared::ids::{NodeId, OrganizationId};
+use wharfage_shared::time::Timestamp;
+
+use crate::capacity::ask::Ask;
+use crate::capacity::fit::offered;
+use crate::capacity::lending::{cost, is_callable, is_coming, waiting_for};
+use crate::fleet::Fleet;
+use crate::fleet::rows::node::NodeRow;
+
+/// Whether anything could be called back for the ask at all.
+pub fn is_worth_asking(fleet: &Fleet, ask: &Ask) -> bool {
+    let any = !fleet.index.lent.is_empty();
+    any && ask.place_of(CapacityClass::OnDemand).is_some() && lent(fleet, &ask.sku).next().is_some()
+}
+
+/// Lent nodes of a type, in order.
+fn lent<'a>(fleet: &'a Fleet, sku: &'a Sku) -> impl Iterator<Item = &'a NodeRow> {
+    let from = (sku.clone(), Zone::new(""), NodeId::new(""));
+    let keys = fleet.index.lent.from(&from).map(|(key, ())| key);
+    let keys = keys.take_while(move |(of, _, _)| of == sku);
+    keys.filter_map(|(_, _, id)| fleet.node(id))
+}
+
+/// For whom a node is called back.
+fn called_for(node: &NodeRow) -> Option<&OrganizationId> {
+    node.called.as_ref().and_then(|called| called.organization.as_ref()).filter(|_| is_coming(node))
+}
+
+/// A node that is called back for the organization already and has room for one more of its own.
+pub fn shared(fleet: &Fleet, ask: &Ask) -> Option<NodeId> {
+    let coming = lent(fleet, &ask.sku).filter(|node| {
+        let unclaimed = node.claimed.is_none() && called_for(node) == Some(&ask.organization);
+        unclaimed && may_use(ask, node)
+    });
+    let mut with_room = coming.filter(|node| {
+        let waiting = waiting_for(fleet, node).filter_map(|row| fleet.spec_of(row));
+        let taken: usize = waiting.map(|spec| usize::from(spec.gpus.get())).sum();
+        taken + usize::from(ask.gpus) <= node.slots.len()
+    });
+    with_room.next().map(|node| node.id.clone())
+}
+
+/// The lent node whose loss costs least, if the ask would fit there and is admitted.
+pub fn cheapest(fleet: &Fleet, ask: &Ask, now: Timestamp) -> Option<NodeId> {
+    let mut admitted: BTreeMap<Region, bool> = BTreeMap::new();
+    let fitting = lent(fleet, &ask.sku).filter(|node| {
+        is_callable(node) && may_use(ask, node) && node.slots.len() >= usize::from(ask.gpus)
+    });
+    let fitting = fitting.filter(|node| {
+        let region = node.region();
+        *admitted.entry(region.clone()).or_insert_with(|| admits(fleet, ask, region))
+    });
+    fitting.map(|node| cost(fleet, node, now)).min().map(|cost| cost.node)
+}
+
+fn may_use(ask: &Ask, node: &NodeRow) -> bool {
+    ask.admits_zone(&node.zone) && offered(ask, node).is_ok()
+}
+
+/// Whether the organization may have one more instance in the region beside everything that is
+/// called back for somebody: within its guarantee, or within what is usable.
+fn admits(fleet: &Fleet, ask: &Ask, region: Region) -> bool {
+    let Some(capacity) = fleet.index.capacity.get(&(region.clone(), ask.sku.clone())) else {
+        return false;
+    };
+    let mut called: BTreeMap<&OrganizationId, u32> = BTreeMap::new();
+    for node in lent(fleet, &ask.sku).filter(|node| node.region() == region) {
+        if let Some(of) = called_for(node).filter(|_| node.claimed.is_none()) {
+            *called.entry(of).or_default() += 1;
+        }
+    }
+    let mut committed = capacity.committed;
+    for (of, more) in &called {
+        let mut shares = capacity.organizations.get(*of).copied().unwrap_or_default();
+        committed -= shares.committed();
+        shares.used += more;
+        committed += shares.committed();
+    }
+    let mut own = capacity.organizations.get(&ask.organization).copied().unwrap_or_default();
+    own.used += called.get(&ask.organization).copied().unwrap_or_default();
+    own.is_below_guarantee() || committed < capacity.usable
+}
