@@ -317,7 +317,12 @@ impl Facts {
             // What serves somebody stays theirs until it is lost, whatever else is said of it.
             let is_there = node.reach != Reach::Lost && node.departed_at.is_none();
             let serves = (node.held_for.is_some() || node.claimed.is_some()) && is_there;
-            if !is_of || !standard || !(serves || nobody_may_place(node).is_none()) {
+            // What is idle and not whole is promised to nobody.
+            let whole = node.slots.iter().all(|slot| {
+                let taken = slot.holder.or(slot.promised).or(slot.orphan);
+                taken.is_none() && slot.unfit.is_none()
+            });
+            if !is_of || !standard || !(serves || (whole && nobody_may_place(node).is_none())) {
                 continue;
             }
             usable += 1;

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::capacity::ask::{Ask, ground};
 use crate::fleet::Fleet;
-use crate::fleet::index::Capacity;
+use crate::fleet::index::{Capacity, account};
 use crate::fleet::rows::node::NodeRow;
 use crate::words::because::placement::{Rejection, Score};
 use crate::words::policy::PlacementPolicy;
@@ -202,7 +202,9 @@ pub fn admitted_instead_of(
     if other.is_some_and(|other| other.used > other.guaranteed) {
         committed -= 1;
     }
-    if shares.is_below_guarantee() || committed < usable {
+    // What is idle and not whole is promised to nobody: taking it takes nothing from a guarantee.
+    let beside = u32::from(account(node).is_none() && !node.is_whole());
+    if shares.is_below_guarantee() || committed < usable + beside {
         return Ok(());
     }
     Err(Rejection::Guaranteed { usable, committed })

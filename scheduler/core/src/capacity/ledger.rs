@@ -25,7 +25,7 @@ pub struct LedgerRow {
     pub sku: Sku,
     /// Standard instances of the provider that may be used now.
     pub usable: u32,
-    /// Of these, serving nobody and lacking a GPU: nothing whole may be promised of them.
+    /// Of these, serving nobody and not whole: they are promised to nobody.
     #[serde(default)]
     pub impaired: u32,
     /// The sum of what is guaranteed.
@@ -36,11 +36,11 @@ pub struct LedgerRow {
     pub used: u32,
     /// Usable and neither used nor claimed.
     pub idle: u32,
-    /// What may still be taken on demand or claimed by somebody who is guaranteed nothing.
+    /// Whole ones that may still be taken on demand or claimed by somebody who is guaranteed nothing.
     pub free: u32,
     /// Usable instances that are lent as spot: they come back when they are called for.
     pub reclaimable: u32,
-    /// By how many instances the guarantees exceed what is usable: shown, alarmed, credited.
+    /// By how many instances the guarantees exceed what is usable and whole: shown, alarmed, credited.
     pub shortfall: u32,
     /// Instances declared spot that may be used now.
     pub spot_usable: u32,
@@ -127,8 +127,8 @@ pub fn capacity(fleet: &Fleet) -> Vec<LedgerRow> {
             row.guaranteed += shares.guaranteed;
             row.committed += shares.committed;
         }
-        row.shortfall = row.guaranteed.saturating_sub(row.usable);
-        row.free = row.usable.saturating_sub(row.committed);
+        row.shortfall = row.guaranteed.saturating_sub(row.whole());
+        row.free = row.whole().saturating_sub(row.committed);
         for zone in row.zones.values_mut() {
             zone.free = (zone.idle + zone.reclaimable).min(row.free);
         }
@@ -212,8 +212,7 @@ fn count(row: &mut LedgerRow, node: &NodeRow) {
     }
     zone.usable += usable;
     row.usable += usable;
-    let lacks_a_gpu = node.slots.iter().any(|slot| slot.unfit.is_some());
-    row.impaired += if lacks_a_gpu && whose.is_none() { usable } else { 0 };
+    row.impaired += if whose.is_none() && !node.is_whole() { usable } else { 0 };
     let lent = holder.is_some_and(|held| held.compute_class == ComputeClass::Spot);
     match (claimed, lent) {
         (Some(claimed), _) => {

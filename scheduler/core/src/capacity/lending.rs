@@ -33,7 +33,7 @@ pub fn may_lend(policy: &Policy, node: &NodeRow) -> Result<(), NotLent> {
         Err(NotLent::Superchip)
     } else if node.called.is_some() {
         Err(NotLent::CalledBack)
-    } else if usize::from(node.free()) < node.slots.len() {
+    } else if !node.is_whole() {
         Err(NotLent::NotWhole)
     } else {
         Ok(())

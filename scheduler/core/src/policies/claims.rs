@@ -47,7 +47,7 @@ fn is_there(claim: &ClaimRow, node: &NodeRow) -> bool {
 
 fn is_owned(claim: &ClaimRow, node: &NodeRow) -> bool {
     let own = node.owner.as_ref() == Some(&claim.organization) && is_there(claim, node);
-    own && node.held_for.is_none() && node.may_place().is_ok()
+    own && node.held_for.is_none() && node.is_whole() && node.may_place().is_ok()
 }
 
 /// The first idle instance that is whole. All of them are alike to admission.
@@ -86,11 +86,14 @@ fn may_join(fleet: &Fleet, claim: &ClaimRow, node: &NodeRow) -> bool {
 
 /// Its last replica is leaving: it counts as free for a claim.
 fn is_emptying(fleet: &Fleet, claim: &ClaimRow, node: &NodeRow) -> bool {
-    let promised = node.slots.iter().any(|slot| slot.promised.is_some());
+    let sound = node.slots.iter().all(|slot| {
+        let nobodys = slot.promised.is_none() && slot.orphan.is_none();
+        nobodys && slot.unfit.is_none()
+    });
     is_there(claim, node)
         && node.owner.is_none()
         && node.held_for.is_some()
-        && !promised
+        && sound
         && node.may_place().is_ok()
         && fleet.replicas_on(&node.id).all(|row| matches!(row.phase, Phase::Leaving { .. }))
         && admits(fleet, claim, node)

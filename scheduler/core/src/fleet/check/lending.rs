@@ -139,7 +139,11 @@ fn count(fleet: &Fleet, region: &Region, sku: &Sku, of: &OrganizationId) -> ((i6
         }
         let there = node.reach != Reach::Lost && node.departed_at.is_none();
         let serves = there && (node.held_for.is_some() || node.claimed.is_some());
-        usable += i64::from(serves || closed(fleet, &node.id).is_none());
+        let whole = node.slots.iter().all(|slot| {
+            let taken = slot.holder.or(slot.promised).or(slot.orphan);
+            taken.is_none() && slot.unfit.is_none()
+        });
+        usable += i64::from(serves || (whole && closed(fleet, &node.id).is_none()));
         if !there {
             continue;
         }

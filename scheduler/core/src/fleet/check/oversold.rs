@@ -17,7 +17,7 @@ use crate::words::node::Reach;
 /// One (region, SKU), counted from rows.
 #[derive(Default)]
 struct Count {
-    /// Standard instances of the provider that serve somebody or could.
+    /// Standard instances of the provider that serve somebody, or are whole and could.
     usable: BTreeSet<NodeId>,
     /// By organization.
     shares: BTreeMap<OrganizationId, Share>,
@@ -169,7 +169,11 @@ fn counts(fleet: &Fleet) -> BTreeMap<(Region, Sku), Count> {
         let count = counts.entry((node.zone.region(), node.sku.clone())).or_default();
         let there = node.reach != Reach::Lost && node.departed_at.is_none();
         let served = there && (node.held_for.is_some() || node.claimed.is_some());
-        if served || closed(fleet, &node.id).is_none() {
+        let whole = node.slots.iter().all(|slot| {
+            let taken = slot.holder.is_some() || slot.promised.is_some() || slot.orphan.is_some();
+            !taken && slot.unfit.is_none()
+        });
+        if served || (whole && closed(fleet, &node.id).is_none()) {
             count.usable.insert(node.id.clone());
         }
         if there {

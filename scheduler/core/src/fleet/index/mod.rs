@@ -108,7 +108,7 @@ impl ZoneCounts {
 /// Instances of one type in one region: the ledger's terms, kept as they change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Capacity {
-    /// Standard instances that count as usable.
+    /// Standard instances that count as usable: what is idle and lacks a GPU cannot be promised.
     pub usable: u32,
     /// The sum of committed.
     pub committed: u32,
@@ -190,10 +190,10 @@ pub(crate) fn account(node: &NodeRow) -> Option<Account> {
     Some(Account { organization: held.organization.clone(), ground })
 }
 
-/// Whether a standard instance counts as usable: it serves somebody now, or could.
+/// Whether a standard instance counts as usable: it serves somebody now, or is whole and could.
 fn is_usable(node: &NodeRow) -> bool {
     let standard = node.compute_class == ComputeClass::Standard && node.owner.is_none();
-    standard && (account(node).is_some() || node.may_place().is_ok())
+    standard && (account(node).is_some() || (node.is_whole() && node.may_place().is_ok()))
 }
 
 /// What the index holds of a node.
@@ -238,7 +238,7 @@ impl NodeEntries {
             class: node.sold(),
             serves: node.held_for.as_ref().map(|held| held.organization.clone()),
             claimed: node.is_allocated(),
-            whole: usize::from(free) == node.slots.len(),
+            whole: node.is_whole(),
         };
         Self {
             seat: (takes.is_some() && free > 0).then(|| (group(), free)),

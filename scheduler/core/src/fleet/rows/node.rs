@@ -137,6 +137,11 @@ impl NodeRow {
         u8::try_from(self.slots.iter().filter(|slot| slot.is_usable()).count()).unwrap_or(u8::MAX)
     }
 
+    /// Whether none of its GPUs is taken, kept for somebody or unfit.
+    pub fn is_whole(&self) -> bool {
+        self.slots.iter().all(Slot::is_usable)
+    }
+
     /// A GPU that would be free if it were fit, and why it is not.
     pub fn unfit_gpu(&self) -> Option<(&GpuUuid, &str)> {
         let mut unfit = self.slots.iter().filter(|slot| slot.is_free() && slot.unfit.is_some());

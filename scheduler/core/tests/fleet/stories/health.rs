@@ -8,6 +8,7 @@ use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
 use wharfage_scheduler_core::words::deployment::{GpuCount, Spec};
 use wharfage_scheduler_core::words::node::Health;
 use wharfage_scheduler_core::words::policy::Policy;
+use wharfage_shared::capacity::CapacityType;
 use wharfage_shared::health::{
     Ask, Asked, GpuHealth, Health as Report, Incident, NodeHealth, Unfit,
 };
@@ -131,6 +132,36 @@ fn a_contract_is_not_promised_a_node_that_lacks_a_gpu_and_small_asks_still_go_th
         world.ready("part") == ["node-1"] && world.ready("whole") == ["node-2"]
     });
     assert_eq!(sums(&world), (2, 0, 2), "what serves somebody is theirs as it is");
+}
+
+#[test]
+fn what_lacks_a_gpu_stands_for_no_guarantee_and_small_asks_may_have_it_all_the_same() {
+    let mut world = World::with_nodes(2, 0);
+    world.run(10);
+    world.sign("zeta", 1, 30).expect("one of two");
+    let bad = gpu(&world, "node-1", 0);
+    says(&mut world, "node-1", one_unfit(bad, 48, Vec::new()));
+    world.run(10);
+    world.deploy(sized("whole", 8));
+    world.deploy(sized("part", 4));
+    world.until(60, "it serves", |world| world.ready("part") == ["node-1"]);
+    assert_eq!(world.pending("whole"), 1, "the only whole one is guaranteed to zeta");
+    world.deploy_for("zeta", sized("own", 8)).expect("a deployment");
+    world.until(60, "the guarantee is kept", |world| world.ready("own") == ["node-2"]);
+}
+
+#[test]
+fn a_claim_takes_no_instance_that_lacks_a_gpu_not_even_its_owners() {
+    let mut world = World::new();
+    let node = world.add_owned("acme");
+    world.run(10);
+    let bad = gpu(&world, node.as_str(), 0);
+    says(&mut world, node.as_str(), one_unfit(bad, 48, Vec::new()));
+    world.run(10);
+    world.claim("hold", CapacityType::Customer, 1).expect("within what acme owns");
+    assert_eq!(world.counts("hold"), (0, 1), "it waits");
+    says(&mut world, node.as_str(), well());
+    world.until(30, "it is whole", |world| world.counts("hold") == (1, 0));
 }
 
 #[test]
