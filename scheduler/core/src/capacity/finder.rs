@@ -7,6 +7,7 @@ use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::capacity::ledger::{self, LedgerRow, ZoneCapacity};
 use crate::fleet::Fleet;
+use crate::fleet::rows::interruptions::Taken;
 
 /// How far back interruptions count.
 pub const LOOK_BACK: Millis = Millis::from_seconds(7 * 86_400);
@@ -33,7 +34,7 @@ pub struct Found {
     pub available: u32,
     /// More of them once what is lent as spot was called back.
     pub reclaimable: u32,
-    /// Notices that took nodes of the type away there within seven days.
+    /// Nodes of the type that were taken away there within seven days, or are about to be.
     pub interruptions: u32,
     /// The chance of getting all of them, 0 to 100.
     pub chance_percent: u8,
@@ -94,17 +95,14 @@ fn look(
     Found { zone: name.clone(), available, reclaimable, interruptions, chance_percent, sentence }
 }
 
-/// Notices on the zone's nodes of that class, those in force and those of the last days.
+/// Nodes of that class that were taken away there within the last days, as the log tells, and those
+/// whose notice is in force.
 fn interruptions(fleet: &Fleet, wish: &Wish, zone: &Zone, now: Timestamp) -> u32 {
-    let since = now.minus(LOOK_BACK);
-    let nodes = fleet.nodes().filter(|node| {
-        node.zone == *zone && node.sku == wish.sku && node.compute_class == wish.class
+    let of = Taken { sku: wish.sku.clone(), zone: zone.clone(), class: wish.class };
+    let past = fleet.interruptions(&of, now.minus(LOOK_BACK));
+    let leaving = fleet.nodes().filter(|node| {
+        let here = node.zone == *zone && node.sku == wish.sku && node.sold() == wish.class;
+        here && node.departed_at.is_none() && !node.notices.is_empty()
     });
-    let count: usize = nodes
-        .map(|node| {
-            let past = node.past_notices.values().filter(|gone_at| **gone_at >= since).count();
-            past + node.notices.len()
-        })
-        .sum();
-    u32::try_from(count).unwrap_or(u32::MAX)
+    past.saturating_add(u32::try_from(leaving.count()).unwrap_or(u32::MAX))
 }

@@ -31,6 +31,7 @@ use self::rows::access::{JoinRow, OrganizationRow, TokenRow};
 use self::rows::claim::ClaimRow;
 use self::rows::deployment::DeploymentRow;
 use self::rows::gateway::{GatewayProcessRow, GatewayRow};
+use self::rows::interruptions::{History, Taken};
 use self::rows::meter::Meter;
 use self::rows::node::NodeRow;
 use self::rows::replica::ReplicaRow;
@@ -84,6 +85,9 @@ pub struct Fleet {
     /// The memory of the largest slot that was seen of a type, in MiB.
     #[serde(default)]
     pub(crate) slot_memory: Table<Sku, u64>,
+    /// How often nodes were taken away.
+    #[serde(default)]
+    pub(crate) interruptions: Table<Taken, History>,
     #[serde(skip)]
     pub(crate) index: Index,
 }
@@ -311,6 +315,11 @@ impl Fleet {
     /// Instance quotas that were set, in order.
     pub fn quotas(&self) -> impl Iterator<Item = (&QuotaKey, u32)> {
         self.quotas.iter().map(|(key, instances)| (key, *instances))
+    }
+
+    /// How many nodes of a kind were taken away since then, to the hour.
+    pub fn interruptions(&self, of: &Taken, since: Timestamp) -> u32 {
+        self.interruptions.get(of).map_or(0, |history| history.since(since))
     }
 
     /// List prices in the order in which they were set.

@@ -17,7 +17,7 @@ use wharfage_shared::ids::PoolId;
 
 use crate::world::{SKU, World, ZONE};
 use ops::{Op, carry_out, heal, op};
-use truth::{decides_as_it_explains, moves_within_budget, reached, routes_are_true};
+use truth::{decides_as_it_explains, moves_within_budget, reached, routes_are_true, totals_close};
 
 /// What operators choose: priority among whom, and how seats are ranked.
 fn policy() -> impl Strategy<Value = Policy> {
@@ -48,6 +48,7 @@ fn live(policy: Policy, standard: usize, spot: usize, ops: &[Op]) -> Result<(), 
         carry_out(&mut world, op);
         decides_as_it_explains(&world)?;
         routes_are_true(&world)?;
+        totals_close(&world)?;
     }
     heal(&mut world);
     world.run(1100);

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wharfage_shared::health::Ask;
-use wharfage_shared::ids::{GpuUuid, NodeId, PoolId, ReplicaId};
+use wharfage_shared::ids::{GpuUuid, NodeId, NoticeId, PoolId, ReplicaId};
 use wharfage_shared::notice::NoticeSource;
 use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::{Epoch, Generation};
 
+use crate::fleet::rows::interruptions::Taken;
 use crate::fleet::rows::node::{AgentStart, NodeRow, Slot};
 use crate::fleet::{Fleet, PoolCount};
 use crate::words::deployment::ModelKey;
@@ -94,18 +95,14 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             row.called = Some(Called { organization: Some(organization.clone()), at: *at });
         }),
         Event::Lendable { node, .. } => fleet.change_node(node, |row| row.called = None),
-        Event::NoticeEnded { node, notice, .. } => fleet.change_node(node, |row| {
-            let ended = row.notices.remove(notice);
-            if let Some(ended) = ended {
-                row.past_notices.insert(notice.clone(), ended.gone_at);
-            }
-            row.departed_at = None;
-            row.generation = next(row.generation);
-        }),
-        Event::Departed { node, at, .. } => fleet.change_node(node, |row| {
-            row.departed_at = Some(*at);
-            row.generation = next(row.generation);
-        }),
+        Event::NoticeEnded { node, notice, at } => end_notice(fleet, node, notice, *at),
+        Event::Departed { node, at, .. } => {
+            interrupted(fleet, node, *at);
+            fleet.change_node(node, |row| {
+                row.departed_at = Some(*at);
+                row.generation = next(row.generation);
+            });
+        }
         Event::Held { node, held_for, .. } => fleet.change_node(node, |row| {
             row.held_for.clone_from(held_for);
             row.generation = next(row.generation);
@@ -122,6 +119,32 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             }
         }),
     }
+}
+
+fn end_notice(fleet: &mut Fleet, node: &NodeId, notice: &NoticeId, at: Timestamp) {
+    let row = fleet.node(node).filter(|row| row.departed_at.is_none());
+    let ended = row.and_then(|row| row.notices.get(notice));
+    // What was withdrawn in time took nothing away, what has departed is counted.
+    if ended.is_some_and(|ended| ended.drain_at <= at) {
+        interrupted(fleet, node, at);
+    }
+    fleet.change_node(node, |row| {
+        let ended = row.notices.remove(notice);
+        if let Some(ended) = ended {
+            row.past_notices.insert(notice.clone(), ended.gone_at);
+        }
+        row.departed_at = None;
+        row.generation = next(row.generation);
+    });
+}
+
+/// A node was taken away from those who used it.
+fn interrupted(fleet: &mut Fleet, node: &NodeId, at: Timestamp) {
+    let Some(row) = fleet.node(node) else { return };
+    let of = Taken { sku: row.sku.clone(), zone: row.zone.clone(), class: row.sold() };
+    let mut history = fleet.interruptions.get(&of).cloned().unwrap_or_default();
+    history.add(at);
+    fleet.interruptions.insert(of, history);
 }
 
 pub(super) fn next(generation: Generation) -> Generation {

@@ -4,6 +4,7 @@ pub mod access;
 pub mod claim;
 pub mod deployment;
 pub mod gateway;
+pub mod interruptions;
 pub mod meter;
 pub mod node;
 pub mod replica;

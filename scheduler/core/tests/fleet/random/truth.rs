@@ -1,6 +1,7 @@
 //! What must be true of a random world, by a plain reading of its rows.
 
 use proptest::prelude::*;
+use wharfage_scheduler_core::capacity::ledger::{OrganizationCapacity, ZoneCapacity};
 use wharfage_scheduler_core::fleet::rows::node::NodeRow;
 use wharfage_scheduler_core::words::deployment::Spec;
 use wharfage_scheduler_core::words::event::replica::Event as Replicas;
@@ -102,6 +103,38 @@ pub fn decides_as_it_explains(world: &World) -> Result<(), TestCaseError> {
         let first = explained.candidates.first().map(|candidate| candidate.node.clone());
         if let Some(best) = best {
             prop_assert_eq!(first, Some(best.node), "explain lists the best first");
+        }
+    }
+    Ok(())
+}
+
+/// The accounts of each region and type add up: by use, by zone, by organization.
+pub fn totals_close(world: &World) -> Result<(), TestCaseError> {
+    for row in capacity::ledger::capacity(world.fleet()) {
+        let said = format!("{row:#?}\n{}", world.picture());
+        prop_assert_eq!(row.usable, row.used + row.idle + row.reclaimable, "by use: {}", said);
+        let zones = |of: fn(&ZoneCapacity) -> u32| row.zones.values().map(of).sum::<u32>();
+        let by_zone = [zones(|z| z.usable), zones(|z| z.used), zones(|z| z.idle)];
+        prop_assert_eq!(by_zone, [row.usable, row.used, row.idle], "by zone: {}", said);
+        let spot = [zones(|z| z.reclaimable), zones(|z| z.spot_usable), zones(|z| z.spot_used)];
+        let whole = [row.reclaimable, row.spot_usable, row.spot_used];
+        prop_assert_eq!(spot, whole, "spot by zone: {}", said);
+        let each =
+            |of: fn(&OrganizationCapacity) -> u32| row.organizations.values().map(of).sum::<u32>();
+        let by_whom = [each(|o| o.used), each(|o| o.guaranteed), each(|o| o.committed)];
+        prop_assert_eq!(by_whom, [row.used, row.guaranteed, row.committed], "by whom: {}", said);
+        let on_spot = row.spot_used + row.reclaimable;
+        prop_assert_eq!(each(|o| o.spot_used), on_spot, "spot by whom: {}", said);
+        for shares in row.organizations.values() {
+            let used = shares.claimed_serverless + shares.used_contract + shares.used_on_demand;
+            prop_assert_eq!(shares.used, used, "by plan: {}", said);
+            prop_assert!(shares.used_contract <= shares.reserved + shares.flex, "{}", said);
+        }
+        let free = (row.usable - row.impaired).saturating_sub(row.committed);
+        prop_assert_eq!(row.free, free, "{}", said);
+        for zone in row.zones.values() {
+            prop_assert!(zone.free <= zone.idle + zone.reclaimable, "{}", said);
+            prop_assert!(zone.claimed <= zone.used && zone.nodes >= zone.owned, "{}", said);
         }
     }
     Ok(())

@@ -111,3 +111,25 @@ fn a_spot_zone_that_was_interrupted_is_worth_less() {
     assert_eq!((before[0].interruptions, before[0].chance_percent), (0, 100));
     assert_eq!((after[0].interruptions, after[0].chance_percent), (1, 50), "{after:?}");
 }
+
+#[test]
+fn interruptions_are_known_out_of_the_log_to_a_new_scheduler_for_seven_days() {
+    let mut world = World::with_nodes(0, 2);
+    let now = world.now;
+    world.agent("node-1").notice("withdrawn", 60, Leaves::Replicas, now);
+    world.run(10);
+    world.agent("node-1").notices.clear();
+    world.run(10);
+    let now = world.now;
+    world.agent("node-1").notice("taken", 20, Leaves::Node, now);
+    world.run(60);
+    let spot = || wish("acme", 1, ComputeClass::Spot);
+    let count = |world: &World, days: u64| {
+        let now = world.now + Millis::from_seconds(days * 86_400);
+        finder::find(world.fleet(), &spot(), now)[0].interruptions
+    };
+    assert_eq!(count(&world, 0), 1, "what was withdrawn took nothing away");
+    world.restart_scheduler();
+    world.run(60);
+    assert_eq!((count(&world, 0), count(&world, 6), count(&world, 8)), (1, 1, 0));
+}
