@@ -20,6 +20,7 @@ const NODES: &[Column] = &[
     ("DEPARTURE", "/departure"),
     ("GPUS", "#/gpus"),
     ("FREE", "/free_gpus"),
+    ("HELD BY", "/held_by"),
     ("BECAUSE", "/because"),
 ];
 const DEPLOYMENTS: &[Column] = &[

@@ -141,7 +141,7 @@ fn node_card(node: &node::Row) -> Markup {
             @if let Some(reason) = &node.intent_reason { p.said { (reason) } }
             @if let Some(trouble) = &node.gpu_trouble { p.because { (trouble) } }
             (health::of_node(node))
-            @if let Some(held) = &node.held_for { p.held { "serves " (held) } }
+            @if let Some(held) = &node.held_by { p.held { "held by " (held) } }
         }
     }
 }

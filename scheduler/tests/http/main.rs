@@ -5,6 +5,7 @@ mod baseten;
 mod coreweave;
 mod dashboard;
 mod events;
+mod holders;
 mod keys;
 mod lines;
 mod money;

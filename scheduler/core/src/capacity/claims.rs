@@ -40,6 +40,13 @@ pub fn counted(fleet: &Fleet, claim: &ClaimRow) -> u32 {
     nodes.filter(|node| is_available(node) || is_coming(node)).count() as u32
 }
 
+/// By when everything that is called back from spot for it is free at the latest.
+pub fn called_back_by(fleet: &Fleet, claim: &ClaimRow) -> Option<Timestamp> {
+    let nodes = claim.instances.iter().filter_map(|id| fleet.node(id));
+    let coming = nodes.filter(|node| !node.is_allocated() && is_coming(node));
+    coming.filter_map(|node| node.reclaim()).map(|notice| notice.gone_at).max()
+}
+
 /// Whether it would take one more instance.
 pub fn is_short(fleet: &Fleet, claim: &ClaimRow) -> bool {
     claim.deleted_at.is_none() && counted(fleet, claim) < claim.granted

@@ -6,8 +6,10 @@ use wharfage_shared::ids::OrganizationId;
 use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::capacity::ledger::{self, LedgerRow, ZoneCapacity};
+use crate::capacity::lending::{is_idle, may_lend};
 use crate::fleet::Fleet;
 use crate::fleet::rows::interruptions::Taken;
+use crate::words::policy::Policy;
 
 /// How far back interruptions count.
 pub const LOOK_BACK: Millis = Millis::from_seconds(7 * 86_400);
@@ -43,12 +45,12 @@ pub struct Found {
 }
 
 /// Every zone that has the type, the best first.
-pub fn find(fleet: &Fleet, wish: &Wish, now: Timestamp) -> Vec<Found> {
+pub fn find(fleet: &Fleet, policy: &Policy, wish: &Wish, now: Timestamp) -> Vec<Found> {
     let mut found = Vec::new();
     for row in ledger::capacity(fleet).iter().filter(|row| row.sku == wish.sku) {
         for (name, zone) in &row.zones {
             if zone.nodes > zone.owned {
-                found.push(look(fleet, wish, row, (name, zone), now));
+                found.push(look(fleet, policy, wish, row, (name, zone), now));
             }
         }
     }
@@ -61,13 +63,15 @@ pub fn find(fleet: &Fleet, wish: &Wish, now: Timestamp) -> Vec<Found> {
 
 fn look(
     fleet: &Fleet,
+    policy: &Policy,
     wish: &Wish,
     row: &LedgerRow,
     (name, zone): (&Zone, &ZoneCapacity),
     now: Timestamp,
 ) -> Found {
+    let lendable = lendable(fleet, policy, wish, name);
     let (available, reclaimable) = match wish.class {
-        ComputeClass::Spot => (zone.spot_usable - zone.spot_used, 0),
+        ComputeClass::Spot => (zone.spot_usable - zone.spot_used + lendable, 0),
         ComputeClass::Standard => {
             let own = row.organizations.get(&wish.organization).copied().unwrap_or_default();
             let guaranteed = own.committed - own.used;
@@ -84,7 +88,7 @@ fn look(
     let mut percent = (100 * now_part + 50 * later_part) / count;
     if wish.class == ComputeClass::Spot {
         // A zone where each node was interrupted once is worth half of one without.
-        let nodes = u64::from(zone.spot_usable.max(1));
+        let nodes = u64::from((zone.spot_usable + lendable).max(1));
         percent = percent * nodes / (nodes + u64::from(interruptions));
     }
     let sentence = format!(
@@ -93,6 +97,18 @@ fn look(
     );
     let chance_percent = u8::try_from(percent).unwrap_or(100);
     Found { zone: name.clone(), available, reclaimable, interruptions, chance_percent, sentence }
+}
+
+/// Idle standard nodes of a zone that would be lent to whoever asks for spot.
+fn lendable(fleet: &Fleet, policy: &Policy, wish: &Wish, zone: &Zone) -> u32 {
+    if wish.class == ComputeClass::Standard || !policy.lends() {
+        return 0;
+    }
+    let lendable = fleet.nodes().filter(|node| {
+        let here = node.zone == *zone && node.sku == wish.sku && is_idle(node);
+        here && node.may_place().is_ok() && may_lend(policy, node).is_ok()
+    });
+    u32::try_from(lendable.count()).unwrap_or(u32::MAX)
 }
 
 /// Nodes of that class that were taken away there within the last days, as the log tells, and those

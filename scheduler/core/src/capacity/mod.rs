@@ -2,6 +2,7 @@
 //! guaranteed.
 
 pub mod ask;
+pub mod bands;
 pub mod claims;
 pub mod finder;
 pub mod fit;

@@ -272,7 +272,7 @@ async fn find(
 ) -> Result<Json<Value>, Fault> {
     let view = shared.handle.view();
     let wish = wish(view.fleet(), &caller, &uri)?;
-    let found = finder::find(view.fleet(), &wish, shared.handle.now());
+    let found = finder::find(view.fleet(), shared.handle.policy(), &wish, shared.handle.now());
     Ok(Json(json!({
         "sku": wish.sku,
         "count": wish.count,

@@ -149,13 +149,19 @@ pub fn show(fleet: &Fleet, policy: &Policy, now: Timestamp, row: &ClaimRow) -> V
             "updatedAt": instant(row.updated_at),
             "allocatedInstances": allocated,
             "pendingInstances": pending,
-            "conditions": conditions(row, policy, now, pending),
+            "conditions": conditions(row, policy, now, pending, claims::called_back_by(fleet, row)),
         },
     })
 }
 
 /// Whether it has all that it is to hold, and the decrease that waits.
-fn conditions(row: &ClaimRow, policy: &Policy, now: Timestamp, pending: u32) -> Vec<Value> {
+fn conditions(
+    row: &ClaimRow,
+    policy: &Policy,
+    now: Timestamp,
+    pending: u32,
+    called_back_by: Option<Timestamp>,
+) -> Vec<Value> {
     let condition = |kind: &str, status: bool, reason: &str, message: String| {
         json!({
             "type": kind,
@@ -181,7 +187,13 @@ fn conditions(row: &ClaimRow, policy: &Policy, now: Timestamp, pending: u32) -> 
                 CapacityType::Serverless => "what runs there has to leave, or one was lost",
             };
             let message = format!("{pending} of {granted} instances are pending: {waits}");
-            condition("Ready", false, "InstancesPending", message)
+            match called_back_by.map(to_rfc3339) {
+                Some(by) => {
+                    let message = format!("{message}; what is lent as spot is back by {by}");
+                    condition("Ready", false, "ReclaimingSpot", message)
+                }
+                None => condition("Ready", false, "InstancesPending", message),
+            }
         }
     };
     let decrease = claims::decreases_at(policy, row, now).map(|at| {

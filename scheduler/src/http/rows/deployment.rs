@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use wharfage_scheduler_core::capacity::lending::awaited;
 use wharfage_scheduler_core::capacity::memory;
 use wharfage_scheduler_core::explain;
 use wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow;
@@ -148,7 +149,9 @@ impl Shown<'_> {
         let zone = self.zone(row);
         let at = self.changed_at(row);
         let (reason, message) = self.ready_reason(row, ready);
-        let waiting = self.waiting(row).next();
+        let comes = |replica: &&ReplicaRow| awaited(self.fleet, replica).is_some();
+        let called_back = self.waiting(row).find(comes);
+        let waiting = called_back.or_else(|| self.waiting(row).next());
         let progressing = waiting.is_some() || row.deleting.is_some();
         let message_of = |replica: &ReplicaRow| {
             let because = replica.because().unwrap_or_default();
@@ -178,6 +181,7 @@ impl Shown<'_> {
                     "status": truth(progressing),
                     "reason": match (progressing, stopped) {
                         (_, true) => "RolloutStopped",
+                        (true, false) if called_back.is_some() => "ReclaimingSpot",
                         (true, false) => "ReplicasStarting",
                         (false, false) => "AsExpected",
                     },

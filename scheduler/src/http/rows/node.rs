@@ -1,10 +1,14 @@
 //! A node's row: its four axes and its GPUs.
 
 use serde::Serialize;
+use wharfage_scheduler_core::capacity::bands;
 use wharfage_scheduler_core::fleet::rows::node::{NodeRow, Slot};
+use wharfage_scheduler_core::words::claim::Claimed;
 use wharfage_scheduler_core::words::node::{Health, Intent, NoticeFact, Reach};
 use wharfage_shared::capacity::{ComputeClass, Region, Sku, Tenancy, Zone};
-use wharfage_shared::ids::{GpuUuid, NodeId, OrganizationId, PoolId, ReplicaId};
+use wharfage_shared::ids::{
+    ClaimId, ContractId, GpuUuid, NodeId, OrganizationId, PoolId, ReplicaId,
+};
 use wharfage_shared::notice::{Leaves, NoticeKind, NoticeSource};
 use wharfage_shared::telemetry::EngineOffer;
 
@@ -51,6 +55,16 @@ pub struct Row {
     pub notice: Option<Notice>,
     /// Whom it serves: the caller's own organization, or any for the provider.
     pub held_for: Option<OrganizationId>,
+    /// Whether it is a standard node that is lent as spot; told with `held_for`.
+    pub lent: bool,
+    /// The claim that it is set aside for, if the caller may see it.
+    pub claim: Option<ClaimId>,
+    /// The contract that it stands under at this moment, if the caller may see it.
+    pub contract: Option<ContractId>,
+    /// For whom it is called back from spot, if the caller may see that.
+    pub called_for: Option<OrganizationId>,
+    /// Who holds it and by what right, in words.
+    pub held_by: Option<String>,
     /// Its GPUs in NVML's order.
     pub gpus: Vec<Gpu>,
     /// GPUs that nobody holds.
@@ -131,11 +145,17 @@ impl Shown<'_> {
 
     /// Every node that the caller may see, in the order of names.
     pub fn nodes(&self) -> Vec<Row> {
-        self.fleet.nodes().filter(|node| self.sees_node(node)).map(|node| self.node(node)).collect()
+        let contracts = bands::contracts(self.fleet);
+        let visible = self.fleet.nodes().filter(|node| self.sees_node(node));
+        visible.map(|node| self.node_under(node, contracts.get(&node.id))).collect()
     }
 
     /// One node's row.
     pub fn node(&self, node: &NodeRow) -> Row {
+        self.node_under(node, bands::contracts(self.fleet).get(&node.id))
+    }
+
+    fn node_under(&self, node: &NodeRow, contract: Option<&ContractId>) -> Row {
         let told = self.telemetry.node(&node.id);
         let provider = self.caller.is_provider();
         let (health, health_because) = match &node.health {
@@ -150,6 +170,13 @@ impl Shown<'_> {
             Intent::Retired => ("retired", None),
         };
         let held_for = node.held_for.as_ref().map(|held| held.organization.clone());
+        let held_for = held_for.filter(|organization| self.caller.sees(organization));
+        let is_told = held_for.is_some();
+        let contract = contract.filter(|_| is_told).cloned();
+        let claimed = node.claimed.as_ref().filter(|of| self.caller.sees(&of.organization));
+        let called_for = node.called.as_ref().filter(|_| node.reclaim().is_some());
+        let called_for = called_for.and_then(|called| called.organization.clone());
+        let called_for = called_for.filter(|organization| self.caller.sees(organization));
         let replicas = self.fleet.replicas_on(&node.id);
         let notice = node.notice();
         Row {
@@ -158,7 +185,7 @@ impl Shown<'_> {
             zone: node.zone.clone(),
             region: node.region(),
             sku: node.sku.clone(),
-            compute_class: node.compute_class,
+            compute_class: if is_told { node.sold() } else { node.compute_class },
             tenancy: node.tenancy,
             owner: node.owner.clone(),
             reach: node.reach,
@@ -170,7 +197,12 @@ impl Shown<'_> {
             intent_reason: reason.filter(|_| provider),
             departure: if notice.is_some() { "noticed" } else { "none" },
             notice: notice.map(|notice| self.notice(notice)),
-            held_for: held_for.filter(|organization| self.caller.sees(organization)),
+            lent: is_told && node.is_lent(),
+            claim: claimed.map(|claimed| claimed.claim.clone()),
+            held_by: held_by(node, held_for.as_ref(), claimed, contract.as_ref(), &called_for),
+            contract,
+            called_for,
+            held_for,
             gpus: node.slots.iter().map(|slot| self.gpu(node, slot, told.as_deref())).collect(),
             free_gpus: node.free(),
             replicas: replicas
@@ -227,4 +259,31 @@ impl Shown<'_> {
             unfit: slot.unfit.clone(),
         }
     }
+}
+
+/// `acme, under contract c-1`; only what the caller may see is named.
+fn held_by(
+    node: &NodeRow,
+    whom: Option<&OrganizationId>,
+    claimed: Option<&Claimed>,
+    contract: Option<&ContractId>,
+    called_for: &Option<OrganizationId>,
+) -> Option<String> {
+    let serves = whom.map(|whom| {
+        let right = match (&node.held_for, contract) {
+            (Some(held), _) if held.claim.is_some() => None,
+            _ if node.is_lent() => Some("lent as spot".to_owned()),
+            _ if node.sold() == ComputeClass::Spot => Some("spot".to_owned()),
+            (_, Some(contract)) => Some(format!("under contract {contract}")),
+            (_, None) => Some("on demand".to_owned()),
+        };
+        right.map_or_else(|| whom.to_string(), |right| format!("{whom}, {right}"))
+    });
+    let claimed = claimed.map(|claimed| match node.is_allocated() {
+        true => format!("by claim {}", claimed.claim),
+        false => format!("kept for claim {} of {}", claimed.claim, claimed.organization),
+    });
+    let called = called_for.as_ref().map(|whom| format!("called back for {whom}"));
+    let parts: Vec<String> = serves.into_iter().chain(claimed).chain(called).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }

@@ -1,6 +1,7 @@
 //! A replica's row: where it is, how far, and why.
 
 use serde::Serialize;
+use wharfage_scheduler_core::capacity::lending::awaited;
 use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
 use wharfage_scheduler_core::words::replica::{Phase, PhaseWord};
 use wharfage_shared::capacity::CapacityClass;
@@ -32,6 +33,8 @@ pub struct Row {
     pub progress: Option<f64>,
     /// When it should be ready; null when it is, or nobody knows.
     pub expected_ready_at: Option<String>,
+    /// By when there is room for it, where spot is called back for it.
+    pub room_by: Option<String>,
     /// Why it is where it is.
     pub because: Option<String>,
     /// On what ground it stands there.
@@ -98,6 +101,9 @@ impl Shown<'_> {
             since: instant(row.since()),
             progress: permille.filter(|_| starting).map(|permille| f64::from(permille) / 1000.0),
             expected_ready_at: expected.filter(|_| starting).map(instant),
+            room_by: awaited(self.fleet, row)
+                .and_then(|node| node.reclaim())
+                .map(|notice| instant(notice.gone_at)),
             because: row.because(),
             capacity_class: row.placement.as_ref().map(|placement| placement.class),
             revision: row.revision,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wharfage_shared::health::Ask;
 use wharfage_shared::ids::{GpuUuid, NodeId, NoticeId, PoolId, ReplicaId};
 use wharfage_shared::notice::NoticeSource;
+use wharfage_shared::order::HeldFor;
 use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::{Epoch, Generation};
@@ -103,10 +104,9 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 row.generation = next(row.generation);
             });
         }
-        Event::Held { node, held_for, .. } => fleet.change_node(node, |row| {
-            row.held_for.clone_from(held_for);
-            row.generation = next(row.generation);
-        }),
+        Event::Held { node, held_for, at } => {
+            fleet.change_node(node, |row| hold(row, held_for, *at));
+        }
         Event::OrphanFound { node, replica, gpus, .. } => fleet.change_node(node, |row| {
             row.orphans.insert(*replica, gpus.clone());
             mark_orphan(row, *replica, gpus);
@@ -119,6 +119,15 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             }
         }),
     }
+}
+
+fn hold(row: &mut NodeRow, held_for: &Option<HeldFor>, at: Timestamp) {
+    let whom = |held: &Option<HeldFor>| held.as_ref().map(|held| held.organization.clone());
+    if whom(held_for) != whom(&row.held_for) {
+        row.held_since = held_for.as_ref().map(|_| at);
+    }
+    row.held_for.clone_from(held_for);
+    row.generation = next(row.generation);
 }
 
 fn end_notice(fleet: &mut Fleet, node: &NodeId, notice: &NoticeId, at: Timestamp) {
@@ -185,6 +194,7 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
         claimed: None,
         called: None,
         held_for: None,
+        held_since: None,
         generation: Generation(1),
         replicas: Vec::new(),
     };
@@ -203,6 +213,7 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
             claimed: old.claimed,
             called: old.called,
             held_for: old.held_for,
+            held_since: old.held_since,
             generation: next(old.generation),
             replicas: old.replicas,
             ..fresh

@@ -83,6 +83,9 @@ pub struct NodeRow {
     pub called: Option<Called>,
     /// For whom its active time counts.
     pub held_for: Option<HeldFor>,
+    /// Since when it has served that organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_since: Option<Timestamp>,
     /// Its desired state's number.
     pub generation: Generation,
     /// Replicas that are ordered to run or to stop here, in the order of their ids.

@@ -81,7 +81,12 @@ fn the_finder_puts_the_zone_first_that_has_room_for_the_caller() {
     world.deploy_for("zeta", spec("other")).expect("a deployment");
     world.run(10);
     let standard = ComputeClass::Standard;
-    let found = finder::find(world.fleet(), &wish("acme", 2, standard), world.now);
+    let found = finder::find(
+        world.fleet(),
+        world.controller.policy(),
+        &wish("acme", 2, standard),
+        world.now,
+    );
     let shown: Vec<(&str, u32, u8)> = found
         .iter()
         .map(|found| (found.zone.as_str(), found.available, found.chance_percent))
@@ -89,27 +94,66 @@ fn the_finder_puts_the_zone_first_that_has_room_for_the_caller() {
     assert_eq!(shown, [("US-EAST-04B", 2, 100), ("US-EAST-04A", 0, 0)]);
     world.sign("zeta", 2, 30).expect("one more is free");
     world.run(1);
-    let found = finder::find(world.fleet(), &wish("acme", 2, standard), world.now);
+    let found = finder::find(
+        world.fleet(),
+        world.controller.policy(),
+        &wish("acme", 2, standard),
+        world.now,
+    );
     assert_eq!((found[0].available, found[0].chance_percent), (1, 50), "one is zeta's");
-    let found = finder::find(world.fleet(), &wish("zeta", 2, standard), world.now);
+    let found = finder::find(
+        world.fleet(),
+        world.controller.policy(),
+        &wish("zeta", 2, standard),
+        world.now,
+    );
     assert_eq!(found[0].available, 2, "what is guaranteed to it is there for it");
     let mut hold = claimed("hold", CapacityType::Serverless, 1);
     hold.zone = Zone::new("US-EAST-04B");
     world.claim_for("acme", hold).expect("the last one");
-    let found = finder::find(world.fleet(), &wish("beta", 1, standard), world.now);
+    let found = finder::find(
+        world.fleet(),
+        world.controller.policy(),
+        &wish("beta", 1, standard),
+        world.now,
+    );
     assert!(found.iter().all(|found| found.chance_percent == 0), "{found:?}");
 }
 
 #[test]
 fn a_spot_zone_that_was_interrupted_is_worth_less() {
     let mut world = World::with_nodes(0, 2);
-    let before = finder::find(world.fleet(), &wish("acme", 1, ComputeClass::Spot), world.now);
+    let before = finder::find(
+        world.fleet(),
+        world.controller.policy(),
+        &wish("acme", 1, ComputeClass::Spot),
+        world.now,
+    );
     let now = world.now;
     world.agent("node-1").notice("taken", 20, Leaves::Node, now);
     world.run(10);
-    let after = finder::find(world.fleet(), &wish("acme", 1, ComputeClass::Spot), world.now);
+    let after = finder::find(
+        world.fleet(),
+        world.controller.policy(),
+        &wish("acme", 1, ComputeClass::Spot),
+        world.now,
+    );
     assert_eq!((before[0].interruptions, before[0].chance_percent), (0, 100));
     assert_eq!((after[0].interruptions, after[0].chance_percent), (1, 50), "{after:?}");
+}
+
+#[test]
+fn idle_standard_nodes_that_would_be_lent_can_be_had_as_spot() {
+    let mut world = World::with_nodes(1, 1);
+    let spot = wish("acme", 2, ComputeClass::Spot);
+    let find = |world: &World| {
+        let found = finder::find(world.fleet(), world.controller.policy(), &spot, world.now);
+        (found[0].available, found[0].chance_percent)
+    };
+    assert_eq!(find(&world), (2, 100));
+    world.deploy_for("zeta", spec("other")).expect("a deployment");
+    world.run(10);
+    assert_eq!(find(&world), (1, 50), "what serves somebody is not lent");
 }
 
 #[test]
@@ -126,7 +170,7 @@ fn interruptions_are_known_out_of_the_log_to_a_new_scheduler_for_seven_days() {
     let spot = || wish("acme", 1, ComputeClass::Spot);
     let count = |world: &World, days: u64| {
         let now = world.now + Millis::from_seconds(days * 86_400);
-        finder::find(world.fleet(), &spot(), now)[0].interruptions
+        finder::find(world.fleet(), world.controller.policy(), &spot(), now)[0].interruptions
     };
     assert_eq!(count(&world, 0), 1, "what was withdrawn took nothing away");
     world.restart_scheduler();
