@@ -263,7 +263,8 @@ fn a_dry_run_says_who_would_be_called_back_and_changes_nothing() {
     cheap(&mut world, "batch", 1);
     let (organization, mut wanted) = (world.organization("acme"), spec("chat"));
     wanted.classes = vec![OnDemand];
-    let action = Deployments::Create { id: id("chat"), organization, spec: Box::new(wanted) };
+    let action =
+        Deployments::Create { id: id("chat"), organization, spec: std::sync::Arc::new(wanted) };
     let command = Command { caller: Caller::provider(), action: Action::Deployment(action) };
     let outcome = world.controller.what_if(world.now, command).expect("a deployment");
     let told: Vec<(&str, u64)> = outcome
