@@ -131,8 +131,9 @@ mod tests {
         let hooks = folder.path().join("hooks.d");
         fs::create_dir(&hooks).expect("made");
         let text = format!(
-            "node = \"node-1\"\nhooks_dir = \"{}\"\nrequire_root_owned = false\n[timing]\n\
-             stop_margin_seconds = 5\ndrain_seconds = 30\nstop_seconds = 10\n",
+            "node = \"node-1\"\nstate_dir = \"/s\"\ncache_dir = \"/c\"\nhooks_dir = \"{}\"\n\
+             require_root_owned = false\n[timing]\nstop_margin_seconds = 5\n\
+             drain_seconds = 30\nstop_seconds = 10\n",
             hooks.display()
         );
         let config: Config = toml::from_str(&text).expect("a configuration");
