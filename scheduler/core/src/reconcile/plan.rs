@@ -67,6 +67,7 @@ impl Plan<'_> {
         let may_let_go = matches!(
             event,
             replica::Event::PromiseWithdrawn { .. }
+                | replica::Event::Promised { .. }
                 | replica::Event::Placed { .. }
                 | replica::Event::Gone { .. }
                 | replica::Event::Closed { .. }
@@ -76,11 +77,10 @@ impl Plan<'_> {
             return None;
         }
         let row = self.fleet.replica(event.replica())?;
-        match (&row.phase, event) {
-            (Phase::Promised { seat, .. }, _) => Some(seat.node.clone()),
-            (Phase::Pending { .. }, replica::Event::Blocked { .. }) => None,
-            (Phase::Pending { .. }, _) => row.awaits.as_ref().map(|awaits| awaits.node.clone()),
-            (Phase::Placed { .. } | Phase::Leaving { .. } | Phase::Stopped { .. }, _) => None,
+        match &row.phase {
+            Phase::Promised { seat, .. } => Some(seat.node.clone()),
+            Phase::Pending { .. } => row.awaits.as_ref().map(|awaits| awaits.node.clone()),
+            Phase::Placed { .. } | Phase::Leaving { .. } | Phase::Stopped { .. } => None,
         }
     }
 
