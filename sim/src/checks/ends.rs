@@ -110,7 +110,7 @@ fn is_lent_to(spec: &Spec, node: &NodeRow) -> bool {
     let standard = node.compute_class == ComputeClass::Standard && node.owner.is_none();
     let idle = node.held_for.is_none() && node.claimed.is_none() && node.called.is_none();
     let whole = usize::from(node.free()) == node.slots.len();
-    // Their memory is one with the host's: who lends them cannot call them back in time.
+    // The public price list has no spot price for them.
     let superchip = ["gb200", "gb300", "gh200"].iter().any(|chip| node.sku.as_str().contains(chip));
     standard && idle && whole && !superchip && spec.classes.contains(&CapacityClass::Spot)
 }
