@@ -9,11 +9,11 @@ pub enum Agreement {
     Within(f64),
     /// Yes or no, which versions write as words or as numbers.
     Flag,
-    /// Both have it; it changes too fast to be compared.
-    Both,
+    /// By at most so much in one of several looks: it changes from moment to moment.
+    Moves(f64),
 }
 
-use Agreement::{Both, Flag, Same, Within};
+use Agreement::{Flag, Moves, Same, Within};
 
 /// Whether they agree; what is absent must be absent on both sides.
 pub fn agree(ours: Option<&str>, theirs: &str, agreement: Agreement) -> bool {
@@ -25,7 +25,9 @@ pub fn agree(ours: Option<&str>, theirs: &str, agreement: Agreement) -> bool {
         Same => ours == theirs || numbers(ours, theirs).is_some_and(|(a, b)| a == b),
         Within(most) => numbers(ours, theirs).is_some_and(|(a, b)| (a - b).abs() <= most),
         Flag => ours == if ["1", "Yes", "Active"].contains(&theirs) { "Yes" } else { "No" },
-        Both => true,
+        Moves(most) => {
+            ours == theirs || numbers(ours, theirs).is_some_and(|(a, b)| (a - b).abs() <= most)
+        }
     }
 }
 
@@ -41,7 +43,7 @@ fn is_absent(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Agreement::{Both, Flag, Same, Within};
+    use super::Agreement::{Flag, Moves, Same, Within};
     use super::agree;
 
     #[test]
@@ -51,9 +53,11 @@ mod tests {
         assert!(!agree(Some("4"), "5", Same));
         assert!(agree(Some("4"), "60", Within(64.0)));
         assert!(!agree(Some("4"), "69", Within(64.0)));
-        assert!(agree(None, "[N/A]", Same) && agree(None, "[Not Supported]", Both));
-        assert!(!agree(None, "0", Both), "unsupported is no zero");
-        assert!(!agree(Some("0"), "[N/A]", Both));
+        assert!(agree(None, "[N/A]", Same) && agree(None, "[Not Supported]", Moves(1.0)));
+        assert!(!agree(None, "0", Moves(1.0)), "unsupported is no zero");
+        assert!(!agree(Some("0"), "[N/A]", Moves(1.0)));
+        assert!(agree(Some("P0"), "P0", Moves(0.0)) && !agree(Some("P0"), "P8", Moves(0.0)));
+        assert!(agree(Some("70.5"), "80", Moves(10.0)) && !agree(Some("70"), "81", Moves(10.0)));
         assert!(agree(Some("No"), "0", Flag) && agree(Some("Yes"), "Yes", Flag));
         assert!(!agree(Some("No"), "1", Flag) && !agree(Some("No"), "[N/A]", Flag));
     }

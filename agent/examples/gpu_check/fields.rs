@@ -6,13 +6,17 @@ use wharfage_agent_sys::nvml::{Fast, Gpu, Reader, SECTIONS, Section, Value};
 use wharfage_shared::ids::GpuUuid;
 
 use crate::Seen;
-use crate::agreement::Agreement::{self, Both, Flag, Same, Within};
+use crate::agreement::Agreement::{self, Flag, Moves, Same, Within};
 use crate::agreement::agree;
+use crate::beside;
 use crate::figures::{Figures, thread_cpu};
-use crate::smi::Smi;
+use crate::smi::{REASONS, Smi};
+
+/// The same, of a name that is written here.
+type Named = (&'static str, Option<String>, Agreement);
 
 /// One field: `nvidia-smi`'s name, our value as it would print it, and how they must agree.
-type Field = (&'static str, Option<String>, Agreement);
+pub type Field = (String, Option<String>, Agreement);
 
 /// Compares all; answers the whole GPU with the least memory in use.
 pub fn check(
@@ -29,10 +33,14 @@ pub fn check(
         let board = gpu.board().clone();
         println!("GPU {index}: {} {}", board.name, board.uuid);
         figures.cost_of_reading(&board.name, cost(&gpu));
-        let mut fields = fields(&mut gpu);
-        fields.push(("driver_version", versions.driver.clone(), Same));
-        compare(smi, "--query-gpu", &fields, index, seen)?;
-        compare(smi, "--query-remapped-rows", &remapped(&mut gpu), index, seen)?;
+        let mut all = || {
+            let mut fields = fields(&mut gpu);
+            fields.push(("driver_version".to_owned(), versions.driver.clone(), Same));
+            fields
+        };
+        compare(smi, "--query-gpu", &mut all, index, seen)?;
+        compare(smi, "--query-remapped-rows", &mut || remapped(&mut gpu), index, seen)?;
+        beside::check(&mut gpu, smi, seen)?;
         if let [slot] = gpu.read().as_slice()
             && let Some(used) = slot.fast.memory.used_bytes.get()
             && least.as_ref().is_none_or(|(least, _)| used < *least)
@@ -57,32 +65,62 @@ fn cost(gpu: &Gpu<'_>) -> (Duration, Duration) {
     looks[LOOKS / 2]
 }
 
+/// What changes from moment to moment must agree in one of so many looks.
+pub const LOOKS: usize = 5;
+
 fn compare(
     smi: &Smi,
     query: &str,
-    fields: &[Field],
+    look: &mut dyn FnMut() -> Vec<Field>,
     index: u32,
     seen: &mut Seen,
 ) -> Result<(), String> {
-    let names: Vec<&str> = fields.iter().map(|field| field.0).collect();
-    let theirs = smi.ask(query, &names, index)?;
+    let mut fields = look();
+    let names: Vec<String> = fields.iter().map(|field| field.0.clone()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut theirs = smi.ask(query, &names, index)?;
+    for _ in 1..LOOKS {
+        let differs = |(field, theirs): (&Field, &Option<String>)| {
+            let theirs = theirs.as_deref();
+            matches!(field.2, Moves(_))
+                && theirs.is_some_and(|theirs| !agree(field.1.as_deref(), theirs, field.2))
+        };
+        let open: Vec<usize> = fields
+            .iter()
+            .zip(&theirs)
+            .enumerate()
+            .filter(|(_, pair)| differs(*pair))
+            .map(|(at, _)| at)
+            .collect();
+        if open.is_empty() {
+            break;
+        }
+        let again = look();
+        let asked: Vec<&str> = open.iter().map(|at| names[*at]).collect();
+        for (at, answer) in open.iter().zip(smi.ask(query, &asked, index)?) {
+            if let Some(field) = again.iter().find(|field| field.0 == names[*at]) {
+                fields[*at] = field.clone();
+                theirs[*at] = answer;
+            }
+        }
+    }
     for ((name, ours, agreement), theirs) in fields.iter().zip(&theirs) {
         match theirs {
             Some(theirs) => tell(name, ours.as_deref(), theirs, *agreement, seen),
-            None => seen.skip(&format!("{name}: this nvidia-smi does not know it")),
+            None => seen.leave(&format!("{name}: this nvidia-smi does not know it")),
         }
     }
     Ok(())
 }
 
 /// Says how a field compares.
-fn tell(name: &str, ours: Option<&str>, theirs: &str, agreement: Agreement, seen: &mut Seen) {
+pub fn tell(name: &str, ours: Option<&str>, theirs: &str, agreement: Agreement, seen: &mut Seen) {
     let agrees = agree(ours, theirs, agreement);
     let ours = ours.unwrap_or("unsupported");
     seen.check(agrees, &format!("{name}: {ours} | {theirs}"));
 }
 
-fn text<T: ToString>(value: &Value<T>) -> Option<String> {
+pub fn text<T: ToString>(value: &Value<T>) -> Option<String> {
     value.known().map(ToString::to_string)
 }
 
@@ -110,6 +148,18 @@ fn sections(gpu: &mut Gpu<'_>) -> Vec<Section> {
 }
 
 fn fields(gpu: &mut Gpu<'_>) -> Vec<Field> {
+    let of_moment = gpu.read().into_iter().next().filter(|_| gpu.board().slots.len() == 1);
+    let reasons = of_moment.iter().flat_map(|read| reasons(&read.fast));
+    let reasons: Vec<Field> = reasons.collect();
+    let named = |(name, ours, agreement): Named| (name.to_owned(), ours, agreement);
+    listed(gpu, of_moment.as_ref().map(|read| &read.fast))
+        .into_iter()
+        .map(named)
+        .chain(reasons)
+        .collect()
+}
+
+fn listed(gpu: &mut Gpu<'_>, fast: Option<&Fast>) -> Vec<Named> {
     let board = gpu.board().clone();
     let mut fields = vec![
         ("index", Some(board.index.to_string()), Same),
@@ -120,9 +170,7 @@ fn fields(gpu: &mut Gpu<'_>) -> Vec<Field> {
         ("vbios_version", text(&board.vbios), Same),
         ("compute_cap", text(&board.compute_capability), Same),
     ];
-    if let Some(read) = gpu.read().into_iter().next().filter(|_| board.slots.len() == 1) {
-        fields.extend(of_moment(&read.fast));
-    }
+    fields.extend(fast.into_iter().flat_map(of_moment));
     for section in sections(gpu) {
         match section {
             Section::Power(power) => fields.extend([
@@ -131,14 +179,18 @@ fn fields(gpu: &mut Gpu<'_>) -> Vec<Field> {
                 ("power.min_limit", watts(&power.power_limit_min_mw), Same),
                 ("power.max_limit", watts(&power.power_limit_max_mw), Same),
                 ("power.limit", watts(&power.power_limit_set_mw), Same),
-                ("clocks.gr", text(&power.clocks_mhz.graphics), Both),
-                ("clocks.video", text(&power.clocks_mhz.video), Both),
+                ("clocks.gr", text(&power.clocks_mhz.graphics), Moves(30.0)),
+                ("clocks.video", text(&power.clocks_mhz.video), Moves(30.0)),
                 ("clocks.max.gr", text(&power.max_clocks_mhz.graphics), Same),
-                ("clocks.sm", text(&power.clocks_mhz.sm), Both),
-                ("clocks.mem", text(&power.clocks_mhz.memory), Both),
+                ("clocks.sm", text(&power.clocks_mhz.sm), Moves(30.0)),
+                ("clocks.mem", text(&power.clocks_mhz.memory), Moves(30.0)),
                 ("clocks.max.sm", text(&power.max_clocks_mhz.sm), Same),
                 ("clocks.max.mem", text(&power.max_clocks_mhz.memory), Same),
-                ("pstate", power.performance_state.get().map(|state| format!("P{state}")), Both),
+                (
+                    "pstate",
+                    power.performance_state.get().map(|state| format!("P{state}")),
+                    Moves(0.0),
+                ),
             ]),
             Section::Ecc(ecc) => fields.extend([
                 ("ecc.mode.current", word(&ecc.is_enabled, ON), Same),
@@ -152,10 +204,10 @@ fn fields(gpu: &mut Gpu<'_>) -> Vec<Field> {
                 ("retired_pages.pending", word(&ecc.retired_pages.is_pending, YES), Flag),
             ]),
             Section::Pcie(pcie) => fields.extend([
-                ("pcie.link.gen.current", text(&pcie.generation), Both),
+                ("pcie.link.gen.current", text(&pcie.generation), Moves(0.0)),
                 ("pcie.link.gen.max", text(&pcie.max_generation), Same),
                 ("pcie.link.gen.gpumax", text(&pcie.gpu_max_generation), Same),
-                ("pcie.link.width.current", text(&pcie.width), Both),
+                ("pcie.link.width.current", text(&pcie.width), Moves(0.0)),
                 ("pcie.link.width.max", text(&pcie.max_width), Same),
             ]),
             Section::Modes(modes) => fields.extend([
@@ -164,34 +216,52 @@ fn fields(gpu: &mut Gpu<'_>) -> Vec<Field> {
                 ("persistence_mode", word(&modes.is_persistent, ON), Same),
                 ("compute_mode", modes.compute_mode.known().map(|mode| capitals(mode)), Same),
             ]),
-            // What `nvidia-smi` cannot be asked for is shown as it was read.
             Section::Nvlink(nvlink) => {
                 let fabric = nvlink.fabric.known();
                 let state = fabric.map(|fabric| capitals(&fabric.state).replace('_', " "));
                 fields.push(("fabric.state", state, Same));
-                println!("  read nvlink: {nvlink:?}");
             }
-            Section::Gpm(gpm) => println!("  read gpm: {gpm:?}"),
+            // `nvidia-smi` cannot be asked for them; they are shown beside what it tells.
+            Section::Gpm(_) => {}
         }
     }
     fields
 }
 
-fn of_moment(fast: &Fast) -> Vec<Field> {
-    println!("  read throttle reasons: {:?}", fast.throttle_reasons);
-    println!("  read processes: {:?}", fast.processes);
+/// What holds the clocks down, each reason as `nvidia-smi` is asked for it.
+fn reasons(fast: &Fast) -> Vec<Field> {
+    let names = [
+        "gpu_idle",
+        "applications_clocks_setting",
+        "sw_power_cap",
+        "hw_slowdown",
+        "hw_thermal_slowdown",
+        "hw_power_brake_slowdown",
+        "sw_thermal_slowdown",
+        "sync_boost",
+    ];
+    let field = |name: &str| {
+        let known = fast.throttle_reasons.known();
+        let is_so = known.map(|reasons| reasons.iter().any(|reason| reason == name));
+        let word = is_so.map(|is_so| if is_so { "Active" } else { "Not Active" }.to_owned());
+        (format!("{REASONS}{name}"), word, Moves(0.0))
+    };
+    names.into_iter().map(field).collect()
+}
+
+fn of_moment(fast: &Fast) -> Vec<Named> {
     vec![
         ("memory.total", mib(&fast.memory.total_bytes), Same),
         ("memory.reserved", mib(&fast.memory.reserved_bytes), Within(1.0)),
         ("memory.used", mib(&fast.memory.used_bytes), Within(64.0)),
         ("memory.free", mib(&fast.memory.free_bytes), Within(64.0)),
-        ("utilization.gpu", text(&fast.utilization.gpu_percent), Both),
-        ("utilization.memory", text(&fast.utilization.memory_percent), Both),
-        ("utilization.encoder", text(&fast.utilization.encoder_percent), Both),
-        ("utilization.decoder", text(&fast.utilization.decoder_percent), Both),
+        ("utilization.gpu", text(&fast.utilization.gpu_percent), Moves(10.0)),
+        ("utilization.memory", text(&fast.utilization.memory_percent), Moves(10.0)),
+        ("utilization.encoder", text(&fast.utilization.encoder_percent), Moves(10.0)),
+        ("utilization.decoder", text(&fast.utilization.decoder_percent), Moves(10.0)),
         ("temperature.gpu", text(&fast.temperature.gpu_c), Within(3.0)),
         ("temperature.memory", text(&fast.temperature.memory_c), Within(3.0)),
-        ("power.draw", watts(&fast.power_mw), Both),
+        ("power.draw", watts(&fast.power_mw), Moves(15.0)),
     ]
 }
 
@@ -208,6 +278,11 @@ fn capital(word: &str) -> String {
 
 /// Remapped rows, which have a query of their own.
 fn remapped(gpu: &mut Gpu<'_>) -> Vec<Field> {
+    let named = |(name, ours, agreement): Named| (name.to_owned(), ours, agreement);
+    remapped_rows(gpu).into_iter().map(named).collect()
+}
+
+fn remapped_rows(gpu: &mut Gpu<'_>) -> Vec<Named> {
     let ecc = (0..SECTIONS).find_map(|number| match gpu.section(number).0 {
         Some(Section::Ecc(ecc)) => Some(ecc.remapped_rows),
         _ => None,

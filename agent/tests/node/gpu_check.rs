@@ -18,6 +18,18 @@ const GPU: &str = "GPU-00000000-0000-0000-0000-00000000000a";
 /// a whole question for one name that it does not know, as the real one does.
 const SMI: &str = r#"#!/bin/sh
 line=
+case "$1" in
+    -q) cat <<'PAGE'
+==============NVSMI LOG==============
+    PCI
+        Replays Since Reset               : 0
+    Temperature
+        GPU Slowdown Temp                 : 89 C
+PAGE
+        exit ;;
+    nvlink) exit 1 ;;
+    --query-compute-apps*) exit ;;
+esac
 for name in $(echo "${1#*=}" | tr , ' '); do
     case $name in
         index) value=0 ;;
@@ -28,7 +40,7 @@ for name in $(echo "${1#*=}" | tr , ' '); do
         vbios_version) value=96.00.89.00.01 ;;
         compute_cap) value=9.0 ;;
         driver_version) value=580.95.05 ;;
-        memory.total) value=@TOTAL@ ;;
+        memory.total) value=81559 ;;
         memory.reserved) value=551 ;;
         memory.used) value=4 ;;
         memory.free) value=81004 ;;
@@ -48,6 +60,8 @@ for name in $(echo "${1#*=}" | tr , ' '); do
         clocks.max.mem) value=2619 ;;
         clocks.*) value=1980 ;;
         pstate) value=P0 ;;
+        clocks_throttle_reasons.gpu_idle) value=Active ;;
+        clocks_throttle_reasons.*) value="Not Active" ;;
         fabric.state) value="In Progress" ;;
         remapped_rows.histogram.*) echo "Field \"$name\" is not a valid field to query."; exit 2 ;;
         remapped_rows.*) value=0 ;;
@@ -74,9 +88,14 @@ impl Stage {
         Self(folder)
     }
 
-    fn check(&self, total: &str, nvml: &Path) -> (Output, String) {
+    /// Against an `nvidia-smi` that says some things otherwise.
+    fn check(&self, otherwise: &[(&str, &str)], nvml: &Path) -> (Output, String) {
         let smi = self.0.join("nvidia-smi");
-        std::fs::write(&smi, SMI.replace("@TOTAL@", total)).expect("written");
+        let text = otherwise.iter().fold(SMI.to_owned(), |text, (is, other)| {
+            assert!(text.contains(is), "{is}");
+            text.replace(is, other)
+        });
+        std::fs::write(&smi, text).expect("written");
         std::fs::set_permissions(&smi, std::fs::Permissions::from_mode(0o755)).expect("chmod");
         let mut command = Command::new(beside_tests("examples/gpu_check"));
         command.arg("--nvml").arg(nvml).arg("--nvidia-smi").arg(smi);
@@ -107,12 +126,21 @@ fn library() -> PathBuf {
 #[test]
 fn the_whole_check_passes_on_a_sound_host_and_writes_its_figures() {
     let stage = Stage::new("sound");
-    let (done, said) = stage.check("81559", &library());
+    let (done, said) = stage.check(&[], &library());
     let errors = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}{errors}");
-    assert!(said.contains("all checks passed"), "{said}");
-    // What this version of the program does not know is said, and is not right.
-    assert!(said.contains("SKIPPED: remapped_rows.histogram.max: this nvidia-smi"), "{said}");
+    // What nothing could be held against is said, and is not called right.
+    assert!(said.contains("what could be checked is right; "), "{said}");
+    for open in [
+        "NOT COMPARED: remapped_rows.histogram.max: this nvidia-smi does not know it",
+        "NOT COMPARED: temperature.shutdown: `GPU Shutdown Temp` is not on",
+        "NOT COMPARED: energy: nvidia-smi does not tell it",
+    ] {
+        assert!(said.contains(open), "{open}: {said}");
+    }
+    for right in ["pcie.replays: 0 | 0", "clocks_event_reasons.gpu_idle: Active | Active"] {
+        assert!(said.contains(&format!("ok   {right}")), "{right}: {said}");
+    }
     assert!(said.contains("\"replicas\":{\"r-1\":1073741824}"), "{said}");
     assert!(said.contains(&format!("{GPU} is held: process ")), "{said}");
     let figures = std::fs::read_to_string(stage.figures()).expect("written");
@@ -126,24 +154,41 @@ fn the_whole_check_passes_on_a_sound_host_and_writes_its_figures() {
         "SIGKILL of the engine -> proof of release: ",
         "stop with a wedged holder -> quarantine that names it: ",
         "end of the holder -> proof of release: ",
+        "read and not compared: cpu_affinity, energy, ",
     ] {
         assert!(figures.contains(line), "{line}: {figures}");
     }
 }
 
 #[test]
-fn one_field_that_differs_fails_the_check_and_writes_no_figures() {
+fn fields_that_differ_fail_the_check_and_write_no_figures() {
     let stage = Stage::new("differs");
-    let (done, said) = stage.check("80000", &library());
+    let otherwise = [
+        ("value=81559 ", "value=80000 "),
+        ("value=P0 ", "value=P8 "),
+        ("Since Reset               : 0", "Since Reset               : 3"),
+        ("gpu_idle) value=Active", "gpu_idle) value=\"Not Active\""),
+        ("--query-compute-apps*) exit", "--query-compute-apps*) echo '7, 500'; exit"),
+    ];
+    let (done, said) = stage.check(&otherwise, &library());
     assert_eq!(done.status.code(), Some(1), "{said}");
-    assert!(said.contains("1 checks failed:\n  memory.total: 81559 | 80000\n"), "{said}");
+    assert!(said.contains("5 checks failed:\n"), "{said}");
+    for wrong in [
+        "memory.total: 81559 | 80000",
+        "pstate: P0 | P8",
+        "pcie.replays: 0 | 3",
+        "clocks_event_reasons.gpu_idle: Active | Not Active",
+        "processes: [] | [(7, Some(500))]",
+    ] {
+        assert!(said.contains(&format!("WRONG {wrong}")), "{wrong}: {said}");
+    }
     assert!(!stage.figures().exists());
 }
 
 #[test]
 fn without_a_driver_it_says_that_nothing_was_checked() {
     let stage = Stage::new("absent");
-    let (done, said) = stage.check("81559", Path::new("/nowhere/libnvidia-ml.so.1"));
+    let (done, said) = stage.check(&[], Path::new("/nowhere/libnvidia-ml.so.1"));
     assert_eq!(done.status.code(), Some(0), "{said}");
     assert!(said.starts_with("GPU CHECK SKIPPED: no NVIDIA driver: "), "{said}");
     assert!(!stage.figures().exists());
