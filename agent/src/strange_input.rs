@@ -2,9 +2,12 @@
 //! names the file, never with a panic, and never takes what is damaged for what was written.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use wharfage_agent_core::History;
 use wharfage_agent_core::health::policy::SHIPPED;
 use wharfage_agent_sys::clock;
@@ -12,8 +15,10 @@ use wharfage_agent_sys::trusted::Owner;
 use wharfage_link::identity::IdentityDir;
 use wharfage_shared::causes::with_causes;
 use wharfage_shared::order::Desired;
+use wharfage_shared::time::Boottime;
 
 use crate::config::{Config, Error};
+use crate::engines::wire::{Prove, Wire};
 use crate::gpu::words::Word;
 use crate::guard::logs;
 use crate::guard::record::{Command, Event, Params, Record};
@@ -26,7 +31,7 @@ use crate::journal::health::HealthFile;
 use crate::journal::history::HistoryFile;
 use crate::journal::segments::SegmentLog;
 use crate::notices::file::{Look, NoticeFile};
-use crate::testing::{Folder, repeatable};
+use crate::testing::{Folder, order, repeatable};
 
 const AGENT_TOML: &str = include_str!("../../systemd/agent.toml");
 
@@ -44,9 +49,71 @@ const LINES: [&str; 8] = [
     r#"{"saw":"load","done":1,"total":18446744073709551615}"#,
     r#"{"do":"serve_until","until":99}"#,
     r#"{"stage":"loading","bytes":1,"total":2}"#,
-    r#"{"inject_xid":{"xid":79,"gpu":"0"}}"#,
+    r#"{"ask":"inject_xid","xid":79,"gpu":"0"}"#,
     r#"{"guard":{"pid":1,"started":2},"engine":null,"address":"x:1","started_at":0}"#,
 ];
+
+/// What an agent tells a guard once.
+static PARAMS: LazyLock<String> = LazyLock::new(|| {
+    let params = Params {
+        order: order(1),
+        boot: "boot-1".into(),
+        asked_at: Boottime(5),
+        engines_dir: "/etc/wharfage/engines.d".into(),
+        require_root_owned: true,
+        model_dir: "/models/small".into(),
+        owners_env: [("A".to_owned(), "b".to_owned())].into(),
+        user: Some("models".to_owned()),
+        mark: "WHARFAGE_REPLICA=r-1".to_owned(),
+        engine_port: 20_001,
+        health: "/health".to_owned(),
+        prove: Prove::default(),
+        wire: Wire::default(),
+        further_ports: [("metrics".to_owned(), 20_002)].into(),
+        spares: Vec::new(),
+        listen_ip: [127, 0, 0, 1].into(),
+        advertise_host: "host-1".to_owned(),
+        identity_dir: "/var/lib/wharfage-agent/identity".into(),
+        cgroup: None,
+        baselines: Vec::new(),
+    };
+    serde_json::to_string(&params).expect("plain data")
+});
+
+/// What is read of a line says the same when it is written and read again.
+fn reads_back<T>(line: &[u8]) -> Result<bool, TestCaseError>
+where
+    T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug,
+{
+    let Ok(read) = serde_json::from_slice::<T>(line) else { return Ok(false) };
+    let again = serde_json::to_vec(&read).expect("plain data");
+    prop_assert_eq!(serde_json::from_slice::<T>(&again).expect("our own words"), read);
+    Ok(true)
+}
+
+/// Which of the readers understand a line.
+fn understood(line: &[u8]) -> Result<[bool; 6], TestCaseError> {
+    Ok([
+        reads_back::<Vec<Word>>(line)?,
+        reads_back::<Event>(line)?,
+        reads_back::<Command>(line)?,
+        reads_back::<Record>(line)?,
+        reads_back::<Params>(line)?,
+        reads_back::<Request>(line)?,
+    ])
+}
+
+#[test]
+fn each_word_that_is_spoilt_below_is_one_that_somebody_understands() {
+    let by = |line: &str| understood(line.as_bytes()).expect("it reads back");
+    let by = |line: &str| by(line).iter().position(|is| *is);
+    let words: Vec<Option<usize>> = LINES.iter().map(|line| by(line)).collect();
+    let (words_of, event, command) = (Some(0), Some(1), Some(2));
+    // The engine's own word is read among its output.
+    let expected = [words_of, words_of, words_of, event, command, None, Some(5), Some(3)];
+    assert_eq!(words, expected);
+    assert_eq!(by(&PARAMS), Some(4));
+}
 
 /// Whole records of a segment log; only the first one may begin a log.
 const SEGMENT_RECORDS: [&str; 4] = [
@@ -145,15 +212,10 @@ proptest! {
 
     #[test]
     fn no_line_of_another_program_is_too_strange_to_read(
-        lines in LINES.map(|good| spoilt(good.as_bytes())),
+        lines in LINES.map(|good| spoilt(good.as_bytes())), params in spoilt(PARAMS.as_bytes()),
     ) {
-        for line in lines {
-            drop(serde_json::from_slice::<Vec<Word>>(&line));
-            drop(serde_json::from_slice::<Event>(&line));
-            drop(serde_json::from_slice::<Command>(&line));
-            drop(serde_json::from_slice::<Record>(&line));
-            drop(serde_json::from_slice::<Params>(&line));
-            drop(serde_json::from_slice::<Request>(&line));
+        for line in lines.iter().chain([&params]) {
+            understood(line)?;
         }
     }
 

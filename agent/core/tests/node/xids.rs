@@ -1,7 +1,9 @@
 //! Every XID that NVIDIA's catalogue gives an action, and what becomes of it on a node: the table is
 //! the catalogue's, so that a row that is lost from the policy is noticed.
 
+use proptest::prelude::*;
 use wharfage_agent_core::health::XidSource;
+use wharfage_agent_core::health::policy::named_action;
 use wharfage_shared::health::{Action, Asked, NodeHealth};
 
 use crate::health::{Node, policy};
@@ -174,4 +176,16 @@ fn corrected_errors_twice_within_a_day_close_the_gpu_and_twice_within_two_do_not
     node.xid(92, 0);
     node.later(3600).xid(92, 1);
     assert_eq!(node.gpus(), [None, None], "on two GPUs it came once each");
+}
+
+proptest! {
+    #[test]
+    fn no_words_of_the_driver_name_an_action_that_they_do_not_contain(
+        text in "(reboot|reset|drain|p2p|none|flr| to |[ -~é]{0,6}){0,8}",
+    ) {
+        let known = ["reboot", "reset", "flr", "drain p2p", "none"];
+        let named = known.iter().any(|word| text.contains(word));
+        prop_assert!(named || named_action(&text).is_none(), "{}", text);
+        prop_assert_eq!(named_action(&text.to_uppercase()), named_action(&text.to_lowercase()));
+    }
 }
