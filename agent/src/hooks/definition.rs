@@ -89,6 +89,26 @@ mod tests {
     }
 
     #[test]
+    fn the_hooks_of_the_package_are_good_and_named_as_their_heads_say() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/hooks.d");
+        let folder = Folder::new("hooks-shipped");
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(shipped).expect("the package's folder").flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(entry.path()).expect("text");
+            assert!(text.starts_with(&format!("# /etc/wharfage/hooks.d/{name}: ")), "{text}");
+            write(&folder, &name, &text, 0o644);
+            names.push(name.trim_end_matches(".toml").to_owned());
+        }
+        names.sort();
+        let (known, refused) = list(folder.path(), Owner::RootOrSelf);
+        assert_eq!(refused, Vec::<String>::new());
+        let ids: Vec<String> = known.iter().map(|(id, _)| id.to_string()).collect();
+        assert_eq!(ids, names);
+        assert!(!ids.is_empty());
+    }
+
+    #[test]
     fn a_hook_that_its_group_may_write_is_refused_and_said_so() {
         let folder = Folder::new("hooks-definition");
         let good = "command = [\"/bin/sh\", \"-c\", \"true\"]\ntimeout_seconds = 5\n";
