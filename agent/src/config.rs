@@ -249,7 +249,8 @@ impl Config {
     /// Guards, engines and hooks run in other folders and are told these paths.
     fn with_absolute_paths(mut self) -> Self {
         let buckets = self.buckets.iter_mut().map(|bucket| &mut bucket.directory);
-        let own = [&mut self.state_dir, &mut self.cache_dir, &mut self.hooks_dir];
+        let own =
+            [&mut self.state_dir, &mut self.cache_dir, &mut self.hooks_dir, &mut self.engines_dir];
         for path in own.into_iter().chain(buckets) {
             if let Ok(absolute) = std::path::absolute(&*path) {
                 *path = absolute;
@@ -458,6 +459,15 @@ mod tests {
         assert_eq!(config.status.listen.to_string(), "127.0.0.1:7090");
         assert_eq!(config.advertised(), "127.0.0.1");
         assert!(config.require_root_owned);
+    }
+
+    #[test]
+    fn folders_that_other_processes_are_told_do_not_depend_on_where_they_run() {
+        let text = "node = \"node-1\"\nstate_dir = \"s\"\ncache_dir = \"c\"\nengines_dir = \"e\"\n\
+                    hooks_dir = \"h\"\n";
+        let config = Config::parse(Path::new("agent.toml"), text).expect("accepted");
+        let told = [config.state_dir, config.cache_dir, config.engines_dir, config.hooks_dir];
+        assert!(told.iter().all(|path| path.is_absolute()), "{told:?}");
     }
 
     #[test]
