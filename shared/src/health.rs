@@ -19,22 +19,79 @@ pub struct GateId(u8);
 const LAST_GATE: u8 = 22;
 
 /// Gates that are about the whole node and that its agent looks at.
-const OF_NODE: [u8; 9] = [2, 3, 14, 16, 17, 18, 19, 20, 21];
+const OF_NODE: [GateId; 9] = [
+    GateId::DRIVER,
+    GateId::COUNT,
+    GateId::FABRIC,
+    GateId::DISK,
+    GateId::HOST,
+    GateId::INHIBITOR,
+    GateId::HOOKS,
+    GateId::CACHE,
+    GateId::PORTS,
+];
 
 /// Gates that are about one GPU each and that its agent looks at.
-const OF_GPU: [u8; 11] = [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15];
+const OF_GPU: [GateId; 11] = [
+    GateId::ANSWERS,
+    GateId::PROCESSES,
+    GateId::BASELINE,
+    GateId::ECC,
+    GateId::ROWS,
+    GateId::INCIDENTS,
+    GateId::PCIE,
+    GateId::HEAT,
+    GateId::MODES,
+    GateId::NVLINK,
+    GateId::CUDA,
+];
 
 impl GateId {
-    /// The scheduler's own: the node is enrolled, heard under its newest start, and its clock right.
+    /// The scheduler's own: the node is enrolled, heard under its newest start, and its clock is
+    /// right.
     pub const ENROLMENT: Self = Self(1);
-    /// The scheduler's own: an operator's word, and faults that come again and again.
-    pub const OPERATOR: Self = Self(LAST_GATE);
-    /// The gate that looks at open incidents; its evidence is what was heard of XIDs.
-    pub const INCIDENTS: Self = Self(9);
-    /// The gate that looks at whether a GPU answers.
+    /// NVML answers.
+    pub const DRIVER: Self = Self(2);
+    /// All GPUs are there.
+    pub const COUNT: Self = Self(3);
+    /// A GPU answers.
     pub const ANSWERS: Self = Self(4);
-    /// The gate that only decides about spot capacity.
+    /// Nobody is on a GPU that no replica holds.
+    pub const PROCESSES: Self = Self(5);
+    /// The memory of such a GPU is free.
+    pub const BASELINE: Self = Self(6);
+    /// No uncorrected memory error.
+    pub const ECC: Self = Self(7);
+    /// No row of memory waits to be remapped, none could not be.
+    pub const ROWS: Self = Self(8);
+    /// No incident is open; its evidence is what was heard of XIDs.
+    pub const INCIDENTS: Self = Self(9);
+    /// The link to the host.
+    pub const PCIE: Self = Self(10);
+    /// Nothing slows a GPU down to save it.
+    pub const HEAT: Self = Self(11);
+    /// A GPU is set up as declared.
+    pub const MODES: Self = Self(12);
+    /// NVLinks are up as declared.
+    pub const NVLINK: Self = Self(13);
+    /// The fabric manager runs where it must.
+    pub const FABRIC: Self = Self(14);
+    /// CUDA starts.
+    pub const CUDA: Self = Self(15);
+    /// There is room for state and models.
+    pub const DISK: Self = Self(16);
+    /// Memory is left and no process is stuck.
+    pub const HOST: Self = Self(17);
+    /// A shutdown waits for the hooks; it decides about spot capacity only.
     pub const INHIBITOR: Self = Self(18);
+    /// Hook files are good.
+    pub const HOOKS: Self = Self(19);
+    /// The model cache can be used.
+    pub const CACHE: Self = Self(20);
+    /// Guards can listen.
+    pub const PORTS: Self = Self(21);
+    /// The scheduler's own: an operator's word, and faults that come again and again.
+    pub const OPERATOR: Self = Self(22);
 
     /// The gate of this number, if there is one.
     pub fn new(number: u8) -> Option<Self> {
@@ -43,38 +100,38 @@ impl GateId {
 
     /// Gates about the whole node, in order.
     pub fn of_node() -> impl Iterator<Item = Self> {
-        OF_NODE.into_iter().map(Self)
+        OF_NODE.into_iter()
     }
 
     /// Gates about one GPU each, in order.
     pub fn of_gpu() -> impl Iterator<Item = Self> {
-        OF_GPU.into_iter().map(Self)
+        OF_GPU.into_iter()
     }
 
     /// What it looks at, in a few words.
     pub fn about(self) -> &'static str {
-        match self.0 {
-            1 => "enrolment and clock",
-            2 => "driver",
-            3 => "count of GPUs",
-            4 => "GPU answers",
-            5 => "foreign processes",
-            6 => "memory at its baseline",
-            7 => "ECC errors",
-            8 => "row remapping",
-            9 => "XID incidents",
-            10 => "PCIe link",
-            11 => "throttling and temperature",
-            12 => "declared modes",
-            13 => "NVLink",
-            14 => "fabric manager",
-            15 => "CUDA starts",
-            16 => "disk",
-            17 => "memory and processes of the host",
-            18 => "shutdown inhibitor",
-            19 => "hook files",
-            20 => "model cache",
-            21 => "free ports",
+        match self {
+            Self::ENROLMENT => "enrolment and clock",
+            Self::DRIVER => "driver",
+            Self::COUNT => "count of GPUs",
+            Self::ANSWERS => "GPU answers",
+            Self::PROCESSES => "foreign processes",
+            Self::BASELINE => "memory at its baseline",
+            Self::ECC => "ECC errors",
+            Self::ROWS => "row remapping",
+            Self::INCIDENTS => "XID incidents",
+            Self::PCIE => "PCIe link",
+            Self::HEAT => "throttling and temperature",
+            Self::MODES => "declared modes",
+            Self::NVLINK => "NVLink",
+            Self::FABRIC => "fabric manager",
+            Self::CUDA => "CUDA starts",
+            Self::DISK => "disk",
+            Self::HOST => "memory and processes of the host",
+            Self::INHIBITOR => "shutdown inhibitor",
+            Self::HOOKS => "hook files",
+            Self::CACHE => "model cache",
+            Self::PORTS => "free ports",
             _ => "operator and repeated incidents",
         }
     }

@@ -62,7 +62,7 @@ pub async fn watch(
     inputs: mpsc::Sender<Input>,
     stop: CancellationToken,
 ) {
-    let Some(gate) = GateId::new(15) else { return };
+    let gate = GateId::CUDA;
     let mut asked: BTreeMap<GpuUuid, Asked> = BTreeMap::new();
     let mut look = tokio::time::interval(PAUSE);
     loop {

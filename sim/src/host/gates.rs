@@ -42,8 +42,9 @@ impl Host {
         let mut looks: Vec<Evidence> =
             GateId::of_node().map(|gate| look(gate, None, Saw::Pass, "it is well")).collect();
         let all_silent = self.gpus.iter().all(|gpu| self.silent_gpus.contains(gpu));
-        if let Some(driver) = GateId::new(2).filter(|_| all_silent) {
-            looks.push(look(driver, None, Saw::Fail, "the driver does not answer about any GPU"));
+        if all_silent {
+            let said = "the driver does not answer about any GPU";
+            looks.push(look(GateId::DRIVER, None, Saw::Fail, said));
         }
         for gpu in &self.gpus {
             for gate in GateId::of_gpu() {

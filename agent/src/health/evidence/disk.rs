@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use wharfage_agent_core::health::{Evidence, Saw};
+use wharfage_shared::health::GateId;
 
 use super::{Context, seen};
 
@@ -28,7 +29,7 @@ pub(super) fn look(context: &Context) -> Vec<Evidence> {
             Err(_) => {}
         }
     }
-    seen(16, None, worst.0, worst.1).into_iter().collect()
+    vec![seen(GateId::DISK, None, worst.0, worst.1)]
 }
 
 /// Percent of bytes and of names that are free.

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use wharfage_agent_core::health::{Evidence, Saw};
+use wharfage_shared::health::GateId;
 use wharfage_shared::ids::{HookId, ReplicaId};
 use wharfage_shared::order::Order;
 
@@ -15,8 +16,12 @@ use crate::hooks::definition;
 use crate::journal::desired::DesiredFile;
 
 pub(super) fn look(context: &Context) -> Vec<Evidence> {
-    let looks = [(19, hooks(context)), (20, cache(context)), (21, ports(context))];
-    looks.into_iter().filter_map(|(gate, (saw, said))| seen(gate, None, saw, said)).collect()
+    let looks = [
+        (GateId::HOOKS, hooks(context)),
+        (GateId::CACHE, cache(context)),
+        (GateId::PORTS, ports(context)),
+    ];
+    looks.into_iter().map(|(gate, (saw, said))| seen(gate, None, saw, said)).collect()
 }
 
 fn hooks(context: &Context) -> (Saw, String) {

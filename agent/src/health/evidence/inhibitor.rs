@@ -5,6 +5,7 @@
 //! its configuration may say something that it has not read yet.
 
 use wharfage_agent_core::health::{Evidence, Saw};
+use wharfage_shared::health::GateId;
 
 use super::{Context, seen};
 use crate::config::Config;
@@ -15,7 +16,7 @@ const MARGIN_SECONDS: u64 = 10;
 
 pub(super) fn look(context: &Context) -> Vec<Evidence> {
     let (saw, evidence) = delay(context);
-    seen(18, None, saw, evidence).into_iter().collect()
+    vec![seen(GateId::INHIBITOR, None, saw, evidence)]
 }
 
 /// So long a shutdown must wait for the gate to pass: until the longest hook has ended.

@@ -41,7 +41,7 @@ pub(crate) struct Context {
 
 /// Looks that are done one after the other.
 struct Group {
-    gates: &'static [u8],
+    gates: &'static [GateId],
     look: fn(&Context) -> Vec<Evidence>,
     /// A look that has not come back.
     hangs: Option<JoinHandle<Vec<Evidence>>>,
@@ -57,10 +57,10 @@ pub async fn watch(
     let stuck = Arc::default();
     let group = |gates, look| Group { gates, look, hangs: None };
     let mut groups = [
-        group(&[16], disk::look as fn(&Context) -> Vec<Evidence>),
-        group(&[14, 17], processes::look),
-        group(&[18], inhibitor::look),
-        group(&[19, 20, 21], files::look),
+        group(&[GateId::DISK], disk::look as fn(&Context) -> Vec<Evidence>),
+        group(&[GateId::FABRIC, GateId::HOST], processes::look),
+        group(&[GateId::INHIBITOR], inhibitor::look),
+        group(&[GateId::HOOKS, GateId::CACHE, GateId::PORTS], files::look),
     ];
     let mut due = tokio::time::interval(PAUSE);
     loop {
@@ -100,7 +100,7 @@ impl Group {
     }
 
     fn unknown(&self, why: &str) -> Vec<Evidence> {
-        self.gates.iter().filter_map(|gate| seen(*gate, None, Saw::Unknown, why)).collect()
+        self.gates.iter().map(|gate| seen(*gate, None, Saw::Unknown, why)).collect()
     }
 }
 
@@ -110,15 +110,9 @@ impl Context {
     }
 }
 
-/// One look; absent for a number that is no gate.
-fn seen(
-    gate: u8,
-    gpu: Option<&GpuUuid>,
-    saw: Saw,
-    evidence: impl Into<String>,
-) -> Option<Evidence> {
-    let (gpu, evidence) = (gpu.cloned(), evidence.into());
-    GateId::new(gate).map(|gate| Evidence { gate, gpu, saw, evidence })
+/// One look.
+fn seen(gate: GateId, gpu: Option<&GpuUuid>, saw: Saw, evidence: impl Into<String>) -> Evidence {
+    Evidence { gate, gpu: gpu.cloned(), saw, evidence: evidence.into() }
 }
 
 #[cfg(test)]

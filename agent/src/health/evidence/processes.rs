@@ -8,6 +8,7 @@ use std::path::Path;
 use wharfage_agent_core::health::{Evidence, Saw};
 use wharfage_agent_sys::clock;
 use wharfage_agent_sys::process::{Process, table};
+use wharfage_shared::health::GateId;
 use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::time::Millis;
 
@@ -28,17 +29,14 @@ pub(super) fn look(context: &Context) -> Vec<Evidence> {
         Ok(all) => all,
         Err(error) => {
             let why = format!("the process table cannot be read: {error}");
-            let gates = [14, 17];
-            return gates
-                .into_iter()
-                .filter_map(|gate| seen(gate, None, Saw::Unknown, &why))
-                .collect();
+            let gates = [GateId::FABRIC, GateId::HOST];
+            return gates.map(|gate| seen(gate, None, Saw::Unknown, &why)).into();
         }
     };
     let (saw, evidence) = fabric(context, &all);
-    let fabric = seen(14, None, saw, evidence);
+    let fabric = seen(GateId::FABRIC, None, saw, evidence);
     let (saw, evidence) = host(context, &all);
-    fabric.into_iter().chain(seen(17, None, saw, evidence)).collect()
+    vec![fabric, seen(GateId::HOST, None, saw, evidence)]
 }
 
 /// Where NVSwitches are, their manager must run; where memory is shared between hosts, that one too.

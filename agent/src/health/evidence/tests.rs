@@ -1,8 +1,10 @@
 //! What looks say of hosts that are well, that are not, and that cannot tell.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::journal::desired::DesiredFile;
-use crate::testing::Folder;
+use crate::testing::{Folder, repeatable};
 use wharfage_shared::order::{Desired, Order};
 use wharfage_shared::replica::HookKind;
 
@@ -129,4 +131,37 @@ fn a_shutdown_that_waits_less_than_the_hooks_fails_and_one_that_nobody_holds_bac
     assert_eq!(look(Some(70)), Saw::Pass);
     context.config.notices.logind = Some(false);
     assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::NotApplicable);
+}
+
+/// Lines of a file of `/proc`, some as the kernel writes them and some not.
+fn lines(good: &'static [&'static str]) -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        prop::sample::select(good).prop_map(str::to_owned),
+        "[ -~]{0,60}",
+        "(MemTotal:|MemAvailable:|[0-9]+ [0-9]+ [0-9:]+ / /) ?[0-9]{0,25} ?(- [a-z]* )?",
+    ];
+    prop::collection::vec(line, 0..6).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #![proptest_config(repeatable())]
+
+    #[test]
+    fn no_words_of_the_kernel_are_too_strange_to_look_at(
+        memory in lines(&["MemTotal: 100000 kB", "MemAvailable: 50000 kB", "MemAvailable:"]),
+        mounts in lines(&["1 0 0:1 / / rw - ext4 a rw", "2 1 0:2 / /tmp rw shared:1 - xfs b rw"]),
+    ) {
+        let folder = Folder::new("gate-strange");
+        let mut context = context(&folder);
+        context.config.health.cache_filesystem = Some("xfs".to_owned());
+        std::fs::create_dir_all(folder.path().join("proc/self")).expect("made");
+        std::fs::write(folder.path().join("proc/meminfo"), &memory).expect("written");
+        std::fs::write(folder.path().join("proc/self/mountinfo"), &mounts).expect("written");
+        let host = processes::look(&context);
+        let says = memory.contains("MemTotal:") && memory.contains("MemAvailable:");
+        prop_assert!(says || saw(&host, "G17") != Saw::Pass, "{}", memory);
+        let cache = saw(&files::look(&context), "G20");
+        prop_assert!(cache != Saw::Pass || mounts.contains("- xfs "), "{}", mounts);
+        prop_assert!(cache != Saw::NotApplicable);
+    }
 }

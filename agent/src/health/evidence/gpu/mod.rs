@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_agent_core::health::{Evidence, Saw};
 use wharfage_agent_sys::nvml::{Board, Value};
+use wharfage_shared::health::GateId;
 use wharfage_shared::ids::{GpuUuid, ReplicaId};
 use wharfage_shared::telemetry::GpuIdentity;
 use wharfage_shared::time::{Boottime, Millis};
@@ -48,9 +49,9 @@ pub fn look(
     }
     let mut looks = Vec::new();
     let (saw, said) = driver(gpus);
-    looks.extend(seen(2, None, saw, said));
+    looks.push(seen(GateId::DRIVER, None, saw, said));
     let (saw, said) = count(gpus, settings.gpus);
-    looks.extend(seen(3, None, saw, said));
+    looks.push(seen(GateId::COUNT, None, saw, said));
     for identity in &gpus.identities {
         let uuid = &identity.uuid;
         let board = gpus.board_of(uuid);
@@ -67,18 +68,18 @@ pub fn look(
             now,
         };
         let of_gpu = [
-            (4, look.answers()),
-            (5, look.processes()),
-            (6, look.memory()),
-            (7, look.memory_errors()),
-            (8, look.spare_rows()),
-            (10, look.pcie()),
-            (11, look.heat()),
-            (12, look.modes()),
-            (13, look.nvlinks()),
+            (GateId::ANSWERS, look.answers()),
+            (GateId::PROCESSES, look.processes()),
+            (GateId::BASELINE, look.memory()),
+            (GateId::ECC, look.memory_errors()),
+            (GateId::ROWS, look.spare_rows()),
+            (GateId::PCIE, look.pcie()),
+            (GateId::HEAT, look.heat()),
+            (GateId::MODES, look.modes()),
+            (GateId::NVLINK, look.nvlinks()),
         ];
         for (gate, (saw, said)) in of_gpu {
-            looks.extend(seen(gate, Some(uuid), saw, said));
+            looks.push(seen(gate, Some(uuid), saw, said));
         }
     }
     looks
