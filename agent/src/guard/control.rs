@@ -4,6 +4,7 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -20,6 +21,9 @@ pub struct Seen {
     /// How far the engine has loaded.
     pub load: watch::Receiver<Load>,
 }
+
+/// Out of descriptors: others need a moment to give theirs back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens in the replica's folder, which nobody but the agent's user can enter.
 pub fn listen(folder: &Folder) -> io::Result<UnixListener> {
@@ -41,7 +45,7 @@ pub async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, seen
         if let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(talk(stream, Arc::clone(&commands), seen.clone()));
         } else {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
 }

@@ -20,6 +20,9 @@ use super::record::{Folder, Params};
 /// them to the agent's proof of release.
 const CLEARING: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether they are gone.
+const CLEARING_LOOK: Duration = Duration::from_millis(20);
+
 /// How long what an ended engine has printed may take to reach its log.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
@@ -115,7 +118,7 @@ impl Engine {
                 break;
             }
             self.kill();
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(CLEARING_LOOK).await;
         }
         for log in self.logs.drain(..) {
             // Its last lines tell why it ended; a pipe that somebody still holds open must not

@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 /// Connections at one time: more than any gateway fleet pools for one replica.
 const MOST_CONNECTIONS: usize = 4096;
 
+/// Out of descriptors, or the client was gone already: a moment later it goes on.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// A client that does not finish its handshake is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -34,9 +37,8 @@ pub async fn serve<A>(
             () = stop.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
-                // Out of descriptors, or the client was gone already: breathe and go on.
                 Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             },
