@@ -15,6 +15,7 @@ pub mod hooks;
 pub mod inventory;
 pub mod journal;
 pub mod notices;
+pub mod pci;
 pub mod probe;
 pub mod reload;
 pub mod runtime;

@@ -13,6 +13,8 @@ use futures_util::StreamExt;
 use wharfage_shared::ids::ReplicaId;
 use zbus::{Connection, OwnedObjectPath, Variant};
 
+use crate::pci::Pci;
+
 /// The template's name before the instance.
 const TEMPLATE: &str = "wharfage-replica@";
 
@@ -295,7 +297,7 @@ impl Near {
         let of_each = |name: &str| -> Option<BTreeSet<u32>> {
             let mut all = BTreeSet::new();
             for address in addresses {
-                let text = devices.join(kernel_address(address)?).join(name);
+                let text = devices.join(Pci::parse(address)?.kernel()).join(name);
                 // A device of no node has the number -1, which is no list.
                 all.extend(cpu_list(&std::fs::read_to_string(text).ok()?)?);
             }
@@ -313,14 +315,6 @@ impl Near {
             |found: Option<BTreeSet<u32>>| found.unwrap_or_default().into_iter().collect();
         Self { cpus: numbers(of_each("local_cpulist")), nodes: numbers(nodes) }
     }
-}
-
-/// NVML writes eight digits of domain, the kernel four.
-fn kernel_address(nvml: &str) -> Option<String> {
-    let (domain, rest) = nvml.split_once(':')?;
-    let domain = u32::from_str_radix(domain, 16).ok()?;
-    let is_plain = rest.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, ':' | '.'));
-    is_plain.then(|| format!("{domain:04x}:{}", rest.to_ascii_lowercase()))
 }
 
 /// `0-3,8` as its numbers.
@@ -466,9 +460,10 @@ mod tests {
 
     #[test]
     fn an_address_of_nvml_is_the_kernels_and_leads_nowhere_else() {
-        assert_eq!(kernel_address("00000000:1B:00.0").as_deref(), Some("0000:1b:00.0"));
-        for strange in ["", "1B", "0000:../../x", "zz:1B:00.0"] {
-            assert_eq!(kernel_address(strange), None, "{strange}");
+        let address = |nvml| Pci::parse(nvml).map(Pci::kernel);
+        assert_eq!(address("00000000:1B:00.0").as_deref(), Some("0000:1b:00.0"));
+        for strange in ["", "1B", "0000:../../x", "0000:1b:../x", "zz:1B:00.0"] {
+            assert_eq!(address(strange), None, "{strange}");
         }
     }
 }

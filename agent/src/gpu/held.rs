@@ -117,11 +117,10 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::{Held, Owners};
+    use crate::gpu::MIB;
     use crate::gpu::state::tests::fast;
     use wharfage_agent_sys::nvml::{GpuProcess, Value};
     use wharfage_shared::ids::ReplicaId;
-
-    const MIB: u64 = 1024 * 1024;
 
     fn held(processes: &[(u32, Option<u64>)]) -> Held {
         let mut fast = fast();

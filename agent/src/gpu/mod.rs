@@ -12,5 +12,8 @@ pub mod supervisor;
 mod topology;
 pub mod words;
 
+/// NVML counts bytes, the scheduler this many of them.
+pub const MIB: u64 = 1024 * 1024;
+
 pub use state::Gpus;
 pub use supervisor::Settings;

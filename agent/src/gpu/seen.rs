@@ -13,7 +13,7 @@ use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::telemetry::GpuReading;
 use wharfage_shared::time::Boottime;
 
-const MIB: u64 = 1024 * 1024;
+use super::MIB;
 
 /// The last word on one slot.
 #[derive(Clone, Debug, PartialEq, Eq)]

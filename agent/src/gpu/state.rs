@@ -282,9 +282,8 @@ impl Gpus {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::gpu::MIB;
     use wharfage_agent_sys::nvml::{Fast, Value};
-
-    const MIB: u64 = 1024 * 1024;
 
     /// A GPU that is its own slot.
     pub(crate) fn board(uuid: &str, index: u32, pci: &str) -> Board {

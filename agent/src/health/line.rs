@@ -3,43 +3,7 @@
 //! Total: any text is either such a line or none. Everything behind the number may hold words of
 //! programs, so only what stands before it is believed.
 
-use std::fmt;
-
-/// A PCI address without its function, as the driver and NVML write it in different ways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Pci {
-    domain: u32,
-    bus: u8,
-    device: u8,
-}
-
-impl Pci {
-    /// Reads `0000:3b:00`, `00000000:3B:00.0` and the like.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.trim().split(':');
-        let (domain, bus, device) = (parts.next()?, parts.next()?, parts.next()?);
-        if parts.next().is_some() {
-            return None;
-        }
-        let device = device.split('.').next()?;
-        let hex = |text: &str, most: usize| {
-            let good = (1..=most).contains(&text.len());
-            let good = good && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-            good.then(|| u32::from_str_radix(text, 16).ok()).flatten()
-        };
-        Some(Self {
-            domain: hex(domain, 8)?,
-            bus: hex(bus, 2)?.try_into().ok()?,
-            device: hex(device, 2)?.try_into().ok()?,
-        })
-    }
-}
-
-impl fmt::Display for Pci {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04x}:{:02x}:{:02x}", self.domain, self.bus, self.device)
-    }
-}
+use crate::pci::Pci;
 
 /// An XID line.
 #[derive(Clone, Debug, PartialEq, Eq)]

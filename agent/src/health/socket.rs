@@ -21,10 +21,11 @@ use wharfage_shared::health::Repair;
 use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::telemetry::GpuIdentity;
 
-use super::line::{self, Pci};
+use super::line;
 use crate::drivers::Driver;
 use crate::gpu::Gpus;
 use crate::guard::record::SocketPath;
+use crate::pci::Pci;
 
 /// The socket in the state folder.
 const NAME: &str = "agent.sock";
@@ -34,6 +35,9 @@ const REQUEST_BYTES: u64 = 4096;
 
 /// Whoever connects and says nothing is let go.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Out of descriptors: others need a moment to give theirs back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is asked over the socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,8 +107,7 @@ pub async fn serve(listener: UnixListener, keeper: Keeper, stop: CancellationTok
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else {
-            // Out of descriptors: others need a moment to give theirs back.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         // Whoever goes away without waiting for the answer gets none.

@@ -11,7 +11,7 @@ use wharfage_shared::ids::{GpuUuid, ReplicaId};
 use super::Runtime;
 use crate::health::evidence::gpu;
 use crate::health::kmsg::{Heard, Said};
-use crate::health::line::Pci;
+use crate::pci::Pci;
 
 impl Runtime {
     /// Looks at every gate that the newest readings show.

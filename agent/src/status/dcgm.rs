@@ -13,9 +13,8 @@ use wharfage_agent_sys::nvml::{
 use super::Shown;
 use super::gpus::ShownGpu;
 use super::metrics::{Kind, Text, labelled};
+use crate::gpu::MIB;
 use crate::gpu::recent::WINDOW;
-
-const MIB: u64 = 1024 * 1024;
 
 /// A name, its kind, its help, and how it is read.
 type Family = (&'static str, Kind, &'static str, fn(&ShownGpu) -> Option<String>);

@@ -12,6 +12,7 @@ use wharfage_shared::telemetry::GpuReading;
 
 use super::gpus::{Readings, ShownGpu, ShownRecent, ShownXids};
 use super::{Shown, dcgm, metrics};
+use crate::gpu::MIB;
 use crate::gpu::held::{Held, Other};
 use crate::gpu::state::tests::board;
 
@@ -33,7 +34,6 @@ const KNOWN_PROFILING: &str = "
     PIPE_FP32_ACTIVE PIPE_FP16_ACTIVE PCIE_TX_BYTES PCIE_RX_BYTES";
 
 fn fast() -> Fast {
-    const MIB: u64 = 1024 * 1024;
     Fast {
         memory: Memory {
             total_bytes: Value::Value(1000 * MIB),
