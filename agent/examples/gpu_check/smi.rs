@@ -11,6 +11,9 @@ pub struct Smi {
     pub program: OsString,
 }
 
+/// A process as it lists it: its pid, and its MiB where they are told.
+pub type Listed = (u32, Option<u64>);
+
 impl Smi {
     /// The values of these names, in their order; none for a name that this version does not know.
     pub fn ask(
@@ -59,7 +62,7 @@ impl Smi {
     }
 
     /// Processes that compute on a GPU, with the MiB that they hold where it says so.
-    pub fn processes(&self, index: u32) -> Result<Option<Vec<(u32, Option<u64>)>>, String> {
+    pub fn processes(&self, index: u32) -> Result<Option<Vec<Listed>>, String> {
         let ask = ["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"];
         let Some(text) = self.said(&ask, index)? else { return Ok(None) };
         let process = |line: &str| {
