@@ -97,6 +97,8 @@ mod tests {
             let name = entry.file_name().to_string_lossy().into_owned();
             let text = std::fs::read_to_string(entry.path()).expect("text");
             assert!(text.starts_with(&format!("# /etc/wharfage/hooks.d/{name}: ")), "{text}");
+            // The program is the reader's own.
+            let text = text.replace("/opt/models/bin/checkpoint", "/bin/true");
             write(&folder, &name, &text, 0o644);
             names.push(name.trim_end_matches(".toml").to_owned());
         }
