@@ -87,7 +87,7 @@ text_id! {
 }
 text_id! {
     /// A capacity claim.
-    ClaimId, UUID
+    ClaimId, NAME
 }
 text_id! {
     /// An API token's public id (never its secret).

@@ -16,7 +16,7 @@ impl Controller {
     pub fn tick(&mut self, now: Timestamp) -> Decided<Timestamp> {
         self.now = self.now.max(now);
         let now = self.now;
-        self.agenda.ring(now);
+        self.agenda.ring(&self.fleet, now);
         let silences = self.silences(now);
         let lapsed = self.lapsed(now);
         let metered = (self.soft.next_tick <= now).then(|| self.meter(now));

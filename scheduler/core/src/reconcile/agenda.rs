@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use wharfage_shared::capacity::Sku;
-use wharfage_shared::ids::{ClaimId, ContractId, DeploymentId, NodeId, PoolId};
+use wharfage_shared::ids::{ClaimId, ContractId, DeploymentId, NodeId, PoolId, ReplicaId};
 use wharfage_shared::time::Timestamp;
 
 use crate::capacity::claims::decreases_at;
@@ -29,8 +29,11 @@ use crate::words::replica::Phase;
 pub enum Alarm {
     /// A notice's drain or end, the end of a repair's turn.
     Node(NodeId),
-    /// A back-off, a start deadline, a single copy's lease, the end of a degraded one's time.
+    /// A back-off, a single copy's lease, the end of a degraded one's time.
     Deployment(DeploymentId),
+    /// A start deadline. There is one for each placement, and ids ascend: a new alarm stands beside
+    /// the one before it.
+    Start(ReplicaId),
     /// The start or the end of a contract period.
     Contract(ContractId),
     /// A decrease that waits.
@@ -124,7 +127,7 @@ impl Agenda {
     }
 
     /// Puts what is due by now on the list of what must be looked at.
-    pub fn ring(&mut self, now: Timestamp) {
+    pub fn ring(&mut self, fleet: &Fleet, now: Timestamp) {
         while let Some(key) = self.alarms.first().map(|(key, ())| key.clone()) {
             if key.0 > now {
                 return;
@@ -137,6 +140,10 @@ impl Agenda {
                     self.due.brakes = true;
                 }
                 Alarm::Deployment(deployment) => self.due.deployments.extend([deployment]),
+                Alarm::Start(replica) => {
+                    let of = fleet.replica(replica).map(|row| row.deployment.clone());
+                    self.due.deployments.extend(of);
+                }
                 Alarm::Contract(contract) => self.due.contracts.extend([contract]),
                 Alarm::Claim(claim) => self.due.claims.extend([claim]),
             }
@@ -407,7 +414,7 @@ impl Agenda {
         let alarm = || Alarm::Deployment(replica.deployment.clone());
         match &replica.phase {
             Phase::Placed { since, .. } if !replica.was_ready => {
-                self.arm(*since + replica.start_deadline, alarm());
+                self.arm(*since + replica.start_deadline, Alarm::Start(replica.id));
             }
             Phase::Placed { .. } => {
                 if let Some(since) = degraded_since(replica) {

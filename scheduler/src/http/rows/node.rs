@@ -256,7 +256,7 @@ impl Shown<'_> {
             power_mw: reading.and_then(|reading| reading.power_mw),
             age_ms: age,
             trouble: reading.and_then(|reading| reading.trouble.clone()),
-            unfit: slot.unfit.clone(),
+            unfit: slot.unfit.as_deref().map(str::to_owned),
         }
     }
 }

@@ -302,7 +302,9 @@ fn hardware(plan: &mut Plan<'_>, heartbeat: &Heartbeat, report: Option<(String, 
 }
 
 fn is_known(row: &NodeRow, hardware: &Hardware) -> bool {
-    row.slots.iter().all(|slot| slot.unfit.as_ref() == hardware.unfit.get(&slot.gpu))
+    row.slots
+        .iter()
+        .all(|slot| slot.unfit.as_deref() == hardware.unfit.get(&slot.gpu).map(String::as_str))
         && row.rules.keys().eq(hardware.rules.iter())
         && row.asks.iter().map(|fact| &fact.ask).eq(hardware.asks.iter())
 }

@@ -40,6 +40,8 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         Event::Offset { node, boot, from, offset } => {
             let key = (node.clone(), boot.clone());
             let mut offsets = meter.offsets.get(&key).cloned().unwrap_or_default();
+            // Few clocks step: most hosts have one.
+            offsets.reserve_exact(1);
             offsets.push(OffsetFact { from: *from, offset: *offset });
             meter.offsets.insert(key, offsets);
         }

@@ -261,7 +261,7 @@ fn measure(fleet: &mut Fleet, node: &NodeId, inventory: &Inventory) {
 /// What stood before keeps its instant.
 fn judge(row: &mut NodeRow, hardware: &Hardware, at: Timestamp) {
     for slot in &mut row.slots {
-        slot.unfit = hardware.unfit.get(&slot.gpu).cloned();
+        slot.unfit = hardware.unfit.get(&slot.gpu).map(|because| because.as_str().into());
     }
     let since = |rule: &String| row.rules.get(rule).copied().unwrap_or(at);
     row.rules = hardware.rules.iter().map(|rule| (rule.clone(), since(rule))).collect();

@@ -114,7 +114,7 @@ pub struct Slot {
     pub orphan: Option<ReplicaId>,
     /// Why nothing new may use it.
     #[serde(default)]
-    pub unfit: Option<String>,
+    pub unfit: Option<Arc<str>>,
 }
 
 impl Slot {
