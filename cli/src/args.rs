@@ -276,6 +276,9 @@ pub enum Verb {
     Drain(NodeVerb),
     /// Take a spot node's capacity back on the stated timeline.
     Reclaim(NodeVerb),
+    /// Brakes: health rules that hit so many nodes that nothing is drained by itself.
+    #[command(subcommand)]
+    Brake(Brake),
     /// Capacity claims: instances that are set aside.
     #[command(subcommand)]
     Claim(Claim),
@@ -339,6 +342,28 @@ pub struct NodeVerb {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// `wharfage brake`.
+#[derive(Debug, Subcommand)]
+pub enum Brake {
+    /// The brakes that are on.
+    List {
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Let nodes be drained and repaired by themselves again: the rule was right.
+    Release {
+        /// The rule as `list` names it, such as `XID 79` or `G8`.
+        rule: String,
+        /// Why: it stands in the log.
+        #[arg(long, default_value = "asked for on the command line")]
+        reason: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
 }
 
 /// `wharfage claim`.

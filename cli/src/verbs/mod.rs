@@ -1,5 +1,6 @@
 //! Verbs that talk to a scheduler: one file a group.
 
+mod brakes;
 mod claims;
 mod events;
 mod explain;
@@ -26,6 +27,7 @@ pub async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Uncordon(verb) => nodes::act(&client, "uncordon", &verb).await,
         Verb::Drain(verb) => nodes::act(&client, "drain", &verb).await,
         Verb::Reclaim(verb) => nodes::act(&client, "reclaim", &verb).await,
+        Verb::Brake(brake) => brakes::run(&client, brake).await,
         Verb::Claim(claim) => claims::run(&client, claim).await,
         Verb::Capacity { output } => get::list(&client, Listable::Capacity, output).await,
         Verb::Invoice(invoice) => invoice::run(&client, invoice).await,
