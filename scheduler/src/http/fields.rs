@@ -338,7 +338,11 @@ impl<'a> Fields<'a> {
                 let mut names: Vec<&str> = asked.clone();
                 names.sort_unstable();
                 names.dedup();
-                self.wrong(key, "no such field", names.join(", "));
+                let accepted = match names.as_slice() {
+                    [] => "no fields: `{}`".to_owned(),
+                    names => names.join(", "),
+                };
+                self.wrong(key, "no such field", accepted);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The public listener over real sockets, in front of a real driver with a real log.
 
 mod access;
+mod bad;
 mod baseten;
 mod coreweave;
 mod dashboard;
