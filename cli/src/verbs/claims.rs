@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::escaped;
 use super::get::CLAIMS;
+use super::{escaped, one_of};
 use crate::args::{CapacityType, Claim, Output};
 use crate::client::Client;
 use crate::exit::Failure;
@@ -72,19 +72,6 @@ fn shown(answer: &Value, how: Output) -> Result<(), Failure> {
 /// The path of a claim, from its id or its name.
 async fn path_of(client: &Client, id_or_name: &str) -> Result<String, Failure> {
     let answer = client.get(PATH).await?;
-    let rows = answer["capacityClaims"].as_array().cloned().unwrap_or_default();
-    let is = |row: &Value, key: &str| row["spec"][key].as_str() == Some(id_or_name);
-    let mut found = rows.iter().find(|row| is(row, "id"));
-    if found.is_none() {
-        let named: Vec<&Value> = rows.iter().filter(|row| is(row, "name")).collect();
-        if named.len() > 1 {
-            let count = named.len();
-            let problem = format!("{count} claims are named `{id_or_name}`; name one by its id");
-            return Err(Failure::check(problem));
-        }
-        found = named.first().copied();
-    }
-    let id = found.and_then(|row| row["spec"]["id"].as_str());
-    let id = id.ok_or_else(|| Failure::check(format!("there is no claim `{id_or_name}`")))?;
-    Ok(format!("{PATH}/{}", escaped(id)))
+    let id = one_of(&answer["capacityClaims"], "/spec", "claim", id_or_name)?;
+    Ok(format!("{PATH}/{}", escaped(&id)))
 }

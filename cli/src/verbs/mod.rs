@@ -43,19 +43,27 @@ pub async fn run(verb: Verb) -> Result<(), Failure> {
 /// A deployment's id, from its id or its name.
 async fn deployment_id(client: &Client, id_or_name: &str) -> Result<String, Failure> {
     let answer = client.get("/api/v1/deployments").await?;
-    let none = Vec::new();
-    let rows = answer.get("deployments").and_then(Value::as_array).unwrap_or(&none);
-    let id_of = |row: &Value| row.get("id").and_then(Value::as_str).map(str::to_owned);
-    let is = |row: &&Value, key: &str| row.get(key).and_then(Value::as_str) == Some(id_or_name);
-    if let Some(row) = rows.iter().find(|row| is(row, "id")) {
-        return id_of(row).ok_or_else(|| Failure::check("a deployment's row has no id"));
+    one_of(&answer["deployments"], "", "deployment", id_or_name)
+}
+
+/// The id of the row that has this id, else of the only one that has this name; `at` points to
+/// where a row keeps both.
+fn one_of(rows: &Value, at: &str, what: &str, id_or_name: &str) -> Result<String, Failure> {
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |row: &Value, key: &str| {
+        row.pointer(&format!("{at}/{key}")).and_then(Value::as_str).map(str::to_owned)
+    };
+    let has = |row: &&Value, key: &str| text(row, key).as_deref() == Some(id_or_name);
+    if rows.iter().any(|row| has(&row, "id")) {
+        return Ok(id_or_name.to_owned());
     }
-    let named: Vec<String> = rows.iter().filter(|row| is(row, "name")).filter_map(id_of).collect();
+    let named = rows.iter().filter(|row| has(row, "name"));
+    let named: Vec<String> = named.filter_map(|row| text(row, "id")).collect();
     match named.as_slice() {
         [id] => Ok(id.clone()),
-        [] => Err(Failure::check(format!("there is no deployment `{id_or_name}`"))),
+        [] => Err(Failure::check(format!("there is no {what} `{id_or_name}`"))),
         several => Err(Failure::check(format!(
-            "{} deployments are named `{id_or_name}`; name one by its id: {}",
+            "{} {what}s are named `{id_or_name}`; name one by its id: {}",
             several.len(),
             several.join(", ")
         ))),
@@ -73,4 +81,29 @@ fn escaped(segment: &str) -> String {
             other => format!("%{other:02X}"),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::one_of;
+
+    #[test]
+    fn a_thing_is_found_by_its_id_then_by_a_name_that_only_it_has() {
+        let rows = json!([
+            {"spec": {"id": "a", "name": "b"}},
+            {"spec": {"id": "b", "name": "c"}},
+            {"spec": {"id": "d", "name": "twin"}},
+            {"spec": {"id": "e", "name": "twin"}},
+        ]);
+        let find = |text: &str| {
+            one_of(&rows, "/spec", "claim", text).map_err(|failure| failure.to_string())
+        };
+        assert_eq!(find("b"), Ok("b".to_owned()), "an id goes before a name");
+        assert_eq!(find("c"), Ok("b".to_owned()));
+        assert_eq!(find("x"), Err("there is no claim `x`".to_owned()));
+        let twins = "2 claims are named `twin`; name one by its id: d, e";
+        assert_eq!(find("twin"), Err(twins.to_owned()));
+    }
 }

@@ -50,16 +50,36 @@ pub async fn pass(State(post): State<Post>, mut request: Request, next: Next) ->
         post.check_query(&request)?;
         Ok(caller)
     });
-    let response = match outcome {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (caller, response) = match outcome {
         Ok(caller) => {
-            if let Some(caller) = caller {
+            if let Some(caller) = caller.clone() {
                 request.extensions_mut().insert(Who(caller));
             }
-            next.run(request).await
+            (caller, next.run(request).await)
         }
-        Err(fault) => fault.into_response(),
+        Err(fault) => {
+            // Whoever has a token and may not is told of like everybody who was refused.
+            let known = fault.reason != Reason::Unauthenticated && post.access != Access::Open;
+            let caller = known.then(|| post.caller(&request).ok()).flatten();
+            (caller, fault.into_response())
+        }
     };
+    if let (Some(caller), Some(fault)) = (caller, response.extensions().get::<Fault>())
+        && is_write(&method, &path)
+    {
+        let now = post.shared.handle.now();
+        post.shared.refusals.note(now, &caller, &method, &path, fault);
+    }
     finish(post.style, response)
+}
+
+/// Over Connect reads are POST too, and say so in the method's name.
+fn is_write(method: &Method, path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let reads =
+        style_of(path) == Style::Connect && (name.starts_with("Get") || name.starts_with("List"));
+    !reads && !matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Paths that no route has: told only to those who have a token.

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod openapi;
 pub mod problem;
 pub mod query;
+pub mod refusals;
 pub mod route;
 pub mod rows;
 
@@ -90,6 +91,8 @@ pub struct Inner {
     pub limiter: Limiter,
     /// People who have signed in.
     pub sessions: dashboard::session::Sessions,
+    /// Writes that were refused.
+    pub refusals: refusals::Refusals,
     /// Taken by those who replay the whole log for one answer.
     pub replays: Semaphore,
     /// Secrets of repeatable requests.
@@ -154,9 +157,20 @@ pub fn router(state: State) -> std::io::Result<Router> {
     let limiter = Limiter::new(config.limits.writes_per_minute, config.limits.reads_per_minute);
     let sealer = seal::Sealer::open(&config.state_dir)?;
     let sessions = dashboard::session::Sessions::default();
+    let refusals = refusals::Refusals::default();
     let replays = Semaphore::new(REPLAYS);
-    let inner =
-        Inner { handle, telemetry, config, machines, shutdown, limiter, sessions, replays, sealer };
+    let inner = Inner {
+        handle,
+        telemetry,
+        config,
+        machines,
+        shutdown,
+        limiter,
+        sessions,
+        refusals,
+        replays,
+        sealer,
+    };
     let shared = Shared { inner: Arc::new(inner) };
     let mut router = Router::new();
     for route in routes() {

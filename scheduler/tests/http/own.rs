@@ -182,6 +182,20 @@ async fn the_audit_names_who_asked_and_tells_each_organization_its_own() {
     assert!(rows.iter().all(|row| row["organization"] == "acme"), "{rows:?}");
     let made = rows.iter().find(|row| row["action"] == "deployment.create").expect("the create");
     assert_eq!(made["token"], "tok-acme-operator");
+    let twice = scheduler.post("/api/v1/deployments", "acme-operator", &deployment("chat")).await;
+    twice.expect(409);
+    let pool = json!({"id": "p", "zone": ZONE, "sku": SKU});
+    scheduler.post("/api/v1/nodepools", "acme-operator", &pool).await.expect(403);
+    scheduler.get("/api/v1/joins", "acme-operator").await.expect(403);
+    let refused = &scheduler.get("/api/v1/audit", "acme-admin").await.expect(200)["refused"];
+    let told = |row: &Value| (row["path"].clone(), row["code"].clone(), row["token"].clone());
+    let told: Vec<_> = refused.as_array().expect("rows").iter().map(told).collect();
+    let row = |path, code| (json!(path), json!(code), json!("tok-acme-operator"));
+    let expected =
+        [row("/api/v1/deployments", "name_taken"), row("/api/v1/nodepools", "forbidden")];
+    assert_eq!(told, expected, "writes that were refused, reads are not kept");
+    let theirs = &scheduler.get("/api/v1/audit", "rival-admin").await.expect(200)["refused"];
+    assert_eq!(*theirs, json!([]), "each organization its own");
     let all = scheduler.get("/api/v1/audit?limit=3", "provider-admin").await.expect(200);
     assert_eq!(all["audit"].as_array().map(Vec::len), Some(3));
     assert!(all["next_after"].is_u64());

@@ -1,4 +1,4 @@
-//! `/api/v1/audit`: who asked for what, from the log itself.
+//! `/api/v1/audit`: who asked for what, from the log itself; and what was refused lately.
 
 use axum::Json;
 use axum::extract::State;
@@ -66,5 +66,6 @@ async fn list(
             }));
         }
     }
-    Ok(Json(json!({"audit": rows, "next_after": after})))
+    let refused = shared.refusals.of(&caller);
+    Ok(Json(json!({"audit": rows, "next_after": after, "refused": refused})))
 }
