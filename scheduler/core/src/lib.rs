@@ -13,7 +13,9 @@ pub mod reconcile;
 pub mod words;
 
 pub use capacity::ledger;
-pub use controller::{Controller, Decided, Heard, Predicted, Reply, WhatIf};
+pub use controller::{
+    Controller, Cost, CostLine, Decided, Heard, Parting, Predicted, Reclaimed, Reply, WhatIf,
+};
 pub use fleet::Fleet;
 pub use fleet::check as invariants;
 pub use fleet::routes;

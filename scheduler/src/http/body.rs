@@ -110,8 +110,9 @@ impl Write {
     {
         let command = Command { caller: self.caller.clone(), action };
         if self.dry_run {
+            let caller = command.caller.clone();
             let outcome = shared.handle.what_if(command)?;
-            return Ok(super::dry_run::show(&outcome));
+            return Ok(super::dry_run::show(shared.handle.view().fleet(), &caller, &outcome));
         }
         let (status, body, repeated) = match &self.key {
             None => {

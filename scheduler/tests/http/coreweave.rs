@@ -71,6 +71,13 @@ async fn lists_are_narrowed_by_updated_after_and_dry_runs_change_nothing() {
     assert_eq!(dry["dryRun"], true);
     assert_eq!(dry["placements"][0]["node"], "node-1", "{dry}");
     assert_eq!(dry["costPerHour"], "49.24", "{dry}");
+    assert_eq!((&dry["costPerHourMicros"], &dry["currency"]), (&json!(49_240_000), &json!("USD")));
+    let line = json!({
+        "organization": "acme", "line": "on_demand", "region": "US-EAST-04", "sku": SKU,
+        "instances": 1, "rate": "49.24",
+    });
+    assert_eq!(dry["costs"], json!([line]));
+    assert_eq!((&dry["preempted"], &dry["reclaims"]), (&json!([]), &json!([])));
     assert_eq!(scheduler.driver.handle.view().position(), before);
     scheduler.post(DEPLOYMENTS, "acme-operator", &deployment("chat")).await.expect(200);
     let all = scheduler.get(DEPLOYMENTS, "acme-viewer").await.expect(200);

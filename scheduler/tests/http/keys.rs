@@ -157,7 +157,7 @@ fn writes() -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn every_write_with_a_key_happens_once_and_is_answered_the_same() {
+async fn every_write_with_a_key_happens_once_and_a_dry_run_of_it_never() {
     let scheduler = Scheduler::start("keys").await;
     let mut node = scheduler.node("node-1", "standard").await;
     let _others =
@@ -172,6 +172,12 @@ async fn every_write_with_a_key_happens_once_and_is_answered_the_same() {
     own(&mut steps, &replica);
     for step in &steps {
         let row = step.0;
+        let before = commands(&scheduler).await;
+        let (method, path) = row.split_once(' ').expect("method and path");
+        let dry = format!("{}?dryRun=true", step.1);
+        let dry = scheduler.ask(method, &dry, Some(step.2), step.3.as_ref()).await;
+        assert_eq!(dry.expect(200)["dryRun"], true, "{row} on {path}");
+        assert_eq!(commands(&scheduler).await, before, "a dry run of {row} was carried out");
         let first = send(&scheduler, step, step.3.as_ref()).await;
         assert!(matches!(first.status, 200 | 201), "{row}: {}", first.text);
         assert!(!first.headers.contains_key("idempotency-replayed"), "{row}");

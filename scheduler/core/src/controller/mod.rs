@@ -1,6 +1,7 @@
 //! The only writer of the fleet: it is told what was asked for and what was seen, and answers what
 //! should be, with the facts that say so.
 
+mod cost;
 mod durable;
 mod observe;
 mod soft;
@@ -21,7 +22,8 @@ use wharfage_shared::segment::{SegmentBatch, SegmentsAcknowledged};
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::Term;
 
-pub use self::what_if::{Predicted, WhatIf};
+pub use self::cost::{Cost, CostLine};
+pub use self::what_if::{Parting, Predicted, Reclaimed, WhatIf};
 
 use self::soft::Soft;
 use crate::fleet::Fleet;

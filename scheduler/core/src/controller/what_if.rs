@@ -3,37 +3,39 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use wharfage_billing::money::MicroRate;
-use wharfage_shared::capacity::ComputeClass;
 use wharfage_shared::ids::{DeploymentId, NodeId, ReplicaId};
+use wharfage_shared::notice::NoticeSource;
 use wharfage_shared::order::StopCause;
 use wharfage_shared::time::Timestamp;
 
+use super::cost::{self, Cost};
 use super::{Controller, Decided};
 use crate::fleet::Fleet;
 use crate::words::command::{Answer, Command};
 use crate::words::event::{Event, node, replica};
+use crate::words::principal::Caller;
 use crate::words::refusal::Refusal;
 
-/// What a command would do.
+/// What a command would do. Of what belongs to others the caller learns the count.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WhatIf {
     /// What it would answer.
     pub answer: Answer,
-    /// Where new replicas would go, or why nowhere.
+    /// Where replicas would go that are nowhere yet, or why nowhere.
     pub placements: Vec<Predicted>,
     /// Which replicas would have to leave.
-    pub leaving: Vec<(ReplicaId, StopCause)>,
-    /// Which lent nodes would be called back, and until when at the latest.
-    pub reclaims: Vec<(NodeId, Timestamp)>,
-    /// What the instances that would newly serve somebody cost per hour, as a decimal text; absent
-    /// where a price is not known.
-    pub cost_per_hour: Option<String>,
+    pub leaving: Vec<Parting>,
+    /// Replicas of others that would have to leave.
+    pub others_leaving: u32,
+    /// Which spot nodes would be taken back.
+    pub reclaims: Vec<Reclaimed>,
+    /// What it would add per hour; absent where a price is not known.
+    pub cost: Option<Cost>,
     /// The facts.
     pub events: Vec<Event>,
 }
 
-/// A replica that a command would make.
+/// A replica that a command would make or find a place for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Predicted {
     /// Of which deployment.
@@ -44,41 +46,83 @@ pub struct Predicted {
     pub because: String,
 }
 
+/// A replica that would have to leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parting {
+    /// Which.
+    pub replica: ReplicaId,
+    /// Of which deployment.
+    pub deployment: DeploymentId,
+    /// From where.
+    pub node: Option<NodeId>,
+    /// Why.
+    pub because: StopCause,
+    /// The same as one sentence, with the name of who takes its place.
+    pub sentence: String,
+    /// Until when it may go on.
+    pub until: Timestamp,
+}
+
+/// A spot node that would be taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reclaimed {
+    /// Which.
+    pub node: NodeId,
+    /// When what runs there begins to leave.
+    pub drain_at: Timestamp,
+    /// When it ends at the latest.
+    pub gone_at: Timestamp,
+}
+
 impl Controller {
     /// What a command would do, decided on a copy.
     pub fn what_if(&self, now: Timestamp, command: Command) -> Result<WhatIf, Refusal> {
         let mut copy = self.clone();
+        let caller = command.caller.clone();
         let Decided { answer, events } = copy.submit(now, command)?;
+        let fleet = &copy.fleet;
+        let cost = cost::more(&self.fleet, fleet, &caller, now);
+        let mut outcome = WhatIf {
+            answer,
+            placements: Vec::new(),
+            leaving: Vec::new(),
+            others_leaving: 0,
+            reclaims: Vec::new(),
+            cost,
+            events: Vec::new(),
+        };
         let mut placements = BTreeMap::new();
-        let mut leaving = Vec::new();
-        let mut opened = Vec::new();
-        let mut reclaims = Vec::new();
         for event in &events {
             match event {
-                Event::Replica(replica::Event::Created { replica, .. }) => {
-                    placements.extend(predicted(&copy.fleet, *replica));
+                Event::Replica(
+                    replica::Event::Created { replica, .. }
+                    | replica::Event::Placed { replica, .. }
+                    | replica::Event::Promised { replica, .. },
+                ) => placements.extend(predicted(fleet, &caller, *replica)),
+                Event::Replica(replica::Event::Leaving { replica, because, deadline, .. }) => {
+                    match parting(fleet, &caller, *replica, *because, *deadline) {
+                        Some(parting) => outcome.leaving.push(parting),
+                        None => outcome.others_leaving += 1,
+                    }
                 }
-                Event::Replica(replica::Event::Leaving { replica, because, .. }) => {
-                    leaving.push((*replica, *because));
-                }
-                Event::Node(node::Event::Noticed { node, notice }) => {
-                    reclaims.push((node.clone(), notice.gone_at));
-                }
-                Event::Node(node::Event::Held { node, held_for: Some(_), .. }) => {
-                    opened.push(node.clone());
+                Event::Node(node::Event::Noticed { node, notice })
+                    if notice.source == NoticeSource::Scheduler =>
+                {
+                    let (drain_at, gone_at) = (notice.drain_at, notice.gone_at);
+                    outcome.reclaims.push(Reclaimed { node: node.clone(), drain_at, gone_at });
                 }
                 _ => {}
             }
         }
-        let cost_per_hour = cost(&copy.fleet, &opened, now);
-        let placements = placements.into_values().collect();
-        Ok(WhatIf { answer, placements, leaving, reclaims, cost_per_hour, events })
+        outcome.placements = placements.into_values().collect();
+        outcome.events = events;
+        Ok(outcome)
     }
 }
 
-/// Where a new replica would be, in the order of ids.
-fn predicted(fleet: &Fleet, id: ReplicaId) -> Option<(ReplicaId, Predicted)> {
-    let row = fleet.replica(id)?;
+/// Where a replica of the caller's would be, in the order of ids.
+fn predicted(fleet: &Fleet, caller: &Caller, id: ReplicaId) -> Option<(ReplicaId, Predicted)> {
+    let row = fleet.replica(id).filter(|row| caller.sees(&row.organization))?;
     let because = row.because().unwrap_or_default();
     let predicted = Predicted {
         deployment: row.deployment.clone(),
@@ -88,23 +132,20 @@ fn predicted(fleet: &Fleet, id: ReplicaId) -> Option<(ReplicaId, Predicted)> {
     Some((id, predicted))
 }
 
-/// The list price of these nodes per hour.
-fn cost(fleet: &Fleet, nodes: &[NodeId], now: Timestamp) -> Option<String> {
-    let mut micros = 0u64;
-    for node in nodes {
-        let row = fleet.node(node)?;
-        let region = row.region();
-        let prices = fleet
-            .prices()
-            .iter()
-            .filter(|price| price.sku == row.sku && price.region == region && price.from <= now);
-        let price = prices.max_by_key(|price| price.from)?;
-        let rate = match row.sold() {
-            ComputeClass::Standard => Some(&price.on_demand),
-            ComputeClass::Spot => price.spot.as_ref(),
-        };
-        let rate: MicroRate = rate?.parse().ok()?;
-        micros = micros.checked_add(rate.micros())?;
-    }
-    MicroRate::from_micros(micros).map(|rate| rate.to_string())
+fn parting(
+    fleet: &Fleet,
+    caller: &Caller,
+    replica: ReplicaId,
+    because: StopCause,
+    until: Timestamp,
+) -> Option<Parting> {
+    let row = fleet.replica(replica).filter(|row| caller.sees(&row.organization))?;
+    Some(Parting {
+        replica,
+        deployment: row.deployment.clone(),
+        node: row.node().cloned(),
+        because,
+        sentence: row.because().unwrap_or_else(|| because.to_string()),
+        until,
+    })
 }

@@ -28,9 +28,17 @@ pub struct Counterfactual {
     pub sentence: String,
 }
 
+const WOULD: &str = "would run now ";
+
 fn would(change: &str, to: String, with: &str) -> Counterfactual {
-    let sentence = format!("would run now {with}");
+    let sentence = format!("{WOULD}{with}");
     Counterfactual { change: change.to_owned(), to, sentence }
+}
+
+/// All of them in one sentence: `would run now with priority 640, or in US-EAST-06A`.
+pub(super) fn sentence(all: &[Counterfactual]) -> String {
+    let with = all.iter().map(|one| one.sentence.trim_start_matches(WOULD));
+    format!("{WOULD}{}", with.collect::<Vec<_>>().join(", or "))
 }
 
 /// Single changes with which a replica that waits would run now.

@@ -33,11 +33,12 @@ pub(super) fn of(candidates: &[Candidate]) -> Vec<Group> {
     groups
 }
 
-/// The groups as one sentence.
+/// The groups as one sentence: `412 nodes: not enough free GPUs; 3: cordoned by XID 79`.
 pub(super) fn sentence(groups: &[Group]) -> String {
-    let texts = groups.iter().map(|group| match group.nodes {
-        1 => format!("1 node: {}", group.because),
-        nodes => format!("{nodes} nodes: {}", group.because),
-    });
-    texts.collect::<Vec<_>>().join("; ")
+    let text = |(at, group): (usize, &Group)| match (at, group.nodes) {
+        (0, 1) => format!("1 node: {}", group.because),
+        (0, nodes) => format!("{nodes} nodes: {}", group.because),
+        (_, nodes) => format!("{nodes}: {}", group.because),
+    };
+    groups.iter().enumerate().map(text).collect::<Vec<_>>().join("; ")
 }

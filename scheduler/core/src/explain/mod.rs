@@ -2,6 +2,7 @@
 
 mod counterfactual;
 mod groups;
+mod joining;
 mod starved;
 mod when;
 
@@ -96,11 +97,23 @@ impl Explanation {
         self.counterfactuals.clear();
     }
 
-    /// The same without what another organization must not learn.
+    /// The same without what another organization must not learn: whom nodes serve, and what an
+    /// operator said of them.
     pub fn for_tenant(mut self, organization: &OrganizationId) -> Self {
         for candidate in &mut self.candidates {
             candidate.serves = candidate.serves.take().filter(|serves| serves == organization);
+            if let Verdict::Rejected(
+                rejection @ (Rejection::Cordoned { .. } | Rejection::Draining { .. }),
+            ) = &mut candidate.verdict
+            {
+                rejection.keep_to_the_provider();
+                candidate.sentence = format!("{}: {rejection}", candidate.node);
+            }
         }
+        let groups = groups::of(&self.candidates);
+        let (told, kept) = (groups::sentence(&self.groups), groups::sentence(&groups));
+        self.summary = self.summary.replace(&told, &kept);
+        self.groups = groups;
         self
     }
 }
@@ -191,7 +204,8 @@ fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp)
     let best = candidates.first();
     let best = best.filter(|best| matches!(best.verdict, Verdict::Feasible(_)));
     let earliest = when::earliest(fleet, row, &ask, &candidates, now)
-        .or_else(|| when::would_call(fleet, policy, &ask, &candidates, now));
+        .or_else(|| when::would_call(fleet, policy, &ask, &candidates, now))
+        .or_else(|| joining::earliest(fleet, &ask, &candidates).filter(|_| best.is_none()));
     let (summary, counterfactuals) = match best {
         Some(best) => {
             let node = fleet.node(&best.node);
@@ -209,7 +223,7 @@ fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp)
         summary,
         classes: ask.classes.clone(),
         earliest,
-        unknown: is_unknown.then(|| when::unknown(&ask, &candidates)),
+        unknown: is_unknown.then(|| when::unknown(&ask)),
         counterfactuals,
         groups,
         candidates,
@@ -245,8 +259,10 @@ fn pending(explanation: &Explanation, blocked: Blocked) -> String {
     let when = explanation.earliest.as_ref().map(|earliest| &earliest.because);
     let when = when.or(explanation.unknown.as_ref());
     let when = when.map_or_else(String::new, |when| format!("; {when}"));
-    let others = explanation.counterfactuals.iter().map(|other| other.sentence.as_str());
-    let others: String = others.map(|other| format!("; {other}")).collect();
+    let others = match explanation.counterfactuals.as_slice() {
+        [] => String::new(),
+        others => format!("; {}", counterfactual::sentence(others)),
+    };
     let starved = match explanation.overtaken {
         0 => String::new(),
         1 => "; starved: 1 of higher priority has been placed since".to_owned(),

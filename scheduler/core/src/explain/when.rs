@@ -24,9 +24,9 @@ use crate::words::replica::Phase;
 /// When something that is known ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Earliest {
-    /// When.
-    pub at: Timestamp,
-    /// What ends then, as one sentence.
+    /// When; absent where nobody knows the moment.
+    pub at: Option<Timestamp>,
+    /// What ends then, or has to happen, as one sentence.
     pub because: String,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn earliest(
         let failures = row.failures;
         let wait = at.since(now);
         let because = format!("after {failures} failed starts the next is tried in {wait}");
-        return Some(Earliest { at, because });
+        return Some(Earliest { at: Some(at), because });
     }
     if candidates.iter().any(|candidate| matches!(candidate.verdict, Verdict::Feasible(_))) {
         return None;
@@ -69,14 +69,14 @@ pub(super) fn vacant(fleet: &Fleet, row: &ReplicaRow, now: Timestamp) -> Option<
         let at = row.since() + load;
         let wait = at.since(now);
         let because = format!("what moves from {} starts elsewhere within {wait} or so", node.id);
-        return (at > now).then_some(Earliest { at, because });
+        return (at > now).then_some(Earliest { at: Some(at), because });
     }
     let slots = node.slots.iter().filter(|slot| slot.promised == Some(row.id));
     let holders = slots.filter_map(|slot| fleet.replica(slot.holder?));
     let deadlines = holders.filter_map(|holder| holder.phase.leaving());
     let at = deadlines.map(|leaving| leaving.deadline).max()?;
     let because = format!("its seat on {} is vacant within {}", node.id, at.since(now));
-    Some(Earliest { at, because })
+    Some(Earliest { at: Some(at), because })
 }
 
 /// The nodes of a type that replicas leave.
@@ -91,7 +91,7 @@ fn left<'a>(fleet: &'a Fleet, sku: &Sku) -> BTreeSet<&'a NodeId> {
 /// When the node that is called back from spot for a pending replica is free at the latest.
 pub(super) fn called_back(fleet: &Fleet, row: &ReplicaRow) -> Option<Earliest> {
     let at = awaited(fleet, row)?.reclaim()?.gone_at;
-    Some(Earliest { at, because: row.because()? })
+    Some(Earliest { at: Some(at), because: row.because()? })
 }
 
 /// Which lent node would be called back for one more, and when that is over.
@@ -109,7 +109,7 @@ pub(super) fn would_call(
     let node = reclaim::cheapest(fleet, ask, now)?;
     let wait = Millis::from_seconds(policy.reclaim_gone_seconds.into());
     let because = format!("reclaims {node}, which is lent as spot, within {wait}");
-    Some(Earliest { at: now + wait, because })
+    Some(Earliest { at: Some(now + wait), because })
 }
 
 fn of_node(
@@ -123,7 +123,7 @@ fn of_node(
         Rejection::NotEnoughGpus { needed, free } => {
             let at = freed(fleet, node, usize::from(*needed) - usize::from(*free))?;
             let because = format!("a replica on {} leaves within {}", node.id, at.since(now));
-            Some(Earliest { at, because })
+            Some(Earliest { at: Some(at), because })
         }
         Rejection::ServesAnother => {
             let all: Option<Vec<Timestamp>> = fleet
@@ -132,12 +132,12 @@ fn of_node(
                 .collect();
             let at = all?.into_iter().max()?;
             let because = format!("{} is given back within {}", node.id, at.since(now));
-            Some(Earliest { at, because })
+            Some(Earliest { at: Some(at), because })
         }
         Rejection::Noticed { gone_at } => {
             let stays = node.notices.values().all(|notice| notice.leaves == Leaves::Replicas);
             let because = format!("the notice on {} ends in {}", node.id, gone_at.since(now));
-            stays.then_some(Earliest { at: *gone_at, because })
+            stays.then_some(Earliest { at: Some(*gone_at), because })
         }
         Rejection::Guaranteed { .. } => contract(fleet, ask, node, now),
         _ => None,
@@ -173,12 +173,12 @@ fn contract(fleet: &Fleet, ask: &Ask, node: &NodeRow, now: Timestamp) -> Option<
         match (own, of.start > now, of.end > now) {
             (true, true, _) => {
                 let because = format!("the contract {} starts in {}", of.id, of.start.since(now));
-                Some(Earliest { at: of.start, because })
+                Some(Earliest { at: Some(of.start), because })
             }
             (false, false, true) => {
                 let wait = of.end.since(now);
                 let because = format!("a guarantee of another organization ends in {wait}");
-                Some(Earliest { at: of.end, because })
+                Some(Earliest { at: Some(of.end), because })
             }
             _ => None,
         }
@@ -187,17 +187,7 @@ fn contract(fleet: &Fleet, ask: &Ask, node: &NodeRow, now: Timestamp) -> Option<
 }
 
 /// What would help where no such event is known.
-pub(super) fn unknown(ask: &Ask, candidates: &[Candidate]) -> String {
-    let joins = candidates.iter().find(|candidate| {
-        matches!(
-            candidate.verdict,
-            Verdict::Rejected(Rejection::Joining | Rejection::Qualifying | Rejection::Unproven)
-        )
-    });
+pub(super) fn unknown(ask: &Ask) -> String {
     let (gpus, sku) = (ask.gpus, &ask.sku);
-    let base = format!("unknown: it runs once {gpus} GPUs of one {sku} that it may use are free");
-    match joins {
-        Some(candidate) => format!("{base}, or {} can be used", candidate.node),
-        None => base,
-    }
+    format!("unknown: it runs once {gpus} GPUs of one {sku} that it may use are free")
 }

@@ -96,7 +96,7 @@ pub fn explained(shown: &Shown<'_>, why: Explanation) -> Value {
     why.candidates.retain(|candidate| {
         shown.fleet.node(&candidate.node).is_none_or(|node| shown.sees_node(node))
     });
-    let earliest = why.earliest.as_ref().map(|earliest| instant(earliest.at));
+    let earliest = why.earliest.as_ref().and_then(|earliest| earliest.at).map(instant);
     let mut value = json!(why);
     if let Some(at) = earliest {
         value["earliest"]["at"] = json!(at);

@@ -147,6 +147,13 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// An operator's own words are the provider's; others learn that somebody decided.
+    pub fn keep_to_the_provider(&mut self) {
+        if let Rejection::Cordoned { reason } | Rejection::Draining { reason } = self {
+            "the provider's decision".clone_into(reason);
+        }
+    }
+
     /// The rule without what differs from node to node, for counting nodes.
     pub fn in_general(&self) -> Cow<'static, str> {
         match self {
@@ -156,7 +163,8 @@ impl Rejection {
             Rejection::Silent => "silent".into(),
             Rejection::Lost => "lost".into(),
             Rejection::Qualifying => "qualifying: gates have not passed yet".into(),
-            Rejection::Unfit { because } => format!("unfit: {because}").into(),
+            // What closed it says so itself: `cordoned by XID 79`, `the disk is full`.
+            Rejection::Unfit { because } => because.clone().into(),
             Rejection::Cordoned { reason } => format!("cordoned: {reason}").into(),
             Rejection::Draining { reason } => format!("being drained: {reason}").into(),
             Rejection::Retired => "retired".into(),
@@ -178,7 +186,9 @@ impl Rejection {
             }
             Rejection::NoHook { hook } => format!("without the hook {hook}").into(),
             Rejection::NotEnoughGpus { .. } => "not enough free GPUs".into(),
-            Rejection::GpusUnfit { .. } => "not enough GPUs that are free and fit".into(),
+            Rejection::GpusUnfit { because, .. } => {
+                format!("not enough GPUs that are free and fit, others {because}").into()
+            }
             Rejection::Guaranteed { .. } => "idle, but guaranteed to others".into(),
         }
     }

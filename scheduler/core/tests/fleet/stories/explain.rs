@@ -1,8 +1,10 @@
 //! What people are told of a replica that waits.
 
-use wharfage_scheduler_core::explain::{self, Explanation};
+use wharfage_scheduler_core::Action;
+use wharfage_scheduler_core::explain::{self, Earliest, Explanation};
+use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
 use wharfage_scheduler_core::words::deployment::{GpuCount, Priority};
-use wharfage_scheduler_core::words::node::Pool;
+use wharfage_scheduler_core::words::node::{Pool, PoolSize};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Zone};
 
 use crate::world::{SKU, World, cordon, id, spec};
@@ -40,12 +42,16 @@ fn nodes_are_counted_by_the_first_rule_that_they_fail() {
     );
     let summary = &explained.summary;
     assert!(
-        summary.contains("2 nodes: not enough free GPUs; 1 node: cordoned: a test"),
+        summary.contains(
+            "2 nodes: not enough free GPUs; 1: cordoned: a test; 1: serving another organization"
+        ),
         "{summary}"
     );
     assert!(summary.contains("unknown: it runs once 8 GPUs of one"), "{summary}");
     let tenant = serde_json::to_string(&explained.for_tenant(&"acme".into())).expect("JSON");
     assert!(!tenant.contains("zeta"), "others are counts only: {tenant}");
+    assert!(!tenant.contains("a test"), "an operator's words are the provider's: {tenant}");
+    assert!(tenant.contains("1: cordoned: the provider's decision"), "{tenant}");
 }
 
 #[test]
@@ -65,7 +71,30 @@ fn the_earliest_event_is_the_one_that_makes_a_node_feasible() {
     world.delete("other").expect("a delete");
     let earliest = explained(&world, "chat").earliest.expect("both leave");
     assert_eq!(world.pending("chat"), 1, "nothing is kept where nobody had to go");
-    assert_eq!(earliest.at.since(world.now).0, 300_000);
+    assert_eq!(earliest.at.map(|at| at.since(world.now).0), Some(300_000));
+}
+
+#[test]
+fn a_node_that_is_to_join_is_an_event_without_a_moment() {
+    let mut world = World::with_nodes(1, 0);
+    world.deploy(spec("first"));
+    world.deploy(spec("chat"));
+    let unknown = explained(&world, "chat");
+    assert!(unknown.unknown.is_some() && unknown.earliest.is_none(), "{}", unknown.summary);
+    let pool = world.fleet().pools().next().expect("the node's").id.clone();
+    let size = PoolSize { target: 3, min: 0, max: 3 };
+    world.command(Action::Node(Nodes::SizePool { pool: pool.clone(), size })).expect("a size");
+    world.run(1);
+    let queued = explained(&world, "chat");
+    let because = format!("2 nodes are still to join the pool {pool}");
+    assert_eq!(queued.earliest, Some(Earliest { at: None, because }));
+    assert_eq!(queued.unknown, None);
+    let node = world.add_standard("US-EAST-04A");
+    let joins = explained(&world, "chat").earliest.expect("it has enrolled");
+    assert_eq!(joins.because, format!("{node} can be used once it is heard and its gates pass"));
+    let theirs = world.add_owned("zeta");
+    let summary = explained(&world, "chat").summary;
+    assert!(!summary.contains(theirs.as_str()), "others are counts only: {summary}");
 }
 
 #[test]
@@ -97,6 +126,9 @@ fn a_single_change_that_would_help_is_named() {
             "would run now with SPOT among its capacity classes",
         ]
     );
+    let summary = explained(&world, "chat").summary;
+    let sentence = "would run now with priority 640, or in US-EAST-06A, or with SPOT among";
+    assert!(summary.contains(sentence), "{summary}");
     let pools: Vec<&Pool> = world.fleet().pools().collect();
     assert_eq!(pools.len(), 3);
 }

@@ -93,7 +93,7 @@ fn an_on_demand_ask_that_only_spot_stands_in_the_way_of_calls_the_cheapest_back_
     let replica = world.replicas("chat")[0].id;
     let told = explain::replica(world.fleet(), &Policy::default(), replica, world.now);
     let earliest = told.expect("it is known").earliest.expect("it is known when");
-    assert_eq!(earliest.at.since(world.now).0, 420_000);
+    assert_eq!(earliest.at.map(|at| at.since(world.now).0), Some(420_000));
     world.run(118);
     assert_eq!(world.ready("young"), ["node-2"], "it serves until its drain");
     world.until(302, "it runs", |world| world.ready("chat") == ["node-2"]);
@@ -270,7 +270,7 @@ fn a_dry_run_says_who_would_be_called_back_and_changes_nothing() {
     let told: Vec<(&str, u64)> = outcome
         .reclaims
         .iter()
-        .map(|(node, until)| (node.as_str(), until.since(world.now).0))
+        .map(|it| (it.node.as_str(), it.gone_at.since(world.now).0))
         .collect();
     assert_eq!(told, [("node-1", 420_000)]);
     assert!(outcome.placements[0].because.contains("reclaims node-1"), "{outcome:?}");

@@ -5,6 +5,7 @@ mod claims;
 mod consolidation;
 mod contracts;
 mod doubts;
+mod dry_run;
 mod explain;
 mod facts;
 mod health;
