@@ -38,6 +38,9 @@ pub struct Config {
     /// Definitions of hooks.
     #[serde(default = "default_hooks_dir")]
     pub hooks_dir: PathBuf,
+    /// The fast network that connects this host with others, by a name of the owner's: one replica
+    /// on several nodes stays on one (default: none is declared).
+    pub fabric: Option<String>,
     /// How replicas are run (default: units where systemd runs and the template is installed).
     pub driver: Option<Driver>,
     /// What a replica may have of this host.
@@ -331,6 +334,12 @@ impl Config {
         let host = self.advertise_host.clone();
         let host = host.unwrap_or_else(|| self.guard_listen_ip.to_string());
         if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host }
+    }
+
+    /// Where members of one replica on other hosts reach this one, if that is told.
+    pub fn reached_at(&self) -> Option<String> {
+        let listens = Some(self.guard_listen_ip).filter(|ip| !ip.is_unspecified());
+        self.advertise_host.clone().or(listens.map(|ip| ip.to_string()))
     }
 
     /// Whose engine and hook files are trusted.

@@ -26,6 +26,10 @@ pub struct Definitions {
     pub hook_estimates: BTreeMap<HookId, Millis>,
     /// Files that were refused, one sentence each.
     pub refused: Vec<String>,
+    /// Where other hosts reach this one.
+    pub address: Option<String>,
+    /// The fast network that it is on.
+    pub fabric: Option<String>,
 }
 
 impl Definitions {
@@ -41,7 +45,8 @@ impl Definitions {
         };
         let hook_estimates = known.iter().filter_map(estimate).collect();
         let hooks = known.into_iter().map(|(id, _)| id).collect();
-        Self { engines, hooks, hook_estimates, refused }
+        let (address, fabric) = (config.reached_at(), config.fabric.clone());
+        Self { engines, hooks, hook_estimates, refused, address, fabric }
     }
 
     /// The inventory with these GPUs, what was learned of the engines and what the cache holds.
@@ -56,6 +61,8 @@ impl Definitions {
             kernel: clock::kernel_release(),
             false_ready: history.false_ready().to_vec(),
             models,
+            address: self.address.clone(),
+            fabric: self.fabric.clone(),
         }
     }
 }

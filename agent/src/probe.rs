@@ -48,6 +48,8 @@ pub struct Target {
     pub wire: Wire,
     /// The name that requests use.
     pub model: String,
+    /// It is a member that does not serve: that its process runs is all that can be proven of it.
+    pub follows: bool,
 }
 
 impl Target {
@@ -60,6 +62,7 @@ impl Target {
             prove: engine.prove.clone(),
             wire: engine.wire(),
             model: model.to_owned(),
+            follows: false,
         }
     }
 }
@@ -74,6 +77,7 @@ impl From<Params> for Target {
             health: params.health,
             prove: params.prove,
             wire: params.wire,
+            follows: params.order.gang.as_ref().is_some_and(|gang| !gang.leads()),
             model: params.order.model_name,
         }
     }
@@ -81,6 +85,10 @@ impl From<Params> for Target {
 
 /// Looks once.
 pub async fn look(target: &Target, prove: bool) -> Probe {
+    if target.follows {
+        // Its end is told by its guard; the leader's generation proves all of them.
+        return if prove { Probe::Proven } else { Probe::Healthy };
+    }
     let paths = [Some(&target.health), target.wire.readiness.path.as_ref()];
     for path in paths.into_iter().flatten() {
         if let Some(saw) = not_up(target, path).await {
@@ -125,7 +133,7 @@ async fn not_up(target: &Target, path: &str) -> Option<Probe> {
 
 /// Reads its metrics once; nothing where it has none or does not answer.
 pub async fn measure(target: &Target) -> Option<EngineLoad> {
-    let metrics = target.wire.metrics.as_ref()?;
+    let metrics = target.wire.metrics.as_ref().filter(|_| !target.follows)?;
     let asked = Asked { port: target.metrics_port, path: &metrics.path, limit: LARGEST_PAGE };
     let (status, page) = ask(asked, None, HEALTH_TIMEOUT).await.ok()?;
     let said = load::read(&String::from_utf8_lossy(&page), metrics);
@@ -310,6 +318,7 @@ mod tests {
             prove: Prove { timeout_seconds: 5, ..Prove::default() },
             wire: Wire::default(),
             model: "small".into(),
+            follows: false,
         }
     }
 

@@ -49,6 +49,7 @@ pub fn order(number: u32) -> wharfage_shared::order::RunOrder {
         single_copy: false,
         grace: Millis::from_seconds(30),
         start_deadline: Millis::from_seconds(600),
+        gang: None,
     }
 }
 

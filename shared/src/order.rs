@@ -122,6 +122,42 @@ pub struct RunOrder {
     pub grace: Millis,
     /// After this long without being ready it has failed to start.
     pub start_deadline: Millis,
+    /// What this node runs of a replica that stands on several; absent = it runs all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gang: Option<Gang>,
+}
+
+/// One member of a replica that stands on several nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gang {
+    /// Which: 0 is the leader, which alone serves.
+    pub rank: u32,
+    /// How many members there are.
+    pub world_size: u32,
+    /// The GPUs of all of them.
+    pub gpus: u32,
+    /// Where the leader's host is reached.
+    pub leader_host: String,
+    /// The port there on which the members find each other.
+    pub leader_port: u16,
+}
+
+/// Ports of leaders: below those that agents give their engines.
+const LEADER_PORTS: std::ops::Range<u16> = 12_000..20_000;
+
+impl Gang {
+    /// The port of a replica's leader. An id is used for one placement only, so that gangs of one
+    /// host do not meet.
+    pub fn port(replica: ReplicaId) -> u16 {
+        let span = u32::from(LEADER_PORTS.end - LEADER_PORTS.start);
+        let offset = u16::try_from(replica.0 % span).unwrap_or(0);
+        LEADER_PORTS.start + offset
+    }
+
+    /// Whether it is the member that serves.
+    pub fn leads(&self) -> bool {
+        self.rank == 0
+    }
 }
 
 /// An order to end a replica in the proper sequence: checkpoint, traffic off, drain hook, stop.

@@ -31,6 +31,12 @@ pub struct Inventory {
     /// Models that lie whole in the host's cache, in the order of bucket and path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<CachedModel>,
+    /// Where other hosts reach this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The fast network that it is on, by its owner's name; replicas do not stretch over two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<String>,
 }
 
 /// A model in a host's cache.
@@ -100,6 +106,9 @@ pub struct EngineOffer {
     /// Environment names that a deployment may set.
     #[serde(default)]
     pub env: Vec<String>,
+    /// Those of the versions that can run over several nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gangs: Vec<String>,
 }
 
 /// One reading of one GPU.

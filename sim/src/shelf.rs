@@ -119,6 +119,7 @@ impl Shelf {
             versions: vec!["0.33.0".to_owned()],
             flags: Vec::new(),
             env: Vec::new(),
+            gangs: Vec::new(),
         };
         let inventory = Inventory {
             gpus: (0..gpus).map(gpu).collect(),
@@ -134,7 +135,11 @@ impl Shelf {
                 key,
                 at: NOW,
             },
-            node::Event::InventoryReported { node: node.clone(), hash, inventory },
+            node::Event::InventoryReported {
+                node: node.clone(),
+                hash,
+                inventory: Box::new(inventory),
+            },
             node::Event::HealthChanged { node: node.clone(), health: Health::Fit, at: NOW },
             node::Event::ReachChanged { node, reach: Reach::Connected, at: NOW },
         ];
@@ -207,7 +212,7 @@ impl Shelf {
         let row = self.fleet.node(node)?;
         let free = row.slots.iter().filter(|slot| slot.is_usable());
         let gpus = free.take(gpus.into()).map(|slot| slot.gpu.clone()).collect();
-        Some(Seat { node: node.clone(), gpus })
+        Some(Seat::alone(node.clone(), gpus))
     }
 
     fn consolidate(&mut self, ask: &Ask, id: &DeploymentId, most: usize) -> Option<usize> {

@@ -145,8 +145,10 @@ pub(crate) struct Stage {
     pub hooks: BTreeMap<HookId, Millis>,
     /// Deployments of which two copies must never run, with the most that may.
     pub single_copies: BTreeMap<DeploymentId, u32>,
-    /// Engines that run, on whatever host.
+    /// Engines that run, on whatever host; of a gang the leader's.
     pub engines: BTreeMap<ReplicaId, DeploymentId>,
+    /// How many members of a gang run.
+    pub members: BTreeMap<ReplicaId, u32>,
     /// Engines that ended since gateways were last told.
     pub ended: Vec<ReplicaId>,
     pub violations: Vec<Violation>,
@@ -165,6 +167,7 @@ impl Stage {
             hooks: BTreeMap::new(),
             single_copies: BTreeMap::new(),
             engines: BTreeMap::new(),
+            members: BTreeMap::new(),
             ended: Vec::new(),
             violations: Vec::new(),
         }

@@ -196,7 +196,13 @@ fn of_replica(fleet: &Fleet, event: &replica::Event) -> Line {
             format!("{who} is gone ({}): {because}", how(ended))
         }
         replica::Event::Closed { because, .. } => format!("{who} is closed: {because}"),
-        replica::Event::Created { .. } | replica::Event::Dropped { .. } => return None,
+        replica::Event::MemberGone { node, ended, .. } => {
+            return (Some(node.clone()), format!("a member of {who} is gone ({})", how(ended)))
+                .into();
+        }
+        replica::Event::MemberSeen { .. }
+        | replica::Event::Created { .. }
+        | replica::Event::Dropped { .. } => return None,
     };
     Some((node, text))
 }

@@ -369,11 +369,14 @@ fn inventory(index: usize, sku: &Sku, hooks: &BTreeMap<HookId, Millis>) -> Inven
             versions: vec!["0.10.0".to_owned()],
             flags: Vec::new(),
             env: Vec::new(),
+            gangs: vec!["0.10.0".to_owned()],
         }],
         hooks: hooks.keys().cloned().collect(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         false_ready: Vec::new(),
         kernel: "simulated".to_owned(),
         models: Vec::new(),
+        address: Some(format!("node-{}", index + 1)),
+        fabric: None,
     }
 }

@@ -14,6 +14,8 @@ mod command_line;
 mod endings;
 #[path = "journeys/failures.rs"]
 mod failures;
+#[path = "journeys/gangs.rs"]
+mod gangs;
 #[path = "journeys/health.rs"]
 mod health;
 #[path = "journeys/host.rs"]

@@ -210,6 +210,7 @@ pub fn run(number: u32, gpu: &GpuUuid) -> Order {
         single_copy: false,
         grace: Millis::from_seconds(30),
         start_deadline: Millis::from_seconds(60),
+        gang: None,
     }))
 }
 

@@ -42,6 +42,8 @@ pub struct Engine {
     /// The program and its arguments. `{port}`, `{port.<name>}`, `{model_dir}`, `{model_name}`,
     /// `{gpus}`, `{gpu_count}` and `{version}` are replaced.
     pub command: Vec<String>,
+    /// How it runs over several nodes; without it, it does not.
+    pub gang: Option<OverNodes>,
     /// The user that it runs as (default: `replicas.user` of `agent.toml`).
     pub user: Option<String>,
     /// How a flag is written, with `{name}` and `{value}`.
@@ -67,6 +69,21 @@ pub struct Engine {
     /// What its last output means when it fails, before the shipped patterns.
     #[serde(default, rename = "failure")]
     pub failures: Vec<Pattern>,
+}
+
+/// What an engine is given beside its command when one replica of it takes several nodes. Beside the
+/// command's placeholders `{rank}`, `{world_size}`, `{total_gpus}`, `{leader_host}` and
+/// `{leader_port}` are replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverNodes {
+    /// Arguments of the member that serves, rank 0.
+    pub leader: Vec<String>,
+    /// Arguments of the others.
+    pub follower: Vec<String>,
+    /// Environment of all of them.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
 }
 
 type Wrong = (&'static str, String);
@@ -111,6 +128,9 @@ impl Engine {
     /// Whether every flag and every environment name of the order is allowed here.
     pub fn allows(&self, order: &RunOrder) -> Result<(), String> {
         let engine = &self.name;
+        if order.gang.is_some() && self.gang.is_none() {
+            return Err(format!("engine `{engine}` cannot run over several nodes here"));
+        }
         let refused = |what: &str, name: &str, allowed: &[String]| {
             let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
             Err(format!(
@@ -173,7 +193,7 @@ impl Engine {
             typed.check().map_err(|why| ("parameters", format!("`{name}`: {why}")))?;
         }
         for name in self.env.iter().chain(self.environment.keys()) {
-            if name.is_empty() || name.contains(['=', '\0']) {
+            if !is_env_name(name) {
                 return Err(("env", format!("`{name}` is no name of an environment variable")));
             }
         }
@@ -215,19 +235,17 @@ impl Engine {
                 .map(|name| format!("{{{name}}}"))
                 .into();
         known.extend(self.ports.iter().map(|name| format!("{{port.{name}}}")));
-        for part in &self.command {
-            if part.contains('\0') {
-                return Err(("command", "an argument holds a zero byte".to_owned()));
-            }
-            let unknown =
-                placeholders::named(part).into_iter().find(|name| !known.iter().any(|k| k == name));
-            if let Some(name) = unknown {
-                let message =
-                    format!("`{name}` is no placeholder: accepted are {}", known.join(", "));
-                return Err(("command", message));
-            }
+        check_texts("command", &self.command, &known)?;
+        let Some(gang) = &self.gang else { return Ok(()) };
+        let of_members = ["rank", "world_size", "total_gpus", "leader_host", "leader_port"];
+        known.extend(of_members.map(|name| format!("{{{name}}}")));
+        check_texts("gang.leader", &gang.leader, &known)?;
+        check_texts("gang.follower", &gang.follower, &known)?;
+        if let Some(name) = gang.environment.keys().find(|name| !is_env_name(name)) {
+            let message = format!("`{name}` is no name of an environment variable");
+            return Err(("gang.environment", message));
         }
-        Ok(())
+        check_texts("gang.environment", gang.environment.values(), &known)
     }
 
     fn check_readiness(&self) -> Result<(), Wrong> {
@@ -296,6 +314,29 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn is_env_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0'])
+}
+
+/// Texts whose placeholders are among the known ones.
+fn check_texts<'a>(
+    key: &'static str,
+    texts: impl IntoIterator<Item = &'a String>,
+    known: &[String],
+) -> Result<(), Wrong> {
+    for text in texts {
+        if text.contains('\0') {
+            return Err((key, "an argument holds a zero byte".to_owned()));
+        }
+        let named = placeholders::named(text);
+        if let Some(name) = named.into_iter().find(|name| !known.iter().any(|k| k == name)) {
+            let message = format!("`{name}` is no placeholder: accepted are {}", known.join(", "));
+            return Err((key, message));
+        }
+    }
+    Ok(())
 }
 
 fn default_flag() -> Vec<String> {

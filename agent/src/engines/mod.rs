@@ -16,7 +16,7 @@ use wharfage_agent_sys::trusted::Owner;
 use wharfage_shared::order::RunOrder;
 use wharfage_shared::telemetry::EngineOffer;
 
-pub use definition::Engine;
+pub use definition::{Engine, OverNodes};
 pub use launch::{Ports, Seat};
 pub use wire::{Prove, ProveKind};
 
@@ -66,10 +66,14 @@ impl Engines {
                 versions: Vec::new(),
                 flags: Vec::new(),
                 env: Vec::new(),
+                gangs: Vec::new(),
             });
             add_missing(&mut offer.versions, &engine.versions);
             add_missing(&mut offer.flags, &engine.flag_names());
             add_missing(&mut offer.env, &engine.env);
+            if engine.gang.is_some() {
+                add_missing(&mut offer.gangs, &engine.versions);
+            }
         }
         offers.into_values().collect()
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use wharfage_shared::order::Gang;
 use wharfage_shared::replica::{Ended, EngineLoad};
 
 use super::failures::{Kind, classify};
@@ -70,6 +71,41 @@ fn placeholders_are_filled_and_a_value_is_never_split_or_filled_again() {
     assert_eq!(line, expected);
 }
 
+const OVER_NODES: &str = r#"
+    [gang]
+    leader = ["--lead", "{leader_port}", "--of", "{world_size}"]
+    follower = ["--join", "{leader_host}:{leader_port}", "--as", "{rank}", "--tp", "{total_gpus}"]
+    environment = { PEERS = "{world_size}" }
+"#;
+
+#[test]
+fn a_member_of_several_is_told_its_rank_and_where_its_leader_is() {
+    let engine = Engine::parse(&format!("{STUB}{OVER_NODES}")).expect("it is good");
+    let gang = |rank| {
+        let (leader_host, leader_port) = ("10.0.0.1".to_owned(), 12_007);
+        Some(Gang { rank, world_size: 2, gpus: 16, leader_host, leader_port })
+    };
+    let further = BTreeMap::new();
+    let seat = Seat { port: 81, further: &further, model_dir: Path::new("/m") };
+    let line = |rank| {
+        let order = RunOrder { gang: gang(rank), ..asked(&[("tag", "x")]) };
+        engine.allows(&order).expect("it can");
+        engine.command_line(&order, &seat).join(" ")
+    };
+    assert!(line(0).ends_with(" --lead 12007 --of 2 --tag x"), "{}", line(0));
+    assert!(line(1).ends_with(" --join 10.0.0.1:12007 --as 1 --tp 16 --tag x"), "{}", line(1));
+    let order = RunOrder { gang: gang(1), ..asked(&[]) };
+    assert_eq!(engine.environment_for(&order, &seat).get("PEERS").map(String::as_str), Some("2"));
+
+    let alone = asked(&[]);
+    assert_eq!(engine.environment_for(&alone, &seat).get("PEERS"), None);
+    let line = engine.command_line(&alone, &seat).join(" ");
+    assert!(!line.contains("--lead"), "{line}");
+    let engine = Engine::parse(STUB).expect("it is good");
+    let said = engine.allows(&order).expect_err("it cannot");
+    assert_eq!(said, "engine `stub` cannot run over several nodes here");
+}
+
 #[test]
 fn what_the_owner_did_not_allow_is_refused_by_name() {
     let folder = Folder::new("engines-refused");
@@ -115,6 +151,12 @@ fn a_definition_is_refused_with_the_key_that_is_wrong() {
         ("command = [\"sh\"]", "command: must begin with an absolute path"),
         ("command = [\"/x\", \"{prot}\"]", "command: `{prot}` is no placeholder"),
         ("command = [\"/x\", \"{port.grpc}\"]", "command: `{port.grpc}` is no placeholder"),
+        ("command = [\"/x\", \"{rank}\"]", "command: `{rank}` is no placeholder"),
+        (
+            "command = [\"/x\"]\ngang = { leader = [], follower = [\"{lead}\"] }",
+            "gang.follower: `{lead}` is no placeholder",
+        ),
+        ("command = [\"/x\"]\ngang = { leader = [] }", "missing field `follower`"),
         ("command = [\"/x\"]\ncolour = 1", "unknown field `colour`"),
         ("command = [\"/x\"]\nports = [\"A\"]", "ports: `A` is no name"),
         ("command = [\"/x\"]\nflags = [\"--a\"]", "flags: `--a` is no flag"),

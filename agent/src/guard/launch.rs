@@ -27,7 +27,8 @@ impl Launch {
         let seat = Seat { port, further, model_dir: &params.model_dir };
         let user = engine.user.as_ref().or(params.user.as_ref());
         let user = user.map(|name| User::named(name)).transpose()?;
-        let env = environment(params, engine.environment.clone(), user.as_ref());
+        let of_engine = engine.environment_for(&params.order, &seat);
+        let env = environment(params, of_engine, user.as_ref());
         Ok(Self { line: engine.command_line(&params.order, &seat), env, user })
     }
 

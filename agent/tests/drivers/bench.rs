@@ -173,6 +173,7 @@ impl Bench {
             single_copy: false,
             grace: Millis::from_seconds(30),
             start_deadline: Millis::from_seconds(600),
+            gang: None,
         }
     }
 

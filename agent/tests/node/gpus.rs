@@ -5,7 +5,7 @@ use wharfage_agent::gpu::supervisor::HELPER_OF;
 use wharfage_agent_sys::process;
 use wharfage_shared::replica::{Ended, ReportedPhase};
 
-use crate::common::node::{run_order, run_with};
+use crate::common::node::{run_order, run_with, stop_order};
 use crate::common::wait_for;
 use crate::journeys::{Fleet, fleet};
 
@@ -301,6 +301,30 @@ fn mig_instances_are_the_slots_of_their_gpu() {
     assert_eq!(part["mig"]["parent"], "GPU-a");
     assert_eq!(part["readings"]["utilization"]["gpu_percent"], "unsupported");
     assert_eq!(part["readings"]["memory"]["total_bytes"], 40_448_u64 << 20);
+}
+
+#[test]
+fn a_mig_instance_is_a_place_of_its_own() {
+    let mut fleet = fleet("mig-place");
+    fleet.node.gpus(&json!([
+        {"uuid": "GPU-a", "mig": [{"uuid": "MIG-1", "memory_mib": 40448},
+         {"uuid": "MIG-2", "memory_mib": 40448}]},
+        {"uuid": "GPU-b"},
+    ]));
+    fleet.node.start();
+    wait_for("the inventory", || fleet.scheduler.inventory());
+    fleet.scheduler.order(vec![run_with(run_order(1, "MIG-2"), &[])]);
+    fleet.until_ready();
+    let used = |status: &Value, uuid: &str| gpu(status, uuid)["memory_used_mib"].as_u64();
+    let status = wait_for("its memory", || {
+        let status = fleet.node.status()?;
+        (used(&status, "MIG-2") > Some(20_000)).then_some(status)
+    });
+    assert!(used(&status, "MIG-1") < Some(300), "the other part of the GPU is not touched");
+    fleet.scheduler.order(vec![stop_order(1, 20)]);
+    let gone = fleet.until_gone();
+    let proof: Vec<&str> = gone.memory.iter().map(|proof| proof.gpu.as_str()).collect();
+    assert_eq!(proof, ["MIG-2"], "the instance itself is proven to be free");
 }
 
 #[test]

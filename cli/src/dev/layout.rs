@@ -304,6 +304,9 @@ fn memory_mib(node: &DevNode) -> u32 {
     u32::from(sold) * 1024 - 361
 }
 
+/// What the development engine is told of the others where it runs on several nodes.
+const MEMBER: &str = r#"["--rank", "{rank}", "--world-size", "{world_size}", "--leader", "{leader_host}:{leader_port}"]"#;
+
 fn engine(name: &str, versions: &[&str], node: &DevNode, programs: &Programs) -> String {
     let memory = memory_mib(node) / 4 * 3;
     format!(
@@ -312,6 +315,7 @@ fn engine(name: &str, versions: &[&str], node: &DevNode, programs: &Programs) ->
          \"{{model_dir}}\", \"--served-model-name\", \"{{model_name}}\", \"--load-seconds\", \
          \"{seconds}\", \"--gpu-memory-mib\", \"{memory}\"]\n\
          flag = [\"--flag\", \"{{name}}={{value}}\"]\n\
+         [gang]\nleader = {MEMBER}\nfollower = {MEMBER}\n\
          [metrics]\nTotalQueuedRequests = [\"vllm:num_requests_waiting\"]\n\
          TotalRunningRequests = [\"vllm:num_requests_running\"]\n\
          KVCacheUtilization = [\"vllm:kv_cache_usage_perc\"]\n",

@@ -54,12 +54,39 @@ pub struct EngineArgs {
     /// Cut what is in flight when asked to end, as vLLM does unless told otherwise.
     #[arg(long, conflicts_with = "ignore_sigterm")]
     pub abort_on_sigterm: bool,
+    /// Which member this is of an engine that runs on several hosts; 0 leads and serves.
+    #[arg(long, value_name = "RANK", requires_all = ["world_size", "leader"])]
+    pub rank: Option<u32>,
+    /// How many members there are.
+    #[arg(long, value_name = "COUNT", requires = "rank")]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=64))]
+    pub world_size: Option<u32>,
+    /// Where the leader meets the others.
+    #[arg(long, value_name = "HOST:PORT", requires = "rank")]
+    pub leader: Option<String>,
     /// Die without cleaning up after this time.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub exit_after_seconds: Option<f64>,
 }
 
+/// One member of an engine that runs on several hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// Which; 0 leads.
+    pub rank: u32,
+    /// How many there are.
+    pub size: u32,
+    /// Where the leader meets the others.
+    pub leader: String,
+}
+
 impl EngineArgs {
+    /// What it is of an engine on several hosts, if it is.
+    pub fn membership(&self) -> Option<Membership> {
+        let (rank, size, leader) = (self.rank?, self.world_size?, self.leader.clone()?);
+        Some(Membership { rank, size, leader })
+    }
+
     /// The name that requests use.
     pub fn model_name(&self) -> String {
         let folder = || self.model_dir.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -195,6 +222,15 @@ mod tests {
             let refused = parse(&[&format!("{flag}={value}")]).expect_err("it is wrong");
             assert!(refused.contains(accepted), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_member_needs_to_be_told_of_the_others() {
+        assert_eq!(parse(&[]).expect("it is alone").membership(), None);
+        let all = ["--rank", "1", "--world-size", "2", "--leader", "127.0.0.1:12001"];
+        let member = parse(&all).expect("it is right").membership().expect("a member");
+        assert_eq!((member.rank, member.size, member.leader.as_str()), (1, 2, "127.0.0.1:12001"));
+        assert!(parse(&all[..4]).expect_err("no leader").contains("--leader"));
     }
 
     #[test]

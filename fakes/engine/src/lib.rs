@@ -10,6 +10,7 @@ mod answer;
 mod api;
 mod args;
 mod claims;
+mod gang;
 mod load;
 mod meter;
 mod model;

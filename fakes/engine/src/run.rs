@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::api::{self, Engine};
 use crate::args::{EngineArgs, Surroundings};
 use crate::claims::Claims;
+use crate::gang;
 use crate::load;
 use crate::meter::Meter;
 use crate::report::{Progress, print};
@@ -74,6 +75,21 @@ pub enum Error {
         bytes: u64,
         /// Bytes of the model.
         total: u64,
+    },
+    /// The other members of an engine on several hosts cannot be met.
+    #[error("cannot go on with the leader at {address}")]
+    Gang {
+        /// Where they meet.
+        address: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Another member has ended.
+    #[error("the member {rank} is gone: all of them end")]
+    MemberGone {
+        /// Which.
+        rank: u32,
     },
     /// CUDA's driver library does not start or gives no memory.
     #[error(transparent)]
@@ -160,6 +176,20 @@ async fn live(
         stop.cancelled().await;
         return Ok(());
     }
+    let membership = args.membership();
+    if let Some(member) = membership.as_ref().filter(|member| member.rank > 0) {
+        tokio::select! {
+            error = gang::follow(member) => return Err(error),
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+    let mut others = None;
+    if let Some(member) = &membership {
+        tokio::select! {
+            gathered = gang::gather(member) => others = Some(gathered?),
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
     let listener = socket.listen(BACKLOG).map_err(|source| Error::Bind { address, source })?;
     let meter = Arc::new(Meter::new());
     let engine = Engine::new(&args, surroundings, Arc::clone(&meter));
@@ -167,10 +197,19 @@ async fn live(
     let served = server::serve(listener, api::router(engine), stop, args.abort_on_sigterm, &meter);
     tokio::select! {
         () = served => {}
+        error = lost(&mut others) => return Err(error),
         failed = show_utilization(&meter, claims) => return failed,
     }
     print(&Progress::Stopped);
     Ok(())
+}
+
+/// A member of several is lost; one that is alone never is.
+async fn lost(others: &mut Option<gang::Others>) -> Error {
+    match others {
+        Some(others) => others.lost().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn take(address: SocketAddr) -> Result<(TcpSocket, SocketAddr), Error> {

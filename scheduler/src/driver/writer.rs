@@ -226,29 +226,30 @@ impl Writer {
         }
         self.wake = self.controller.wake();
         self.position += 1;
-        let nodes: Vec<NodeId> = events.iter().filter_map(|event| self.touched(event)).collect();
+        let nodes: Vec<NodeId> = events.iter().flat_map(|event| self.touched(event)).collect();
         let record = Arc::new(Record::new(cause, events));
         let draft = Draft { term: self.controller.term(), at, payload: record.encode() };
         let fact = Fact { position: self.position, at, record };
         self.commits.add(draft, fact, nodes.into_iter());
     }
 
-    /// The node whose desired state a fact may have changed.
-    fn touched(&self, event: &Event) -> Option<NodeId> {
+    /// The nodes whose desired state a fact may have changed.
+    fn touched(&self, event: &Event) -> Vec<NodeId> {
         match event {
-            Event::Node(event) => event.node().cloned(),
+            Event::Node(event) => event.node().cloned().into_iter().collect(),
             Event::Replica(event) => {
-                self.controller.fleet().replica(event.replica())?.node().cloned()
+                let row = self.controller.fleet().replica(event.replica());
+                row.into_iter().flat_map(|row| row.nodes().cloned()).collect()
             }
             Event::Claim(event) => match event {
                 event::claim::Event::Bound { node, .. }
-                | event::claim::Event::Released { node, .. } => Some(node.clone()),
+                | event::claim::Event::Released { node, .. } => vec![node.clone()],
                 event::claim::Event::Created { .. }
                 | event::claim::Event::Resized { .. }
                 | event::claim::Event::Granted { .. }
                 | event::claim::Event::Filled { .. }
                 | event::claim::Event::Deleted { .. }
-                | event::claim::Event::QuotaSet { .. } => None,
+                | event::claim::Event::QuotaSet { .. } => Vec::new(),
             },
             Event::Term { .. }
             | Event::Deployment(_)
@@ -256,7 +257,7 @@ impl Writer {
             | Event::Money(_)
             | Event::Access(_)
             | Event::Meter(_)
-            | Event::Request(_) => None,
+            | Event::Request(_) => Vec::new(),
         }
     }
 

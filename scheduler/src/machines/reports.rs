@@ -46,7 +46,7 @@ pub async fn logs(
     let told: LogLines = state.read("logs", &whole(body)?)?;
     let view = state.handle.view();
     let replica = view.fleet().replica(told.replica);
-    if replica.and_then(|row| row.node()) != Some(&node) {
+    if !replica.is_some_and(|row| row.nodes().any(|on| *on == node)) {
         let replica = told.replica;
         return Err(Problem::not_yours(format!("replica {replica} does not stand on node {node}")));
     }

@@ -65,6 +65,7 @@ pub async fn introduce(machine: &Machine) -> Heartbeat {
         versions: vec!["1.0.0".to_owned()],
         flags: Vec::new(),
         env: Vec::new(),
+        gangs: Vec::new(),
     });
     beat.inventory = Some(full);
     beat.readings = readings(&machine.name);

@@ -471,6 +471,7 @@ fn inventory(node: &NodeId) -> Inventory {
         versions: vec!["0.22.0+crwv.2".to_owned(), "0.22.0".to_owned()],
         flags: vec!["max-model-len".to_owned()],
         env: Vec::new(),
+        gangs: Vec::new(),
     };
     Inventory {
         gpus: (0..8).map(identity).collect(),

@@ -4,6 +4,7 @@
 use wharfage_scheduler_core::Fleet;
 use wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow;
 use wharfage_scheduler_core::fleet::rows::node::NodeRow;
+use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
 use wharfage_scheduler_core::words::deployment::Spec;
 use wharfage_scheduler_core::words::node::{Health, Intent, Reach};
 use wharfage_scheduler_core::words::replica::Phase;
@@ -52,20 +53,20 @@ pub(crate) fn nobody_may_place(node: &NodeRow) -> Option<String> {
 /// L1: nothing that could stand is missing.
 pub(crate) fn everything_stands(facts: &Facts, stage: &mut Stage) {
     let fleet = &facts.fleet;
+    let is_there = |row: &ReplicaRow| {
+        let is_lost = |node| fleet.node(node).is_none_or(|node| node.reach == Reach::Lost);
+        row.node().is_some() && !row.nodes().any(is_lost)
+    };
     for deployment in fleet.deployments() {
-        let ready = fleet.replicas_of(&deployment.id).filter(|row| {
-            let node = row.node().and_then(|node| fleet.node(node));
-            row.phase.is_ready() && node.is_some_and(|node| node.reach != Reach::Lost)
-        });
+        let ready =
+            fleet.replicas_of(&deployment.id).filter(|row| row.phase.is_ready() && is_there(row));
         let ready = ready.count();
         let wanted = deployment.desired as usize;
         if ready >= wanted || deployment.spec.disabled || deployment.deleting.is_some() {
             continue;
         }
         let mut starting = fleet.replicas_of(&deployment.id).filter(|row| {
-            let node = row.node().and_then(|node| fleet.node(node));
-            let is_there = node.is_some_and(|node| node.reach != Reach::Lost);
-            is_there && matches!(row.phase, Phase::Placed { .. }) && !row.phase.is_ready()
+            is_there(row) && matches!(row.phase, Phase::Placed { .. }) && !row.phase.is_ready()
         });
         if let Some(first) = starting.next() {
             if stage.wall().since(first.since()) > START {

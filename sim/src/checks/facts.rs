@@ -9,7 +9,7 @@ use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
 use wharfage_scheduler_core::words::deployment::Spec;
 use wharfage_scheduler_core::words::event;
 use wharfage_scheduler_core::words::node::{Intent, Reach};
-use wharfage_scheduler_core::words::replica::{Move, Phase};
+use wharfage_scheduler_core::words::replica::{Move, Phase, Seat};
 use wharfage_scheduler_core::{Event, Fleet, invariants};
 use wharfage_shared::capacity::{CapacityClass, CapacityType, ComputeClass, Region, Sku};
 use wharfage_shared::health::{Ask, Asked};
@@ -83,10 +83,13 @@ impl Facts {
         let mut holders: BTreeMap<(&NodeId, &str), ReplicaId> = BTreeMap::new();
         for replica in self.fleet.replicas() {
             let Some(seat) = replica.phase.holds() else { continue };
-            for gpu in &seat.gpus {
-                if let Some(other) = holders.insert((&seat.node, gpu.as_str()), replica.id) {
-                    let found =
-                        format!("{other} and {} both hold {gpu} of {}", replica.id, seat.node);
+            let closed = matches!(replica.phase, Phase::Stopped { .. });
+            // What a gang's member held that is gone is free once the whole was closed.
+            let held = seat.members().filter(|(node, _)| !closed || !replica.is_gone_from(node));
+            for (node, gpu) in held.flat_map(|(node, gpus)| gpus.iter().map(move |gpu| (node, gpu)))
+            {
+                if let Some(other) = holders.insert((node, gpu.as_str()), replica.id) {
+                    let found = format!("{other} and {} both hold {gpu} of {node}", replica.id);
                     stage.broken("S1", found);
                 }
             }
@@ -100,22 +103,24 @@ impl Facts {
         {
             stage.broken("S9", format!("{node} is given epoch {} again", epoch.0));
         }
-        if let Some(node) = self.node_of(event) {
-            self.touched.insert(node);
-        }
+        let nodes = self.nodes_of(event);
+        self.touched.extend(nodes);
     }
 
-    fn node_of(&self, event: &Event) -> Option<NodeId> {
+    fn nodes_of(&self, event: &Event) -> Vec<NodeId> {
         match event {
-            Event::Node(event) => event.node().cloned(),
+            Event::Node(event) => event.node().cloned().into_iter().collect(),
             Event::Replica(event::replica::Event::Placed { seat, .. })
             | Event::Replica(event::replica::Event::Promised { seat, .. })
             | Event::Replica(event::replica::Event::RoomMade { seat, .. }) => {
-                Some(seat.node.clone())
+                seat.nodes().cloned().collect()
             }
-            Event::Replica(event) => self.fleet.replica(event.replica())?.node().cloned(),
+            Event::Replica(event) => {
+                let row = self.fleet.replica(event.replica());
+                row.into_iter().flat_map(|row| row.nodes().cloned()).collect()
+            }
             Event::Claim(event::claim::Event::Bound { node, .. })
-            | Event::Claim(event::claim::Event::Released { node, .. }) => Some(node.clone()),
+            | Event::Claim(event::claim::Event::Released { node, .. }) => vec![node.clone()],
             Event::Term { .. }
             | Event::Deployment(_)
             | Event::Gateway(_)
@@ -123,7 +128,7 @@ impl Facts {
             | Event::Money(_)
             | Event::Access(_)
             | Event::Meter(_)
-            | Event::Request(_) => None,
+            | Event::Request(_) => Vec::new(),
         }
     }
 
@@ -173,14 +178,26 @@ impl Facts {
             return stage
                 .broken("S2", format!("{id} was placed for a deployment that is not there"));
         };
-        let Some(node) = replica.node().and_then(|node| self.fleet.node(node)) else {
-            return stage.broken("S6", format!("{id} was placed on a node that is not there"));
-        };
         self.within_max(stage, deployment, id);
+        let spec = deployment.revisions.get(&replica.revision).unwrap_or(&deployment.spec);
+        for node in replica.nodes() {
+            match self.fleet.node(node) {
+                Some(node) => self.started_on(stage, replica, spec, node),
+                None => {
+                    let found = format!("{id} was placed on a node that is not there");
+                    stage.broken("S6", found);
+                }
+            }
+        }
+        self.same_gpus(stage, replica, spec);
+    }
+
+    /// The same of one of its nodes.
+    fn started_on(&self, stage: &mut Stage, replica: &ReplicaRow, spec: &Spec, node: &NodeRow) {
+        let id = replica.id;
         if let Some(why) = nobody_may_place(node) {
             stage.broken("S6", format!("{id} is placed on {}, which {why}", node.id));
         }
-        let spec = deployment.revisions.get(&replica.revision).unwrap_or(&deployment.spec);
         if !class_allows(spec, node) {
             let sold = node.compute_class;
             stage.broken("S3", format!("{id} is placed on {}, sold as {sold}", node.id));
@@ -193,12 +210,12 @@ impl Facts {
             let found = format!("{id} is placed on {}, which serves another", node.id);
             stage.broken("S1", found);
         }
-        self.same_gpus(stage, replica, spec);
     }
 
     fn same_gpus(&self, stage: &mut Stage, replica: &ReplicaRow, spec: &Spec) {
         let Some(seat) = replica.phase.seat() else { return };
-        let distinct: BTreeSet<&str> = seat.gpus.iter().map(|gpu| gpu.as_str()).collect();
+        let gpus = seat.members().flat_map(|(_, gpus)| gpus);
+        let distinct: BTreeSet<&str> = gpus.map(|gpu| gpu.as_str()).collect();
         if distinct.len() != usize::from(spec.gpus.get()) {
             let found =
                 format!("{} asks for {} GPUs and has {distinct:?}", replica.id, spec.gpus.get());
@@ -210,8 +227,8 @@ impl Facts {
         let rows: Vec<&ReplicaRow> = self.fleet.replicas_of(&deployment.id).collect();
         let counted: Vec<&&ReplicaRow> = rows.iter().filter(|row| self.counts(row)).collect();
         let outdated = |row: &&&ReplicaRow| {
-            let node = row.node().and_then(|node| self.fleet.node(node));
-            let forbidden = node.is_some_and(|node| !class_allows(&deployment.spec, node));
+            let mut nodes = row.nodes().filter_map(|node| self.fleet.node(node));
+            let forbidden = nodes.any(|node| !class_allows(&deployment.spec, node));
             row.revision != deployment.revision || forbidden
         };
         let mixed = counted.iter().any(outdated);
@@ -233,28 +250,28 @@ impl Facts {
 
     /// Whether a replica counts against `max`: it stands, does not leave, and its node neither.
     fn counts(&self, replica: &ReplicaRow) -> bool {
-        let seen = replica.phase.seen().map(|seen| seen.phase);
+        let seat = replica.phase.seat().filter(|_| matches!(replica.phase, Phase::Placed { .. }));
+        seat.is_some_and(|seat| seat.nodes().all(|node| self.stays_on(replica, seat, node)))
+    }
+
+    fn stays_on(&self, replica: &ReplicaRow, seat: &Seat, node: &NodeId) -> bool {
+        let Some(node) = self.fleet.node(node) else { return false };
+        let seen = replica.seen_on(&node.id);
         let has_ended = matches!(seen, Some(ReportedPhase::Stopping | ReportedPhase::Quarantined));
-        let stands = matches!(replica.phase, Phase::Placed { .. }) && !has_ended;
-        let node = replica.node().and_then(|node| self.fleet.node(node));
         // What a node's agent asks to be moved for a repair stands in nobody's way either.
-        let seat = replica.phase.seat();
-        let moves = node.zip(seat).is_some_and(|(node, seat)| {
-            let drains = node.asks.iter().map(|fact| &fact.ask).filter(|a| a.what == Asked::Drain);
-            let here = |ask: &Ask| ask.gpu.as_ref().is_none_or(|gpu| seat.gpus.contains(gpu));
-            let braked = self.fleet.brakes().count() > 0;
-            let meant = |ask: &&Ask| here(ask) && (seat.gpus.len() > 1 || !ask.only_multi_gpu);
-            !braked && drains.filter(meant).count() > 0
-        });
-        stands
+        let drains = node.asks.iter().map(|fact| &fact.ask).filter(|a| a.what == Asked::Drain);
+        let gpus = seat.gpus_on(&node.id);
+        let here = |ask: &Ask| ask.gpu.as_ref().is_none_or(|gpu| gpus.contains(gpu));
+        let braked = self.fleet.brakes().count() > 0;
+        let meant = |ask: &&Ask| here(ask) && (seat.size() > 1 || !ask.only_multi_gpu);
+        let moves = !braked && drains.filter(meant).count() > 0;
+        !has_ended
             && !moves
             && replica.moving.is_none()
-            && node.is_some_and(|node| {
-                node.reach != Reach::Lost
-                    && node.notices.is_empty()
-                    && node.departed_at.is_none()
-                    && !matches!(node.intent, Intent::Draining { .. } | Intent::Retired)
-            })
+            && node.reach != Reach::Lost
+            && node.notices.is_empty()
+            && node.departed_at.is_none()
+            && !matches!(node.intent, Intent::Draining { .. } | Intent::Retired)
     }
 
     /// A seat is kept: S4 for whoever leaves for it, S6 for the node.
@@ -271,10 +288,8 @@ impl Facts {
                 stage.broken("S4", format!("{} leaves for {id} of no higher priority", victim.id));
             }
         }
-        let node = winner.node().and_then(|node| self.fleet.node(node));
-        if let Some(node) = node
-            && let Some(why) = nobody_may_place(node)
-        {
+        for node in winner.nodes().filter_map(|node| self.fleet.node(node)) {
+            let Some(why) = nobody_may_place(node) else { continue };
             stage.broken("S6", format!("a seat on {} is kept for {id}, which {why}", node.id));
         }
     }

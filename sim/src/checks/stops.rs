@@ -4,7 +4,7 @@
 //! the truth about processes, and asks whether anything of that allows what is done.
 
 use wharfage_shared::ids::ReplicaId;
-use wharfage_shared::order::{Order, RunOrder, StopOrder};
+use wharfage_shared::order::{Gang, Order, RunOrder, StopOrder};
 use wharfage_shared::time::Millis;
 
 use crate::host::process::Process;
@@ -36,11 +36,12 @@ pub(crate) fn judge_start(host: &Host, stage: &mut Stage, order: &RunOrder) {
         let found = format!("{} is started twice on {}", order.replica, host.node);
         stage.broken("S1", found);
     }
-    if stage.engines.contains_key(&order.replica) {
+    let leads = order.gang.as_ref().is_none_or(Gang::leads);
+    if leads && stage.engines.contains_key(&order.replica) {
         let found = format!("{} runs already when {} starts it", order.replica, host.node);
         stage.broken("S1", found);
     }
-    if let Some(most) = stage.single_copies.get(&order.deployment).copied() {
+    if let Some(most) = stage.single_copies.get(&order.deployment).copied().filter(|_| leads) {
         let others = stage.engines.iter().filter(|(_, of)| **of == order.deployment);
         let others: Vec<String> = others.map(|(replica, _)| replica.to_string()).collect();
         if others.len() >= most as usize {

@@ -2,7 +2,7 @@
 
 use wharfage_agent_core::{Effect, Input};
 use wharfage_shared::ids::ReplicaId;
-use wharfage_shared::order::{Desired, RunOrder};
+use wharfage_shared::order::{Desired, Gang, RunOrder};
 use wharfage_shared::replica::{Ended, HookKind, HookOutcome};
 use wharfage_shared::segment::Segment;
 use wharfage_shared::time::{Boottime, Millis};
@@ -142,7 +142,12 @@ impl Host {
             // Metered from the moment the guard is up.
             self.engine_time.push((stage.now + stage.habits.start, None));
         }
-        stage.engines.insert(replica, order.deployment.clone());
+        if order.gang.is_some() {
+            *stage.members.entry(replica).or_default() += 1;
+        }
+        if order.gang.as_ref().is_none_or(Gang::leads) {
+            stage.engines.insert(replica, order.deployment.clone());
+        }
         let process = Process {
             address: address.clone(),
             started_at: self.clock.at(stage.now),
@@ -168,7 +173,8 @@ impl Host {
 
     fn probe(&mut self, stage: &mut Stage, replica: ReplicaId, prove: bool) {
         let Some(process) = self.processes.get(&replica) else { return };
-        let saw = process.probed(stage.now, prove);
+        let members = stage.members.get(&replica).copied().unwrap_or_default();
+        let saw = process.probed(stage.now, prove, members);
         self.later(stage, stage.habits.look, Input::Probed { replica, saw });
     }
 
@@ -229,8 +235,13 @@ impl Host {
         }
         let memory_back = stage.now + stage.habits.memory_back;
         process.end = Some(End { ended: ended.clone(), at: stage.now, memory_back });
-        stage.engines.remove(&replica);
-        stage.ended.push(replica);
+        if let Some(members) = stage.members.get_mut(&replica) {
+            *members = members.saturating_sub(1);
+        }
+        if process.order.gang.as_ref().is_none_or(Gang::leads) {
+            stage.engines.remove(&replica);
+            stage.ended.push(replica);
+        }
         if self.processes.values().all(|process| !process.runs())
             && let Some((_, end)) = self.engine_time.last_mut()
         {

@@ -53,13 +53,20 @@ impl Process {
         self.end.as_ref().is_none_or(|end| now < end.memory_back)
     }
 
-    /// What a probe sees.
-    pub fn probed(&self, now: Millis, prove: bool) -> Probe {
+    /// What a probe sees, where so many members of its gang run. A leader answers nothing without
+    /// all of them; of a follower its process is all that is looked at.
+    pub fn probed(&self, now: Millis, prove: bool, members: u32) -> Probe {
+        let gang = self.order.gang.as_ref();
+        let is_alone = gang.is_some_and(|gang| gang.leads() && members < gang.world_size);
+        let follows = gang.is_some_and(|gang| !gang.leads());
         match (&self.end, &self.broken) {
             (Some(_), _) => Probe::Failed("connection refused".to_owned()),
             (None, Some(why)) => Probe::Failed(why.clone()),
             (None, None) if self.hangs => Probe::Failed("no answer in time".to_owned()),
-            (None, None) if now < self.loaded => Probe::Loading,
+            (None, None) if is_alone && self.was_ready => {
+                Probe::Failed("a member of it is gone".to_owned())
+            }
+            (None, None) if is_alone || (now < self.loaded && !follows) => Probe::Loading,
             (None, None) if prove => Probe::Proven,
             (None, None) => Probe::Healthy,
         }

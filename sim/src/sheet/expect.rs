@@ -54,7 +54,7 @@ fn on(
     let standing: Vec<String> = fleet
         .replicas()
         .filter(|row| matches!(row.phase, Phase::Placed { .. } | Phase::Leaving { .. }))
-        .filter(|row| row.node() == Some(node))
+        .filter(|row| row.nodes().any(|on| on == node))
         .filter(|row| deployment.is_none_or(|id| row.deployment == *id && !deleted(id)))
         .map(|row| format!("{} {}", row.deployment, row.id))
         .collect();
@@ -67,7 +67,9 @@ fn on(
                 .filter(|row| deployment.is_none_or(|id| row.deployment == *id))
                 .filter(|row| !matches!(row.phase, Phase::Stopped { .. }))
                 .map(|row| {
-                    let at = row.node().map_or("nowhere".to_owned(), |node| format!("on {node}"));
+                    let nodes: Vec<&str> = row.nodes().map(NodeId::as_str).collect();
+                    let on = || format!("on {}", nodes.join(", "));
+                    let at = if nodes.is_empty() { "nowhere".to_owned() } else { on() };
                     format!("{} {} is {at}", row.deployment, row.id)
                 })
                 .collect();

@@ -1,5 +1,6 @@
 //! From the order to a proven replica: fetch, restore, start, load, warm, ready.
 
+use wharfage_shared::order::Gang;
 use wharfage_shared::replica::{Ended, Gone, HookKind};
 use wharfage_shared::time::{Boottime, Millis};
 
@@ -294,7 +295,13 @@ impl Replica {
                 self.enter(Phase::Warming { probe: soon }, out);
             }
             (Phase::Loading { .. } | Phase::Warming { .. }, Probe::Proven) => {
-                self.note(out, "ready: a one-token generation answered");
+                let leads = self.order.gang.as_ref().is_none_or(Gang::leads);
+                let said = if leads {
+                    "ready: a one-token generation answered"
+                } else {
+                    "its engine runs beside its leader's, whose generation is the proof"
+                };
+                self.note(out, said);
                 self.enter(Phase::Ready { probe: later, failures: 0 }, out);
                 let first = !std::mem::replace(&mut self.was_ready, true);
                 return first.then(|| Learned::Ready(self.start_took(now)));
@@ -348,7 +355,8 @@ impl Replica {
     fn start_took(&self, now: Boottime) -> Option<Took> {
         let fetch = self.engine_at.since(self.begun_at);
         let took = Took { fetch, load: now.since(self.engine_at) };
-        (self.adopted_since.is_none() && self.cached.is_some()).then_some(took)
+        let leads = self.order.gang.as_ref().is_none_or(Gang::leads);
+        (leads && self.adopted_since.is_none() && self.cached.is_some()).then_some(took)
     }
 
     /// How far its phase has come, in thousandths.

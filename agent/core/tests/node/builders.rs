@@ -45,6 +45,7 @@ pub fn order(id: u32) -> RunOrder {
         single_copy: false,
         grace: Millis::from_seconds(30),
         start_deadline: Millis::from_seconds(600),
+        gang: None,
     }
 }
 

@@ -329,6 +329,7 @@ pub fn run_order(number: u32, gpu: &str) -> RunOrder {
         single_copy: false,
         grace: Millis::from_seconds(30),
         start_deadline: Millis::from_seconds(60),
+        gang: None,
     }
 }
 

@@ -199,6 +199,7 @@ fn inventory(node: usize) -> Inventory {
         versions: vec!["0.33.0".to_owned()],
         flags: Vec::new(),
         env: Vec::new(),
+        gangs: Vec::new(),
     };
     Inventory { gpus: (0..8).map(gpu).collect(), engines: vec![offer], ..Inventory::default() }
 }

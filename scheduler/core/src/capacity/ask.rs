@@ -8,6 +8,7 @@ use wharfage_shared::ids::{HookId, OrganizationId};
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
+use crate::words::catalogue::instance_type;
 use crate::words::deployment::Spec;
 
 /// Everything that decides where a replica may stand; equal asks have equal answers.
@@ -17,8 +18,10 @@ pub struct Ask {
     pub organization: OrganizationId,
     /// The instance type.
     pub sku: Sku,
-    /// GPUs of one replica.
+    /// GPUs of one replica on one node.
     pub gpus: u8,
+    /// Nodes of one replica: more than one where no node of the type has enough GPUs.
+    pub members: u8,
     /// Where it may be; absent = anywhere.
     pub zones: Option<BTreeSet<Zone>>,
     /// On what ground, in the order of preference.
@@ -63,14 +66,33 @@ pub fn zones(fleet: &Fleet, spec: &Spec) -> Option<BTreeSet<Zone>> {
     }
 }
 
+/// GPUs of one replica on one node, and its nodes: what is larger than a node of the type takes
+/// several whole ones.
+fn shape(fleet: &Fleet, spec: &Spec) -> (u8, u8) {
+    let gpus = spec.gpus.get();
+    let listed = instance_type(&spec.sku).map(|listed| listed.gpus);
+    let seen = || fleet.types.get(&spec.sku).map(|seen| seen.slots);
+    match listed.or_else(seen) {
+        Some(each) if each > 0 && each < gpus && gpus.is_multiple_of(each) => (each, gpus / each),
+        Some(_) | None => (gpus, 1),
+    }
+}
+
 impl Ask {
+    /// Whether one replica stands on several nodes.
+    pub fn is_gang(&self) -> bool {
+        self.members > 1
+    }
+
     /// What a deployment's next replica asks for.
     pub fn of(fleet: &Fleet, deployment: &DeploymentRow) -> Self {
         let spec = &deployment.spec;
+        let (gpus, members) = shape(fleet, spec);
         Self {
             organization: deployment.organization.clone(),
             sku: spec.sku.clone(),
-            gpus: spec.gpus.get(),
+            gpus,
+            members,
             zones: zones(fleet, spec),
             classes: classes(spec),
             engine: spec.runtime.engine.clone(),

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::capacity::ask::{Ask, ground};
+use crate::capacity::expected::Expected;
 use crate::fleet::Fleet;
 use crate::fleet::index::{Capacity, account};
 use crate::fleet::rows::node::NodeRow;
@@ -10,19 +11,18 @@ use crate::words::because::placement::{Rejection, Score};
 use crate::words::policy::PlacementPolicy;
 use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 use wharfage_shared::ids::{DeploymentId, OrganizationId};
-use wharfage_shared::time::Millis;
 
-/// Whether the ask fits the node. `last_start` is the deployment's history.
+/// Whether the ask fits the node. `expected` is what history says of the start.
 pub fn fit(
     fleet: &Fleet,
     rank: PlacementPolicy,
     ask: &Ask,
     of: &DeploymentId,
-    last_start: Option<Millis>,
+    expected: Expected<'_>,
     node: &NodeRow,
 ) -> Result<Score, Rejection> {
     let class = admits(fleet, ask, node)?;
-    let score = score(fleet, rank, ask, of, last_start, node)?;
+    let score = score(fleet, rank, ask, of, expected, node)?;
     if score.opens_node && node.compute_class == ComputeClass::Standard {
         admitted(fleet, &ask.organization, node)?;
     }
@@ -35,7 +35,7 @@ pub(super) fn score(
     rank: PlacementPolicy,
     ask: &Ask,
     of: &DeploymentId,
-    last_start: Option<Millis>,
+    expected: Expected<'_>,
     node: &NodeRow,
 ) -> Result<Score, Rejection> {
     let free = node.free();
@@ -60,7 +60,7 @@ pub(super) fn score(
         crowding,
         gpus_left,
         opens_node: node.held_for.is_none(),
-        seconds_to_ready: last_start.map_or(0, |took| (took.0 / 1000) as u32),
+        seconds_to_ready: expected.seconds_on(node),
         siblings,
         node: node.id.clone(),
     })
@@ -135,11 +135,19 @@ pub fn offered(ask: &Ask, node: &NodeRow) -> Result<(), Rejection> {
     if newest(ask, node).is_none() {
         let engine = ask.engine.clone();
         let known = node.inventory.engines.iter().any(|offer| offer.name == engine);
-        return Err(if known {
-            Rejection::NoVersion { engine, version: ask.version.clone() }
-        } else {
+        return Err(if !known {
             Rejection::NoEngine { engine }
+        } else if newest(&Ask { members: 1, ..ask.clone() }, node).is_some() {
+            Rejection::NotOverNodes { engine }
+        } else {
+            Rejection::NoVersion { engine, version: ask.version.clone() }
         });
+    }
+    if ask.is_gang() && node.inventory.address.is_none() {
+        return Err(Rejection::NoAddress);
+    }
+    if ask.is_gang() && node.inventory.gpus.iter().any(|gpu| gpu.part_of.is_some()) {
+        return Err(Rejection::SplitGpus);
     }
     let missing = ask.hooks.iter().find(|hook| !node.inventory.hooks.contains(hook));
     missing.map_or(Ok(()), |hook| Err(Rejection::NoHook { hook: hook.to_string() }))
@@ -148,7 +156,10 @@ pub fn offered(ask: &Ask, node: &NodeRow) -> Result<(), Rejection> {
 /// The version that the node would run: the one that is asked for, else its newest.
 pub fn newest<'a>(ask: &Ask, node: &'a NodeRow) -> Option<&'a str> {
     let offers = node.inventory.engines.iter().filter(|offer| offer.name == ask.engine);
-    let versions = offers.flat_map(|offer| offer.versions.iter());
+    let versions = offers.flat_map(|offer| match ask.is_gang() {
+        true => offer.gangs.iter(),
+        false => offer.versions.iter(),
+    });
     if ask.version.is_empty() {
         return versions.max_by(|a, b| compare_versions(a, b)).map(String::as_str);
     }
@@ -185,6 +196,28 @@ pub fn admitted(
     node: &NodeRow,
 ) -> Result<(), Rejection> {
     admitted_instead_of(fleet, organization, None, node)
+}
+
+/// The same for several instances at once.
+pub fn admitted_together(
+    fleet: &Fleet,
+    organization: &OrganizationId,
+    node: &NodeRow,
+    instances: u32,
+) -> Result<(), Rejection> {
+    let key = (node.region(), node.sku.clone());
+    let Some(capacity) = fleet.index.capacity.get(&key) else { return Ok(()) };
+    let Capacity { usable, committed, ref organizations } = **capacity;
+    let mut shares = organizations.get(organization).copied().unwrap_or_default();
+    let before = shares.committed();
+    shares.used += instances;
+    if instances == 0
+        || shares.committed() == before
+        || committed - before + shares.committed() <= usable
+    {
+        return Ok(());
+    }
+    Err(Rejection::Guaranteed { usable, committed })
 }
 
 /// The same, where another organization gives one up for it.

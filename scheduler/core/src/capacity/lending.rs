@@ -10,6 +10,7 @@ use wharfage_shared::notice::Leaves;
 use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::capacity::ask::Ask;
+use crate::capacity::expected::Expected;
 use crate::capacity::fit;
 use crate::fleet::Fleet;
 use crate::fleet::rows::node::NodeRow;
@@ -47,12 +48,12 @@ pub fn fit_lent(
     policy: &Policy,
     ask: &Ask,
     of: &DeploymentId,
-    last_start: Option<Millis>,
+    expected: Expected<'_>,
     node: &NodeRow,
 ) -> Result<Score, Rejection> {
     let class = fit::admits_on(fleet, ask, node, CapacityClass::Spot)?;
     may_lend(policy, node).map_err(|because| Rejection::NotLent { because })?;
-    let score = fit::score(fleet, policy.placement_in(&node.pool), ask, of, last_start, node)?;
+    let score = fit::score(fleet, policy.placement_in(&node.pool), ask, of, expected, node)?;
     Ok(Score { class, lends: true, ..score })
 }
 
@@ -63,16 +64,16 @@ pub fn fit_or_lend(
     policy: &Policy,
     ask: &Ask,
     of: &DeploymentId,
-    last_start: Option<Millis>,
+    expected: Expected<'_>,
     node: &NodeRow,
 ) -> Result<Score, Rejection> {
     let rank = policy.placement_in(&node.pool);
-    let as_sold = fit::fit(fleet, rank, ask, of, last_start, node);
+    let as_sold = fit::fit(fleet, rank, ask, of, expected, node);
     if !is_idle(node) || ask.place_of(CapacityClass::Spot).is_none() {
         return as_sold;
     }
     let Err(sold) = as_sold else { return as_sold };
-    fit_lent(fleet, policy, ask, of, last_start, node).map_err(|lent| match sold {
+    fit_lent(fleet, policy, ask, of, expected, node).map_err(|lent| match sold {
         Rejection::ClassNotAllowed { .. } => lent,
         sold => sold,
     })
@@ -96,7 +97,7 @@ pub fn cost(fleet: &Fleet, node: &NodeRow, now: Timestamp) -> Cost {
     let mut cost = Cost { serving: 0, served: Millis(0), gpus: 0, node: node.id.clone() };
     for row in fleet.replicas_on(&node.id) {
         let Phase::Placed { seat, ready_since, .. } = &row.phase else { continue };
-        cost.gpus += seat.gpus.len();
+        cost.gpus += seat.gpus_on(&node.id).len();
         if let Some(since) = ready_since {
             cost.serving += 1;
             cost.served = cost.served + now.since(*since);

@@ -25,7 +25,7 @@ pub struct Memory {
 /// What a replica of the spec needs and has, where both are known.
 pub fn of(fleet: &Fleet, spec: &Spec) -> Option<Memory> {
     let weights_bytes = *fleet.weights.get(&spec.model.key())?;
-    let slot_mib = *fleet.slot_memory.get(&spec.sku)?;
+    let slot_mib = fleet.types.get(&spec.sku)?.slot_mib;
     let (count, sku) = (spec.gpus.get(), &spec.sku);
     let plural = if count == 1 { "" } else { "s" };
     Some(Memory {

@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod bands;
 pub mod claims;
+pub mod expected;
 pub mod finder;
 pub mod fit;
 pub mod ledger;

@@ -40,7 +40,30 @@ pub fn standing(fleet: &Fleet, deployment: &DeploymentRow, replica: &ReplicaRow)
         Phase::Leaving { .. } | Phase::Stopped { .. } => return Standing::Over,
         Phase::Placed { seat, .. } => seat,
     };
-    let Some(node) = fleet.node(&seat.node) else { return Standing::Lost };
+    let mut worst = if current { Standing::Wanted } else { Standing::Outdated };
+    for id in seat.nodes() {
+        let there = match fleet.node(id) {
+            Some(node) => standing_on(fleet, deployment, replica, seat, node),
+            None => Standing::Lost,
+        };
+        // What is lost cannot be asked; what must be emptied goes whatever else is so.
+        worst = match (worst, there) {
+            (Standing::Lost, _) | (_, Standing::Lost) => Standing::Lost,
+            (Standing::Evacuating, _) | (_, Standing::Evacuating) => Standing::Evacuating,
+            (worst, there) => worst.max(there),
+        };
+    }
+    worst
+}
+
+/// How one member of a replica that was placed stands, its settings apart.
+fn standing_on(
+    fleet: &Fleet,
+    deployment: &DeploymentRow,
+    replica: &ReplicaRow,
+    seat: &Seat,
+    node: &NodeRow,
+) -> Standing {
     if node.reach == Reach::Lost {
         return Standing::Lost;
     }
@@ -51,7 +74,7 @@ pub fn standing(fleet: &Fleet, deployment: &DeploymentRow, replica: &ReplicaRow)
     if emptied || node.notice().is_some() || is_emptied_for_repair(fleet, node, seat) {
         return Standing::Evacuating;
     }
-    let phase = replica.phase.seen().map(|seen| seen.phase);
+    let phase = replica.seen_on(&node.id);
     if matches!(phase, Some(ReportedPhase::Quarantined | ReportedPhase::Stopping)) {
         return Standing::Failing;
     }
@@ -59,7 +82,7 @@ pub fn standing(fleet: &Fleet, deployment: &DeploymentRow, replica: &ReplicaRow)
         return Standing::Evacuating;
     }
     let forbidden = !classes(&deployment.spec).contains(&ground(node));
-    if !current || forbidden { Standing::Outdated } else { Standing::Wanted }
+    if forbidden { Standing::Outdated } else { Standing::Wanted }
 }
 
 /// Whether the node's agent asks for the seat to be emptied, because of its hardware. While a brake
@@ -69,8 +92,8 @@ pub fn is_emptied_for_repair(fleet: &Fleet, node: &NodeRow, seat: &Seat) -> bool
         return false;
     }
     node.asks.iter().map(|fact| &fact.ask).any(|ask| {
-        let here = ask.gpu.as_ref().is_none_or(|gpu| seat.gpus.contains(gpu));
-        let meant = !ask.only_multi_gpu || seat.gpus.len() > 1;
+        let here = ask.gpu.as_ref().is_none_or(|gpu| seat.gpus_on(&node.id).contains(gpu));
+        let meant = !ask.only_multi_gpu || seat.size() > 1;
         ask.what == Asked::Drain && here && meant
     })
 }
@@ -95,11 +118,14 @@ pub fn held_until(
             Some(Some(*at + margin))
         }
         Phase::Placed { seat, .. } | Phase::Leaving { seat, .. } => {
-            let node = fleet.node(&seat.node)?;
+            // Of a gang no member is a copy: it has ended when one of them has.
+            let nodes = seat.nodes().filter_map(|node| fleet.node(node));
+            let lost = nodes.filter(|node| node.reach == Reach::Lost);
+            let lost_since = lost.map(|node| node.reach_since).min();
             // One that was started without that lease runs on, whatever its deployment says today.
             let leased = fleet.spec_of(replica).is_some_and(|spec| spec.extension.single_copy);
-            let lapses = leased && node.reach == Reach::Lost;
-            Some(lapses.then(|| node.reach_since + policy.single_copy_margin()))
+            let lost_since = lost_since.filter(|_| leased);
+            Some(lost_since.map(|since| since + policy.single_copy_margin()))
         }
     }
 }

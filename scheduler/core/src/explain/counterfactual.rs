@@ -65,8 +65,11 @@ pub(super) fn all(
             found.push(would("class", word.to_owned(), &with));
         }
     }
-    let fewer = [8u8, 4, 2, 1].into_iter().filter(|gpus| *gpus < ask.gpus);
-    if let Some(gpus) = fewer.into_iter().find(|gpus| fits(&Ask { gpus: *gpus, ..ask.clone() })) {
+    let fewer =
+        [8u8, 4, 2, 1].into_iter().filter(|gpus| *gpus < ask.gpus.saturating_mul(ask.members));
+    if let Some(gpus) =
+        fewer.into_iter().find(|gpus| fits(&Ask { gpus: *gpus, members: 1, ..ask.clone() }))
+    {
         found.push(would("gpus", gpus.to_string(), &format!("with {gpus} GPUs a replica")));
     }
     found

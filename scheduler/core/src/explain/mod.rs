@@ -19,6 +19,7 @@ use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::time::Timestamp;
 
 use crate::capacity::ask::Ask;
+use crate::capacity::expected::Expected;
 use crate::capacity::pick::pick;
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
@@ -210,7 +211,9 @@ fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp)
         Some(best) => {
             let node = fleet.node(&best.node);
             let nearness = node.and_then(|node| pick(node, ask.gpus).nearness);
-            let seat = placement::with_nearness(best.sentence.clone(), nearness);
+            let expected = node.and_then(|node| Expected::of(fleet, row).said_of(node));
+            let seat = placement::with(best.sentence.clone(), expected);
+            let seat = placement::with(seat, nearness);
             (format!("the next replica would go to {seat}"), Vec::new())
         }
         None => (

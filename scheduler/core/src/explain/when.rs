@@ -64,18 +64,19 @@ pub(super) fn earliest(
 /// When the seat that is kept for a replica is vacant at the latest: everybody there leaves.
 pub(super) fn vacant(fleet: &Fleet, row: &ReplicaRow, now: Timestamp) -> Option<Earliest> {
     let Phase::Promised { seat, .. } = &row.phase else { return None };
-    let node = fleet.node(&seat.node)?;
     if let Some(load) = row.moves.iter().map(|of| of.load).max() {
         let at = row.since() + load;
         let wait = at.since(now);
-        let because = format!("what moves from {} starts elsewhere within {wait} or so", node.id);
+        let from = &seat.node;
+        let because = format!("what moves from {from} starts elsewhere within {wait} or so");
         return (at > now).then_some(Earliest { at: Some(at), because });
     }
-    let slots = node.slots.iter().filter(|slot| slot.promised == Some(row.id));
+    let nodes = seat.nodes().filter_map(|node| fleet.node(node));
+    let slots = nodes.flat_map(|node| &node.slots).filter(|slot| slot.promised == Some(row.id));
     let holders = slots.filter_map(|slot| fleet.replica(slot.holder?));
     let deadlines = holders.filter_map(|holder| holder.phase.leaving());
     let at = deadlines.map(|leaving| leaving.deadline).max()?;
-    let because = format!("its seat on {} is vacant within {}", node.id, at.since(now));
+    let because = format!("its seat on {} is vacant within {}", seat.node, at.since(now));
     Some(Earliest { at: Some(at), because })
 }
 
@@ -85,7 +86,8 @@ fn left<'a>(fleet: &'a Fleet, sku: &Sku) -> BTreeSet<&'a NodeId> {
         let spares = fleet.index.spares.of(sku, &row.id);
         spares.take_while(|spare| spare.dearness == Dearness::Leaving)
     });
-    leaving.filter_map(|spare| fleet.replica(spare.replica)?.node()).collect()
+    let leaving = leaving.filter_map(|spare| fleet.replica(spare.replica));
+    leaving.flat_map(|row| row.nodes()).collect()
 }
 
 /// When the node that is called back from spot for a pending replica is free at the latest.
@@ -149,7 +151,9 @@ fn freed(fleet: &Fleet, node: &NodeRow, missing: usize) -> Option<Timestamp> {
     let mut leaving: Vec<(Timestamp, usize)> = fleet
         .replicas_on(&node.id)
         .filter_map(|row| match &row.phase {
-            Phase::Leaving { seat, leaving, .. } => Some((leaving.deadline, seat.gpus.len())),
+            Phase::Leaving { seat, leaving, .. } => {
+                Some((leaving.deadline, seat.gpus_on(&node.id).len()))
+            }
             Phase::Pending { .. }
             | Phase::Promised { .. }
             | Phase::Placed { .. }
@@ -189,5 +193,10 @@ fn contract(fleet: &Fleet, ask: &Ask, node: &NodeRow, now: Timestamp) -> Option<
 /// What would help where no such event is known.
 pub(super) fn unknown(ask: &Ask) -> String {
     let (gpus, sku) = (ask.gpus, &ask.sku);
-    format!("unknown: it runs once {gpus} GPUs of one {sku} that it may use are free")
+    match ask.members {
+        1 => format!("unknown: it runs once {gpus} GPUs of one {sku} that it may use are free"),
+        nodes => format!(
+            "unknown: it runs once {nodes} nodes of {sku} that it may use together are free"
+        ),
+    }
 }

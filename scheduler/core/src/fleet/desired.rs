@@ -1,8 +1,8 @@
 //! The desired state of a node: run or stop, for each replica that the log knows there.
 
-use wharfage_shared::ids::NodeId;
+use wharfage_shared::ids::{NodeId, ReplicaId};
 use wharfage_shared::notice::Reclaim;
-use wharfage_shared::order::{Desired, Order, RunOrder, StopOrder};
+use wharfage_shared::order::{Desired, Gang, Order, RunOrder, StopOrder};
 use wharfage_shared::time::Millis;
 use wharfage_shared::version::{DesiredVersion, Term};
 
@@ -19,17 +19,23 @@ impl Fleet {
         Some(Desired {
             version: DesiredVersion { term, generation: row.generation },
             held_for: row.held_for.clone(),
-            orders: self.replicas_on(node).filter_map(|replica| self.order(replica)).collect(),
+            orders: self
+                .replicas_on(node)
+                .filter_map(|replica| self.order(replica, node))
+                .collect(),
             reclaim: reclaim(row),
             cordoned: row.intent != Intent::Open || row.notice().is_some(),
         })
     }
 
-    fn order(&self, replica: &ReplicaRow) -> Option<Order> {
+    fn order(&self, replica: &ReplicaRow, node: &NodeId) -> Option<Order> {
+        if replica.is_gone_from(node) {
+            return None;
+        }
         match &replica.phase {
             Phase::Pending { .. } | Phase::Promised { .. } => None,
             Phase::Placed { seat, .. } => {
-                self.run_order(replica, seat).map(|run| Order::Run(Box::new(run)))
+                self.run_order(replica, seat, node).map(|run| Order::Run(Box::new(run)))
             }
             Phase::Leaving { leaving, .. } => Some(Order::Stop(StopOrder {
                 replica: replica.id,
@@ -47,7 +53,7 @@ impl Fleet {
         }
     }
 
-    fn run_order(&self, replica: &ReplicaRow, seat: &Seat) -> Option<RunOrder> {
+    fn run_order(&self, replica: &ReplicaRow, seat: &Seat, node: &NodeId) -> Option<RunOrder> {
         let spec = self.spec_of(replica)?;
         Some(RunOrder {
             replica: replica.id,
@@ -62,11 +68,28 @@ impl Fleet {
             model_bucket: spec.model.bucket.clone(),
             // The bucket's root, never the host's.
             model_path: spec.model.path.trim_start_matches('/').to_owned(),
-            gpus: seat.gpus.clone(),
+            gpus: seat.gpus_on(node).to_vec(),
             hooks: spec.extension.hooks.clone(),
             single_copy: spec.extension.single_copy,
             grace: Millis::from_seconds(spec.extension.grace_seconds.into()),
             start_deadline: replica.start_deadline,
+            gang: self.gang(replica.id, seat, node),
+        })
+    }
+
+    /// What the node runs of a gang.
+    fn gang(&self, id: ReplicaId, seat: &Seat, node: &NodeId) -> Option<Gang> {
+        if !seat.is_gang() {
+            return None;
+        }
+        let rank = seat.nodes().position(|on| on == node)?;
+        let leader = self.node(&seat.node)?.inventory.address.clone();
+        Some(Gang {
+            rank: u32::try_from(rank).ok()?,
+            world_size: u32::try_from(seat.others.len() + 1).ok()?,
+            gpus: u32::try_from(seat.size()).ok()?,
+            leader_host: leader.unwrap_or_default(),
+            leader_port: Gang::port(id),
         })
     }
 }

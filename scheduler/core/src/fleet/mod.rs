@@ -23,7 +23,7 @@ use wharfage_shared::ids::{
     ClaimId, ContractId, DeploymentId, GatewayId, GatewayName, JoinId, NodeId, OrganizationId,
     PoolId, ReplicaId, TokenId,
 };
-use wharfage_shared::time::Timestamp;
+use wharfage_shared::time::{Millis, Timestamp};
 use wharfage_shared::version::Term;
 
 use self::index::Index;
@@ -37,7 +37,7 @@ use self::rows::node::NodeRow;
 use self::rows::replica::ReplicaRow;
 use self::table::Table;
 use crate::words::contract::{Contract, Price};
-use crate::words::deployment::{ModelKey, Spec};
+use crate::words::deployment::{ModelKey, Spec, StartKey};
 use crate::words::event::money::Invoice;
 use crate::words::event::request::{self, RequestKey};
 use crate::words::node::{Brake, Pool, PoolSize, Pulled, Reach};
@@ -82,9 +82,12 @@ pub struct Fleet {
     /// How large the weights of a model are, as the host said that cached it last.
     #[serde(default)]
     pub(crate) weights: Table<ModelKey, u64>,
-    /// The memory of the largest slot that was seen of a type, in MiB.
+    /// How long the last start of each kind took.
     #[serde(default)]
-    pub(crate) slot_memory: Table<Sku, u64>,
+    pub(crate) starts: Table<StartKey, Millis>,
+    /// What nodes of a type were seen to have.
+    #[serde(default)]
+    pub(crate) types: Table<Sku, TypeSeen>,
     /// How often nodes were taken away.
     #[serde(default)]
     pub(crate) interruptions: Table<Taken, History>,
@@ -106,6 +109,15 @@ impl Serialize for Fleet {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Fleet::serialize(self, serializer)
     }
+}
+
+/// The most that nodes of a type were seen to have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypeSeen {
+    /// Slots of one node.
+    pub slots: u8,
+    /// Memory of one slot in MiB.
+    pub slot_mib: u64,
 }
 
 /// How many nodes a pool is to have, and how many it has.
@@ -207,8 +219,8 @@ impl Fleet {
     /// The word for a replica's phase: a lost node's replicas are unreachable.
     pub fn phase_word(&self, replica: &ReplicaRow) -> PhaseWord {
         let lost = || {
-            let node = replica.node().and_then(|node| self.node(node));
-            node.is_some_and(|node| node.reach == Reach::Lost)
+            let mut nodes = replica.nodes().filter_map(|node| self.node(node));
+            nodes.any(|node| node.reach == Reach::Lost)
         };
         match &replica.phase {
             Phase::Placed { .. } | Phase::Leaving { .. } if lost() => PhaseWord::Unreachable,

@@ -68,6 +68,8 @@ fn deployment(fleet: &Fleet, of_model: &[&DeploymentRow], row: &DeploymentRow) -
 fn replica(fleet: &Fleet, row: &ReplicaRow) -> Option<RouteReplica> {
     let node = fleet.node(row.node()?)?;
     let address = row.phase.seen()?.address.clone()?;
-    let serves = row.phase.is_ready() && node.reach != Reach::Lost;
+    // A gang without one of its nodes answers nobody.
+    let lost = |id| fleet.node(id).is_none_or(|node| node.reach == Reach::Lost);
+    let serves = row.phase.is_ready() && !row.nodes().any(lost);
     serves.then(|| RouteReplica { id: row.id, node: node.id.clone(), address })
 }

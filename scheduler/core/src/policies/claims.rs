@@ -107,7 +107,7 @@ pub fn surplus(fleet: &Fleet, claim: &ClaimRow) -> Option<NodeId> {
         let placed = fleet.replicas_on(&node.id);
         let busy: usize = placed
             .filter_map(|replica| match &replica.phase {
-                Phase::Placed { seat, .. } => Some(seat.gpus.len()),
+                Phase::Placed { seat, .. } => Some(seat.gpus_on(&node.id).len()),
                 Phase::Pending { .. }
                 | Phase::Promised { .. }
                 | Phase::Leaving { .. }

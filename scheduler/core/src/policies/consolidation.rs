@@ -14,6 +14,7 @@ use wharfage_shared::ids::{EngineVersion, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::capacity::ask::Ask;
+use crate::capacity::expected::Expected;
 use crate::capacity::fit::{admits, fit, newest};
 use crate::capacity::standing::{Standing, standing};
 use crate::fleet::Fleet;
@@ -107,6 +108,10 @@ pub fn decide(
     full: &Full,
     now: Timestamp,
 ) -> Option<Plan> {
+    // One node is looked at at a time.
+    if ask.is_gang() {
+        return None;
+    }
     let mut best: Option<(Cost, Plan)> = None;
     let full = full.serving(ask).iter().take(MOST_NODES).filter_map(|id| fleet.node(id));
     let full = full.filter(|node| node.free() == 0).map(|node| (node, 0));
@@ -140,14 +145,14 @@ pub fn stand_in(
     let ask = Ask::of(fleet, of);
     let node = fleet.node(&step.to)?;
     let rank = policy.placement_in(&node.pool);
-    let score = fit(fleet, rank, &ask, &of.id, of.last_start, node).ok()?;
+    let score = fit(fleet, rank, &ask, &of.id, Expected::of(fleet, of), node).ok()?;
     let class = ask.classes.get(usize::from(score.class)).copied()?;
     let free = node.slots.iter().filter(|slot| slot.is_usable()).take(ask.gpus.into());
     let gpus = free.map(|slot| slot.gpu.clone()).collect();
     let (id, zone, sold, mover) = (&node.id, &node.zone, node.sold(), step.replica);
     let sentence = format!("{id} in {zone}, sold as {sold}: {mover} moves here to make room");
     Some(StandIn {
-        seat: Seat { node: node.id.clone(), gpus },
+        seat: Seat::alone(node.id.clone(), gpus),
         engine_version: newest(&ask, node).unwrap_or_default().into(),
         because: Arc::new(Placement { class, score, sentence }),
     })
@@ -161,7 +166,7 @@ fn seat_once_left(node: &NodeRow, set: &[&ReplicaRow], needed: u8) -> Seat {
     let mut chosen: Vec<_> = free.chain(left).take(needed.into()).collect();
     chosen.sort_unstable_by_key(|(at, _)| *at);
     let gpus = chosen.into_iter().map(|(_, slot)| slot.gpu.clone()).collect();
-    Seat { node: node.id.clone(), gpus }
+    Seat::alone(node.id.clone(), gpus)
 }
 
 /// Nodes in use by the organization that are not full.
@@ -217,6 +222,7 @@ fn movers<'a>(
             let Some(theirs) = fleet.deployment(&row.deployment) else { return false };
             let stays = theirs.spec.extension.single_copy
                 || !theirs.spec.extension.consolidation
+                || row.phase.seat().is_some_and(Seat::is_gang)
                 || theirs.spec.priority > of.spec.priority
                 || theirs.backoff_until.is_some_and(|until| until > now)
                 || standing(fleet, theirs, row) != Standing::Wanted;
@@ -305,6 +311,7 @@ fn fullest<'a>(
     likes: impl Fn(&Score) -> bool,
 ) -> Option<&'a NodeId> {
     let mut best: Option<(u8, &NodeId)> = None;
+    let expected = Expected::of(fleet, of);
     for nodes in groups(fleet, ask, &of.organization) {
         for ((free, id), ()) in nodes.from(&(ask.gpus, NodeId::new(""))) {
             let left = free.saturating_sub(taken.get(id).copied().unwrap_or_default());
@@ -316,7 +323,7 @@ fn fullest<'a>(
             }
             let Some(node) = fleet.node(id) else { continue };
             let rank = policy.placement_in(&node.pool);
-            let score = fit(fleet, rank, ask, &of.id, of.last_start, node);
+            let score = fit(fleet, rank, ask, &of.id, expected, node);
             if score.is_ok_and(|score| likes(&score)) {
                 best = best.into_iter().chain([(left, id)]).min();
             }

@@ -44,10 +44,11 @@ pub fn decide(
 /// Why and until when a replica of a node that must be emptied leaves: a notice gives its whole
 /// window, an operator's drain gives the grace.
 pub fn leaver(fleet: &Fleet, replica: &ReplicaRow, now: Timestamp) -> Leaver {
-    let node = replica.node().and_then(|node| fleet.node(node));
-    let repair = node.zip(replica.phase.seat());
-    let repair = repair.is_some_and(|(node, seat)| is_emptied_for_repair(fleet, node, seat));
-    let (because, deadline) = match node.and_then(|node| node.notice()) {
+    let nodes = || replica.nodes().filter_map(|node| fleet.node(node));
+    let emptied = |seat| nodes().any(|node| is_emptied_for_repair(fleet, node, seat));
+    let repair = replica.phase.seat().is_some_and(emptied);
+    let notices = nodes().filter_map(|node| node.notice());
+    let (because, deadline) = match notices.min_by_key(|notice| notice.gone_at) {
         Some(notice) => (StopCause::NodeNoticed, notice.gone_at.max(now)),
         None if repair => (StopCause::HardwareRepair, now + grace(fleet, replica)),
         None if replica.moving.is_some() => (StopCause::Moved, now + grace(fleet, replica)),

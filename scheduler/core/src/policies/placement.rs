@@ -3,13 +3,16 @@
 //! Walks the ordered sets of (type, zone) so that best fit is the first of a range; a plain scan
 //! with the same `fit` must give the same answer, and a property holds that it does.
 
+mod gang;
+
 use std::sync::Arc;
 
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Zone};
 use wharfage_shared::ids::{EngineVersion, NodeId, OrganizationId};
 
 use crate::capacity::ask::Ask;
-use crate::capacity::fit::{admits, admits_once_empty, admitted, fit, newest, siblings};
+use crate::capacity::expected::Expected;
+use crate::capacity::fit::{admits, admits_once_empty, admitted_together, fit, newest, siblings};
 use crate::capacity::lending::{fit_lent, fit_or_lend};
 use crate::capacity::pick::{Picked, pick};
 use crate::fleet::Fleet;
@@ -40,8 +43,12 @@ pub fn decide(
     deployment: &DeploymentRow,
     ask: &Ask,
 ) -> Result<Decision, Blocked> {
+    if ask.is_gang() {
+        return gang::decide(fleet, policy, deployment, ask);
+    }
     let mut why = Why::default();
     let zones = zones_of(fleet, policy, ask, &mut why);
+    let expected = Expected::of(fleet, deployment);
     for class in &ask.classes {
         let sold = match class {
             CapacityClass::Reserved | CapacityClass::OnDemand => ComputeClass::Standard,
@@ -56,6 +63,7 @@ pub fn decide(
                         fleet,
                         policy,
                         deployment,
+                        expected,
                         ask,
                         zone,
                         sold,
@@ -72,14 +80,14 @@ pub fn decide(
         // The classes are a preference: the first that can be satisfied wins.
         if let Some(score) = best {
             let node = fleet.node(&score.node).expect("a seat is on a node of the fleet");
-            return Ok(decision(ask, *class, node, score));
+            return Ok(decision(ask, expected, *class, node, score));
         }
     }
     if ask.place_of(CapacityClass::Spot).is_some() && policy.lends() {
-        let lent = zones.iter().map(|zone| lent(fleet, policy, deployment, ask, zone));
+        let lent = zones.iter().map(|zone| lent(fleet, policy, deployment, expected, ask, zone));
         if let Some(score) = lent.filter_map(|range| range.best(&mut why)).min() {
             let node = fleet.node(&score.node).expect("a seat is on a node of the fleet");
-            return Ok(decision(ask, CapacityClass::Spot, node, score));
+            return Ok(decision(ask, expected, CapacityClass::Spot, node, score));
         }
     }
     let kind = why.kind();
@@ -93,19 +101,26 @@ fn lent<'a>(
     fleet: &'a Fleet,
     policy: &'a Policy,
     deployment: &'a DeploymentRow,
+    expected: Expected<'a>,
     ask: &'a Ask,
     zone: &'a Zone,
 ) -> Range<'a> {
     let sold = ComputeClass::Standard;
     let (serves, claimed, whole, lends) = (None, false, true, true);
-    Range { fleet, policy, deployment, ask, zone, sold, serves, claimed, whole, lends }
+    Range { fleet, policy, deployment, expected, ask, zone, sold, serves, claimed, whole, lends }
 }
 
-fn decision(ask: &Ask, class: CapacityClass, node: &NodeRow, score: Score) -> Decision {
+fn decision(
+    ask: &Ask,
+    expected: Expected<'_>,
+    class: CapacityClass,
+    node: &NodeRow,
+    score: Score,
+) -> Decision {
     let Picked { gpus, nearness } = pick(node, ask.gpus);
-    let sentence = with_nearness(sentence(node, &score), nearness);
+    let sentence = with(with(sentence(node, &score), expected.said_of(node)), nearness);
     Decision {
-        seat: Seat { node: node.id.clone(), gpus },
+        seat: Seat::alone(node.id.clone(), gpus),
         engine_version: newest(ask, node).unwrap_or_default().into(),
         because: Arc::new(Placement { class, score, sentence }),
     }
@@ -120,16 +135,25 @@ pub fn kept(
     seat: &Seat,
 ) -> Result<Decision, Rejection> {
     let node = fleet.node(&seat.node).ok_or(Rejection::Lost)?;
-    let opens_node =
-        node.held_for.as_ref().is_none_or(|held| held.organization != ask.organization);
-    let class = if opens_node {
-        if node.compute_class == ComputeClass::Standard {
-            admitted(fleet, &ask.organization, node)?;
+    let (class, opens_node) = kept_on(fleet, ask, node)?;
+    let mut opened = Vec::from_iter(opens_node.then_some(node));
+    let version = newest(ask, node);
+    for member in &seat.others {
+        let node = fleet.node(&member.node).ok_or(Rejection::Lost)?;
+        let (same, opens) = kept_on(fleet, ask, node)?;
+        if same != class {
+            return Err(Rejection::ClassNotAllowed { sold: node.sold() });
         }
-        admits_once_empty(ask, node)?
-    } else {
-        admits(fleet, ask, node)?
-    };
+        if newest(ask, node) != version {
+            let (engine, version) = (ask.engine.clone(), version.unwrap_or_default().to_owned());
+            return Err(Rejection::NoVersion { engine, version });
+        }
+        opened.extend(opens.then_some(node));
+    }
+    opened.retain(|node| node.compute_class == ComputeClass::Standard);
+    if let Some(first) = opened.first() {
+        admitted_together(fleet, &ask.organization, first, opened.len() as u32)?;
+    }
     let score = Score {
         class,
         lends: false,
@@ -137,7 +161,7 @@ pub fn kept(
         crowding: 0,
         gpus_left: node.free(),
         opens_node,
-        seconds_to_ready: deployment.last_start.map_or(0, |took| (took.0 / 1000) as u32),
+        seconds_to_ready: Expected::of(fleet, deployment).seconds_on(node),
         siblings: siblings(fleet, &deployment.id, node),
         node: node.id.clone(),
     };
@@ -149,6 +173,15 @@ pub fn kept(
         engine_version: newest(ask, node).unwrap_or_default().into(),
         because: Arc::new(Placement { class, score, sentence }),
     })
+}
+
+/// On what ground a kept seat's node may be taken, and whether it did not serve the organization.
+fn kept_on(fleet: &Fleet, ask: &Ask, node: &NodeRow) -> Result<(u8, bool), Rejection> {
+    let held = node.held_for.as_ref();
+    if held.is_some_and(|held| held.organization == ask.organization) {
+        return admits(fleet, ask, node).map(|class| (class, false));
+    }
+    admits_once_empty(ask, node).map(|class| (class, true))
 }
 
 /// The rank as one sentence for people.
@@ -170,10 +203,10 @@ pub fn sentence(node: &NodeRow, score: &Score) -> String {
     [id, " in ", zone, how, sold, ": ", room, left, free, serves].concat()
 }
 
-/// What is said of a seat, with what is said of its GPUs.
-pub fn with_nearness(sentence: String, nearness: Option<String>) -> String {
-    match nearness {
-        Some(nearness) => format!("{sentence}; {nearness}"),
+/// What is said of a seat, with what else is said of it.
+pub fn with(sentence: String, more: Option<String>) -> String {
+    match more {
+        Some(more) => format!("{sentence}; {more}"),
         None => sentence,
     }
 }
@@ -200,11 +233,15 @@ fn zones_of(fleet: &Fleet, policy: &Policy, ask: &Ask, why: &mut Why) -> Vec<Zon
     zones
 }
 
+/// Nodes with a model in their cache that are looked at one by one.
+const MOST_HOLDERS: usize = 256;
+
 /// The nodes of one type in one zone that are sold alike and serve the same.
 struct Range<'a> {
     fleet: &'a Fleet,
     policy: &'a Policy,
     deployment: &'a DeploymentRow,
+    expected: Expected<'a>,
     ask: &'a Ask,
     zone: &'a Zone,
     sold: ComputeClass,
@@ -276,12 +313,13 @@ impl Range<'_> {
     fn fit(&self, rank: PlacementPolicy, node: &NodeRow) -> Result<Score, Rejection> {
         let (fleet, ask, of) = (self.fleet, self.ask, self.deployment);
         if self.lends {
-            return fit_lent(fleet, self.policy, ask, &of.id, of.last_start, node);
+            return fit_lent(fleet, self.policy, ask, &of.id, self.expected, node);
         }
-        fit(fleet, rank, ask, &of.id, of.last_start, node)
+        fit(fleet, rank, ask, &of.id, self.expected, node)
     }
 
-    /// The best of the nodes with so many free GPUs.
+    /// The best of the nodes with so many free GPUs. Where a start is shorter with the model in the
+    /// cache, those that have it come before the others.
     fn level(
         &self,
         nodes: &Table<(u8, NodeId), ()>,
@@ -289,15 +327,45 @@ impl Range<'_> {
         rank: PlacementPolicy,
         why: &mut Why,
     ) -> Level {
+        let all = || {
+            let level_on = nodes.from(&(level, NodeId::new(""))).map(|(key, ())| key);
+            let of_level = level_on.take_while(move |(free, _)| *free == level);
+            of_level.filter_map(|(_, node)| self.fleet.node(node))
+        };
+        if !self.expected.differs() {
+            return self.first_of(all(), rank, why);
+        }
+        let key = self.deployment.spec.model.key();
+        let few: Vec<&NodeRow> = self
+            .fleet
+            .index
+            .holders(&key)
+            .take(MOST_HOLDERS + 1)
+            .filter_map(|id| self.fleet.node(id))
+            .collect();
+        let cached = if few.len() > MOST_HOLDERS {
+            // Where so many have it, one of the level is soon found.
+            let cached = all().filter(|node| self.expected.is_cached_on(node));
+            self.first_of(cached, rank, why)
+        } else {
+            let here = few.into_iter().filter(|node| nodes.contains(&(level, node.id.clone())));
+            self.first_of(here, rank, why)
+        };
+        match cached {
+            Level::Nothing => self.first_of(all(), rank, why),
+            Level::Best(_) | Level::Hopeless => cached,
+        }
+    }
+
+    /// The best of nodes in the order of their names that are alike but for their siblings.
+    fn first_of<'n>(
+        &self,
+        nodes: impl Iterator<Item = &'n NodeRow>,
+        rank: PlacementPolicy,
+        why: &mut Why,
+    ) -> Level {
         let mut best: Option<Score> = None;
-        for ((free, node), ()) in nodes.from(&(level, NodeId::new(""))) {
-            if *free != level {
-                break;
-            }
-            let Some(node) = self.fleet.node(node) else { continue };
-            if self.policy.placement_in(&node.pool) != rank {
-                continue;
-            }
+        for node in nodes.filter(|node| self.policy.placement_in(&node.pool) == rank) {
             match self.fit(rank, node) {
                 Ok(score) => {
                     let stands_alone = score.siblings == 0;
@@ -342,7 +410,12 @@ impl Why {
         self.guaranteed |= matches!(rejection, Rejection::Guaranteed { .. });
         self.not_offered |= matches!(
             rejection,
-            Rejection::NoEngine { .. } | Rejection::NoVersion { .. } | Rejection::NoHook { .. }
+            Rejection::NoEngine { .. }
+                | Rejection::NoVersion { .. }
+                | Rejection::NotOverNodes { .. }
+                | Rejection::NoAddress
+                | Rejection::SplitGpus
+                | Rejection::NoHook { .. }
         );
         matches!(rejection, Rejection::Guaranteed { .. })
     }
@@ -370,7 +443,16 @@ pub fn scan<'a>(
     policy: &'a Policy,
     deployment: &'a DeploymentRow,
     ask: &'a Ask,
-) -> impl Iterator<Item = (&'a NodeRow, Result<Score, Rejection>)> {
-    let (of, last_start) = (&deployment.id, deployment.last_start);
-    fleet.nodes().map(move |node| (node, fit_or_lend(fleet, policy, ask, of, last_start, node)))
+) -> Box<dyn Iterator<Item = (&'a NodeRow, Result<Score, Rejection>)> + 'a> {
+    let of = &deployment.id;
+    let expected = Expected::of(fleet, deployment);
+    if ask.is_gang() {
+        let alone = fleet.nodes().map(|node| {
+            let rank = policy.placement_in(&node.pool);
+            (node, fit(fleet, rank, ask, of, expected, node))
+        });
+        return Box::new(gang::together(fleet, ask, alone.collect()).into_iter());
+    }
+    let each = fleet.nodes();
+    Box::new(each.map(move |node| (node, fit_or_lend(fleet, policy, ask, of, expected, node))))
 }

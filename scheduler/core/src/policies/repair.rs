@@ -18,10 +18,12 @@ use crate::words::replica::Phase;
 /// placed in the knowledge of it.
 pub fn is_distrusted(fleet: &Fleet, replica: &ReplicaRow) -> bool {
     let Phase::Placed { seat, since, .. } = &replica.phase else { return false };
-    let Some(node) = fleet.node(&seat.node) else { return false };
-    node.asks.iter().any(|fact| {
-        let here = fact.ask.gpu.as_ref().is_some_and(|gpu| seat.gpus.contains(gpu));
-        fact.ask.what == Asked::RestartReplica && here && *since < fact.at
+    seat.members().any(|(node, gpus)| {
+        let asks = fleet.node(node).map(|node| node.asks.as_slice()).unwrap_or_default();
+        asks.iter().any(|fact| {
+            let here = fact.ask.gpu.as_ref().is_some_and(|gpu| gpus.contains(gpu));
+            fact.ask.what == Asked::RestartReplica && here && *since < fact.at
+        })
     })
 }
 

@@ -21,8 +21,8 @@ pub fn is_stopped(fleet: &Fleet, row: &DeploymentRow) -> bool {
     }
     // What stands where the classes no longer allow it must go in any case.
     let allowed = |replica: &ReplicaRow| {
-        let node = replica.node().and_then(|node| fleet.node(node));
-        node.is_some_and(|node| classes(&row.spec).contains(&ground(node)))
+        let mut nodes = replica.nodes().filter_map(|node| fleet.node(node));
+        nodes.all(|node| classes(&row.spec).contains(&ground(node)))
     };
     let old = fleet.replicas_of(&row.id).filter(|replica| {
         replica.phase.is_ready()

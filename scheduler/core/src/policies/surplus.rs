@@ -33,6 +33,7 @@ pub fn decide(
 /// A replica that was placed before its node was lost and heard again goes because of that.
 fn cause(fleet: &Fleet, replica: &ReplicaRow) -> StopCause {
     let Phase::Placed { since, seat, .. } = &replica.phase else { return StopCause::ScaledDown };
-    let returned = fleet.node(&seat.node).is_some_and(|node| node.reach_since > *since);
+    let mut nodes = seat.nodes().filter_map(|node| fleet.node(node));
+    let returned = nodes.any(|node| node.reach_since > *since);
     if returned { StopCause::NodeLost } else { StopCause::ScaledDown }
 }

@@ -280,6 +280,8 @@ impl Agenda {
             }
             replica::Event::Promised { .. }
             | replica::Event::Seen { .. }
+            | replica::Event::MemberSeen { .. }
+            | replica::Event::MemberGone { .. }
             | replica::Event::Leaving { .. }
             | replica::Event::Hastened { .. }
             | replica::Event::Quiet { .. }
@@ -288,14 +290,13 @@ impl Agenda {
         }
         self.due.deployments.insert(row.deployment.clone());
         let node = row.node().and_then(|id| fleet.node(id));
-        if let Some(node) = node {
-            self.due.nodes.insert(node.id.clone());
-        }
+        self.due.nodes.extend(row.nodes().cloned());
         let of = fleet.deployment(&row.deployment);
         self.arm_replica(fleet, policy, of, row);
         self.wake_for(of);
         let frees = match event {
             replica::Event::Gone { .. }
+            | replica::Event::MemberGone { .. }
             | replica::Event::PromiseWithdrawn { .. }
             | replica::Event::Leaving { .. } => true,
             // What was kept for it is not any more.
@@ -307,6 +308,7 @@ impl Agenda {
             | replica::Event::RoomMade { .. }
             | replica::Event::Placed { .. }
             | replica::Event::Seen { .. }
+            | replica::Event::MemberSeen { .. }
             | replica::Event::Hastened { .. }
             | replica::Event::Quiet { .. }
             | replica::Event::Closed { .. } => false,
@@ -422,6 +424,9 @@ impl Agenda {
                     self.arm(since + patience, alarm());
                     self.arm(since + patience + patience, alarm());
                 }
+            }
+            Phase::Leaving { seat, leaving, .. } if seat.is_gang() => {
+                self.arm(leaving.deadline, alarm());
             }
             Phase::Pending { .. }
             | Phase::Promised { .. }

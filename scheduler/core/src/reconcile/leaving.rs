@@ -92,7 +92,7 @@ fn close(plan: &mut Plan<'_>, id: &NodeId, because: StopCause) {
 fn drain(plan: &mut Plan<'_>, id: &NodeId, notice: &NoticeFact) {
     let due = notice.drain_at <= plan.now;
     let draining = |replica: &ReplicaRow| {
-        let phase = replica.phase.seen().map(|seen| seen.phase);
+        let phase = replica.seen_on(id);
         matches!(phase, Some(ReportedPhase::Draining | ReportedPhase::Stopping))
     };
     // A notice may be heard of after its deadline: nothing has to be gone before it is told so.
@@ -132,6 +132,11 @@ pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
     };
     let rows: Vec<ReplicaRow> = plan.fleet.replicas_of(id).cloned().collect();
     for replica in &rows {
+        if let Some(because) = abandoned(plan, replica) {
+            let (replica, at) = (replica.id, plan.now);
+            plan.record(Event::Closed { replica, because, at });
+            continue;
+        }
         if let Some(because) = whole {
             end(plan, replica, because);
             continue;
@@ -153,6 +158,9 @@ pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
                 end(plan, replica, StopCause::StartDeadline);
                 back_off(plan, replica);
             }
+            Standing::Lost if is_broken(plan, replica) => {
+                end(plan, replica, StopCause::Degraded);
+            }
             Standing::Wanted
             | Standing::Outdated
             | Standing::Evacuating
@@ -162,10 +170,31 @@ pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
     }
 }
 
+/// A gang that lost a node, and whose leader says that it answers no more: what is left of it only
+/// keeps GPUs from others.
+fn is_broken(plan: &Plan<'_>, replica: &ReplicaRow) -> bool {
+    let Phase::Placed { seat, seen: Some(seen), .. } = &replica.phase else { return false };
+    let leader = plan.fleet.node(&seat.node);
+    let is_heard = leader.is_some_and(|node| node.reach == Reach::Connected);
+    seat.is_gang() && is_heard && seen.phase == ReportedPhase::Degraded
+}
+
+/// A gang that was to be gone by now, and of which only members on lost nodes are left: what the
+/// others held is not kept from anybody until those are heard again.
+fn abandoned(plan: &Plan<'_>, replica: &ReplicaRow) -> Option<StopCause> {
+    let Phase::Leaving { seat, leaving, .. } = &replica.phase else { return None };
+    let is_lost = |node| plan.fleet.node(node).is_none_or(|node| node.reach == Reach::Lost);
+    let mut left = seat.nodes().filter(|node| !replica.is_gone_from(node));
+    let over = seat.is_gang() && leaving.deadline <= plan.now && !replica.members.is_empty();
+    (over && left.all(is_lost) && seat.nodes().any(|node| replica.is_gone_from(node)))
+        .then_some(leaving.because)
+}
+
 /// Not ready within its start deadline.
 fn is_late(plan: &Plan<'_>, replica: &ReplicaRow) -> bool {
     let Phase::Placed { since, seat, .. } = &replica.phase else { return false };
-    let heard = plan.fleet.node(&seat.node).is_some_and(|node| node.reach == Reach::Connected);
+    let is_heard = |node| plan.fleet.node(node).is_some_and(|n| n.reach == Reach::Connected);
+    let heard = seat.nodes().all(is_heard);
     heard && !replica.was_ready && *since + replica.start_deadline <= plan.now
 }
 
@@ -185,7 +214,7 @@ pub(super) fn end(plan: &mut Plan<'_>, replica: &ReplicaRow, because: StopCause)
 }
 
 /// Tells a placed replica to leave.
-pub(super) fn leave(
+pub(crate) fn leave(
     plan: &mut Plan<'_>,
     replica: ReplicaId,
     because: StopCause,

@@ -150,8 +150,8 @@ fn evacuees(
         return hung.chain(relieved).collect();
     }
     let noticed = |replica: &&ReplicaRow| {
-        let node = replica.node().and_then(|node| fleet.node(node));
-        node.is_some_and(|node| node.notice().is_some())
+        let mut nodes = replica.nodes().filter_map(|node| fleet.node(node));
+        nodes.any(|node| node.notice().is_some())
     };
     let going: Vec<&ReplicaRow> =
         stayers.iter().copied().filter(|replica| !noticed(replica)).collect();

@@ -22,6 +22,7 @@ mod settle;
 mod terms;
 
 pub use self::leaving::back_off;
+pub(crate) use self::leaving::leave;
 
 use self::plan::Plan;
 

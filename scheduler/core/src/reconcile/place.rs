@@ -190,7 +190,7 @@ fn preempts(
     kind: Blocked,
     tried: &mut Tried,
 ) -> Option<preemption::Decision> {
-    let (Blocked::NoRoom | Blocked::Guaranteed) = kind else { return None };
+    let (Blocked::NoRoom | Blocked::NotTogether | Blocked::Guaranteed) = kind else { return None };
     let row = plan.fleet.deployment(id)?;
     let priority = row.spec.priority;
     if tried.hopeless.get(ask).is_some_and(|tried| priority <= *tried) {
@@ -227,16 +227,17 @@ pub(super) fn seat(
 
 /// A node that begins to serve an organization serves it alone.
 fn hold(plan: &mut Plan<'_>, ask: &Ask, decision: &placement::Decision) {
-    let Some(node) = plan.fleet.node(&decision.seat.node) else { return };
-    if node.held_for.is_some() {
-        return;
+    for id in decision.seat.nodes() {
+        let Some(node) = plan.fleet.node(id).filter(|node| node.held_for.is_none()) else {
+            continue;
+        };
+        let lends = decision.because.score.lends;
+        let compute_class = if lends { ComputeClass::Spot } else { node.compute_class };
+        let organization = ask.organization.clone();
+        let held_for = Some(HeldFor { organization, claim: None, compute_class });
+        let (node, at) = (id.clone(), plan.now);
+        plan.record(NodeEvent::Held { node, held_for, at });
     }
-    let lends = decision.because.score.lends;
-    let compute_class = if lends { ComputeClass::Spot } else { node.compute_class };
-    let organization = ask.organization.clone();
-    let held_for = Some(HeldFor { organization, claim: None, compute_class });
-    let (node, at) = (node.id.clone(), plan.now);
-    plan.record(NodeEvent::Held { node, held_for, at });
 }
 
 /// Notes the kind of reason at each pending replica whose kind changed.

@@ -54,16 +54,16 @@ impl Plan<'_> {
         let let_go = self.kept_at(&event);
         self.fleet.apply(&event);
         self.agenda.note(self.fleet, self.policy, &event);
-        if let Some(node) = let_go {
+        for node in let_go {
             self.agenda.let_go(self.fleet, node);
         }
         self.events.push(event);
     }
 
-    /// The node of the seat that was kept for the replica of this fact, or that was called back for
-    /// it: afterwards its row may not name it any more.
-    fn kept_at(&self, event: &Event) -> Option<NodeId> {
-        let Event::Replica(event) = event else { return None };
+    /// The nodes of the seat that was kept for the replica of this fact, or the one that was called
+    /// back for it: afterwards its row may not name them any more.
+    fn kept_at(&self, event: &Event) -> Vec<NodeId> {
+        let Event::Replica(event) = event else { return Vec::new() };
         let may_let_go = matches!(
             event,
             replica::Event::PromiseWithdrawn { .. }
@@ -73,14 +73,12 @@ impl Plan<'_> {
                 | replica::Event::Closed { .. }
                 | replica::Event::Dropped { .. }
         );
-        if !may_let_go {
-            return None;
-        }
-        let row = self.fleet.replica(event.replica())?;
+        let row = self.fleet.replica(event.replica()).filter(|_| may_let_go);
+        let Some(row) = row else { return Vec::new() };
         match &row.phase {
-            Phase::Promised { seat, .. } => Some(seat.node.clone()),
-            Phase::Pending { .. } => row.awaits.as_ref().map(|awaits| awaits.node.clone()),
-            Phase::Placed { .. } | Phase::Leaving { .. } | Phase::Stopped { .. } => None,
+            Phase::Promised { seat, .. } => seat.nodes().cloned().collect(),
+            Phase::Pending { .. } => row.awaits.iter().map(|awaits| awaits.node.clone()).collect(),
+            Phase::Placed { .. } | Phase::Leaving { .. } | Phase::Stopped { .. } => Vec::new(),
         }
     }
 

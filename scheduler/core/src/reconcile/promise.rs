@@ -54,12 +54,14 @@ pub(super) fn keep(plan: &mut Plan<'_>, node: &NodeId) {
 
 /// A node that served another organization, and whose last replica is gone, serves nobody.
 fn empty(plan: &mut Plan<'_>, ask: &Ask, seat: &Seat) {
-    let Some(node) = plan.fleet.node(&seat.node) else { return };
-    let of_another =
-        node.held_for.as_ref().is_some_and(|held| held.organization != ask.organization);
-    if of_another && node.replicas.is_empty() {
-        let (node, at) = (node.id.clone(), plan.now);
-        plan.record(NodeEvent::Held { node, held_for: None, at });
+    for id in seat.nodes() {
+        let Some(node) = plan.fleet.node(id) else { continue };
+        let of_another =
+            node.held_for.as_ref().is_some_and(|held| held.organization != ask.organization);
+        if of_another && node.replicas.is_empty() {
+            let (node, at) = (id.clone(), plan.now);
+            plan.record(NodeEvent::Held { node, held_for: None, at });
+        }
     }
 }
 

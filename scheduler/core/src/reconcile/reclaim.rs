@@ -19,7 +19,8 @@ use crate::words::node::NoticeFact;
 
 /// Calls a node back for each pending replica of a deployment that only spot stands in the way of.
 pub(super) fn for_pending(plan: &mut Plan<'_>, id: &DeploymentId, ask: &Ask) {
-    if !is_worth_asking(plan.fleet, ask) {
+    // One node is called back at a time: what takes several waits for those that are free.
+    if ask.is_gang() || !is_worth_asking(plan.fleet, ask) {
         return;
     }
     let from = (ask.sku.clone(), id.clone(), ReplicaId(0));

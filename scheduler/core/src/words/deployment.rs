@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use wharfage_shared::capacity::{CapacityClass, Sku, Zone};
 use wharfage_shared::ids::{GatewayId, HookId};
 use wharfage_shared::replica::HookKind;
+use wharfage_shared::telemetry::CachedModel;
 
 /// What a client asks for, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +59,28 @@ pub struct ModelKey {
     pub path: String,
 }
 
+/// A kind of start: those of one kind take about as long.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StartKey {
+    /// Of which model.
+    pub model: ModelKey,
+    /// On which instance type.
+    pub sku: Sku,
+    /// Whether the model lay in the host's cache already.
+    pub cached: bool,
+}
+
 impl Model {
+    /// Whether a host's cache holds it under this name: hosts name it as they were told it.
+    pub fn is(&self, cached: &CachedModel) -> bool {
+        cached.bucket == self.bucket && cached.path == self.path.trim_start_matches('/')
+    }
+
     /// What names its weights.
     pub fn key(&self) -> ModelKey {
-        ModelKey { bucket: self.bucket.clone(), path: self.path.clone() }
+        // The bucket's root, as hosts are told it.
+        let path = self.path.trim_start_matches('/').to_owned();
+        ModelKey { bucket: self.bucket.clone(), path }
     }
 }
 

@@ -10,13 +10,69 @@ use wharfage_shared::time::{Millis, Timestamp};
 use crate::words::because::placement::Blocked;
 use crate::words::deployment::Priority;
 
-/// The GPUs of one node that a replica holds.
+/// The GPUs that a replica holds: of one node, or of several where it is a gang. A gang is one
+/// replica: it is seated whole and its seat is freed whole.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Seat {
-    /// The node.
+    /// The node; of a gang its leader's.
     pub node: NodeId,
-    /// The GPUs, in the node's order.
+    /// The GPUs there, in the node's order.
     pub gpus: Vec<GpuUuid>,
+    /// The other members of a gang by their ranks, from 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Member>,
+}
+
+/// One member of a gang beside its leader.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Member {
+    /// Its node.
+    pub node: NodeId,
+    /// The GPUs there, in the node's order.
+    pub gpus: Vec<GpuUuid>,
+}
+
+impl Seat {
+    /// GPUs of one node.
+    pub fn alone(node: NodeId, gpus: Vec<GpuUuid>) -> Self {
+        Self { node, gpus, others: Vec::new() }
+    }
+
+    /// Each node with its GPUs, by rank.
+    pub fn members(&self) -> impl Iterator<Item = (&NodeId, &[GpuUuid])> {
+        let leader = std::iter::once((&self.node, self.gpus.as_slice()));
+        leader.chain(self.others.iter().map(|member| (&member.node, member.gpus.as_slice())))
+    }
+
+    /// Its nodes, by rank.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.members().map(|(node, _)| node)
+    }
+
+    /// Its GPUs on one node.
+    pub fn gpus_on(&self, node: &NodeId) -> &[GpuUuid] {
+        self.members().find(|(on, _)| *on == node).map_or(&[], |(_, gpus)| gpus)
+    }
+
+    /// How many GPUs it has on all nodes.
+    pub fn size(&self) -> usize {
+        self.members().map(|(_, gpus)| gpus.len()).sum()
+    }
+
+    /// Whether it stands on several nodes.
+    pub fn is_gang(&self) -> bool {
+        !self.others.is_empty()
+    }
+}
+
+/// What is known of one member of a gang.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberFact {
+    /// What its host said last; the leader's word is the replica's.
+    Seen(ReportedPhase),
+    /// Its end is proven. What it held stays the replica's until the others have ended too.
+    Gone,
 }
 
 /// Who takes a preempted replica's place.

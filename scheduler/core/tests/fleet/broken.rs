@@ -68,7 +68,7 @@ fn of<'a>(
 
 fn seat(node: &str, from: usize, count: usize) -> Seat {
     let gpu = |at| GpuUuid::new(format!("GPU-{node}-{at}"));
-    Seat { node: NodeId::from(node), gpus: (from..from + count).map(gpu).collect() }
+    Seat::alone(NodeId::from(node), (from..from + count).map(gpu).collect())
 }
 
 fn placed(replica: ReplicaId, seat: Seat, class: CapacityClass, at: Timestamp) -> Event {

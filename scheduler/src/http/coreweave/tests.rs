@@ -22,6 +22,7 @@ fn offer() -> Offer {
         versions: vec!["0.22.0".into(), "0.22.0+crwv.2".into()],
         flags: vec!["max-model-len".into()],
         env: vec!["VLLM_LOGGING_LEVEL".into()],
+        gangs: Vec::new(),
     });
     offer
 }

@@ -3,10 +3,10 @@
 use serde::Serialize;
 use wharfage_scheduler_core::capacity::lending::awaited;
 use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
-use wharfage_scheduler_core::words::replica::{Phase, PhaseWord};
+use wharfage_scheduler_core::words::replica::{Phase, PhaseWord, Seat};
 use wharfage_shared::capacity::CapacityClass;
 use wharfage_shared::ids::{DeploymentId, GpuUuid, HookId, NodeId, OrganizationId, ReplicaId};
-use wharfage_shared::replica::{Ended, HookKind, HookOutcome};
+use wharfage_shared::replica::{Ended, HookKind, HookOutcome, ReportedPhase};
 
 use super::{Shown, instant};
 
@@ -23,8 +23,11 @@ pub struct Row {
     pub organization: OrganizationId,
     /// Where; null while it is pending.
     pub node: Option<NodeId>,
-    /// Its GPUs.
+    /// Its GPUs, on all of its nodes.
     pub gpus: Vec<GpuUuid>,
+    /// What stands where, by rank, if it stands on several nodes; the first serves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
     /// The word for where it is in its life.
     pub phase: PhaseWord,
     /// Since when.
@@ -53,6 +56,19 @@ pub struct Row {
     pub hooks: Vec<Hook>,
     /// How its engine ended.
     pub ended: Option<Ended>,
+}
+
+/// One member of a replica that stands on several nodes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Member {
+    /// Its rank.
+    pub rank: usize,
+    /// Its node.
+    pub node: NodeId,
+    /// Its GPUs.
+    pub gpus: Vec<GpuUuid>,
+    /// Where its host says that it is; null before it was heard of and after its end.
+    pub phase: Option<ReportedPhase>,
 }
 
 /// One run of one hook.
@@ -86,6 +102,16 @@ impl Shown<'_> {
         let report = report.filter(|_| !is_over);
         let permille = report.and_then(|report| report.progress_permille);
         let expected = told.as_ref().and_then(|told| told.expected_ready_at(row.id));
+        let seat = row.phase.seat();
+        let members = |seat: &Seat| {
+            let member = |(rank, (node, gpus)): (usize, (&NodeId, &[GpuUuid]))| Member {
+                rank,
+                node: node.clone(),
+                gpus: gpus.to_vec(),
+                phase: row.seen_on(node).filter(|_| !is_over),
+            };
+            seat.members().enumerate().map(member).collect()
+        };
         let hooks = report.map(|report| report.hooks.as_slice()).unwrap_or_default();
         Row {
             id: row.id,
@@ -96,7 +122,13 @@ impl Shown<'_> {
                 .map(|deployment| deployment.spec.name.clone()),
             organization: row.organization.clone(),
             node: row.node().cloned(),
-            gpus: row.phase.seat().map(|seat| seat.gpus.clone()).unwrap_or_default(),
+            gpus: seat
+                .into_iter()
+                .flat_map(Seat::members)
+                .flat_map(|(_, gpus)| gpus)
+                .cloned()
+                .collect(),
+            members: seat.filter(|seat| seat.is_gang()).map_or_else(Vec::new, members),
             phase,
             since: instant(row.since()),
             progress: permille.filter(|_| starting).map(|permille| f64::from(permille) / 1000.0),

@@ -274,7 +274,7 @@ fn hardware(plan: &mut Plan<'_>, heartbeat: &Heartbeat, report: Option<(String, 
     if let Some(inventory) = &heartbeat.inventory {
         let known = plan.fleet.node(&node).map(|row| &*row.inventory_hash);
         if known != Some(&*heartbeat.inventory_hash) {
-            let (hash, inventory) = (heartbeat.inventory_hash.clone(), inventory.clone());
+            let (hash, inventory) = (heartbeat.inventory_hash.clone(), Box::new(inventory.clone()));
             plan.record(Event::InventoryReported { node: node.clone(), hash, inventory });
         }
     }

@@ -7,8 +7,9 @@ use wharfage_shared::replica::{Gone, ReplicaReport};
 use wharfage_shared::time::Timestamp;
 
 use crate::fleet::rows::replica::ReplicaRow;
-use crate::reconcile::back_off;
+use crate::policies::evacuation;
 use crate::reconcile::plan::Plan;
+use crate::reconcile::{back_off, leave};
 use crate::words::event::node::Event as NodeEvent;
 use crate::words::event::replica::Event;
 use crate::words::replica::{Phase, Seen};
@@ -34,6 +35,14 @@ pub(super) fn reported(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
 fn see(plan: &mut Plan<'_>, heartbeat: &Heartbeat, report: &ReplicaReport) {
     let Some(row) = known(plan, &heartbeat.node, report.replica) else { return };
     if matches!(row.phase, Phase::Stopped { .. }) {
+        return;
+    }
+    if row.node() != Some(&heartbeat.node) {
+        let is_known = row.seen_on(&heartbeat.node) == Some(report.phase);
+        if !is_known && !row.is_gone_from(&heartbeat.node) {
+            let (replica, node, phase) = (row.id, heartbeat.node.clone(), report.phase);
+            plan.record(Event::MemberSeen { replica, node, phase });
+        }
         return;
     }
     let before = row.phase.seen();
@@ -76,6 +85,9 @@ pub(super) fn gone(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
 
 /// With proof it is over. One that was not told to leave has crashed: the next one waits.
 fn release(plan: &mut Plan<'_>, heartbeat: &Heartbeat, row: &ReplicaRow, gone: &Gone) {
+    if row.is_gone_from(&heartbeat.node) {
+        return;
+    }
     let because = match &row.phase {
         Phase::Leaving { leaving, .. } => leaving.because,
         Phase::Stopped { because, .. } => *because,
@@ -87,13 +99,23 @@ fn release(plan: &mut Plan<'_>, heartbeat: &Heartbeat, row: &ReplicaRow, gone: &
     }
     let at = ended_at(plan, heartbeat, gone);
     let (replica, ended) = (row.id, gone.ended.clone());
-    plan.record(Event::Gone { replica, because, ended, at });
+    let stands = |node: &&NodeId| **node != heartbeat.node && !row.is_gone_from(node);
+    if !row.nodes().any(|node| stands(&node)) {
+        plan.record(Event::Gone { replica, because, ended, at });
+        return;
+    }
+    plan.record(Event::MemberGone { replica, node: heartbeat.node.clone(), ended, at });
+    if matches!(row.phase, Phase::Placed { .. }) {
+        // Any member's end is the replica's.
+        let deadline = evacuation::leaver(plan.fleet, row, plan.now).deadline;
+        leave(plan, replica, because, deadline);
+    }
 }
 
 /// A node under a notice ends its replicas by itself at the last fitting moment.
 fn evacuated(plan: &Plan<'_>, row: &ReplicaRow) -> Option<StopCause> {
-    let node = row.node().and_then(|node| plan.fleet.node(node))?;
-    node.notice().map(|_| StopCause::NodeNoticed)
+    let mut nodes = row.nodes().filter_map(|node| plan.fleet.node(node));
+    nodes.any(|node| node.notice().is_some()).then_some(StopCause::NodeNoticed)
 }
 
 fn ended_at(plan: &Plan<'_>, heartbeat: &Heartbeat, gone: &Gone) -> Timestamp {

@@ -369,6 +369,7 @@ impl Agent {
             versions: vec!["0.33.0".to_owned(), "0.22.0".to_owned()],
             flags: Vec::new(),
             env: Vec::new(),
+            gangs: Vec::new(),
         };
         Inventory { gpus: (0..8).map(gpu).collect(), engines: vec![offer], ..Inventory::default() }
     }

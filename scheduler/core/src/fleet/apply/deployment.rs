@@ -96,7 +96,8 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
 fn raise_generations(fleet: &mut Fleet, deployment: &DeploymentId) {
     let nodes: BTreeSet<NodeId> = fleet
         .replicas_of(deployment)
-        .filter_map(|replica| replica.phase.holds().map(|seat| seat.node.clone()))
+        .filter_map(|replica| replica.phase.holds())
+        .flat_map(|seat| seat.nodes().cloned())
         .collect();
     for node in nodes {
         fleet.change_node(&node, |row| row.generation = next(row.generation));

@@ -13,7 +13,7 @@ use wharfage_shared::version::{Epoch, Generation};
 
 use crate::fleet::rows::interruptions::Taken;
 use crate::fleet::rows::node::{AgentStart, NodeRow, Slot};
-use crate::fleet::{Fleet, PoolCount};
+use crate::fleet::{Fleet, PoolCount, TypeSeen};
 use crate::words::deployment::ModelKey;
 use crate::words::event::node::Event;
 use crate::words::node::{
@@ -55,12 +55,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             }
         }
         Event::InventoryReported { node, hash, inventory } => {
-            fleet.change_node(node, |row| {
-                row.inventory_hash = hash.as_str().into();
-                row.slots = slots(std::mem::take(&mut row.slots), inventory);
-                row.inventory = Arc::new(inventory.clone());
-            });
-            measure(fleet, node, inventory);
+            take_inventory(fleet, node, hash, inventory);
         }
         Event::HealthChanged { node, health, .. } => {
             fleet.change_node(node, |row| row.health = health.clone());
@@ -243,6 +238,20 @@ fn slots(mut old: Vec<Slot>, inventory: &Inventory) -> Vec<Slot> {
     slots
 }
 
+/// What a host has, in place of what was known of it.
+fn take_inventory(fleet: &mut Fleet, node: &NodeId, hash: &str, inventory: &Inventory) {
+    if let Some(row) = fleet.nodes.get(node) {
+        let before = Arc::clone(&row.inventory);
+        fleet.index.cache_changed(node, &before.models, &inventory.models);
+    }
+    fleet.change_node(node, |row| {
+        row.inventory_hash = hash.into();
+        row.slots = slots(std::mem::take(&mut row.slots), inventory);
+        row.inventory = Arc::new(inventory.clone());
+    });
+    measure(fleet, node, inventory);
+}
+
 /// How large models are and how much memory the type's slots have.
 fn measure(fleet: &mut Fleet, node: &NodeId, inventory: &Inventory) {
     for model in &inventory.models {
@@ -252,9 +261,12 @@ fn measure(fleet: &mut Fleet, node: &NodeId, inventory: &Inventory) {
         }
     }
     let Some(sku) = fleet.node(node).map(|row| row.sku.clone()) else { return };
+    let known = fleet.types.get(&sku).copied().unwrap_or_default();
     let largest = inventory.gpus.iter().map(|gpu| gpu.memory_mib).max().unwrap_or(0);
-    if largest > fleet.slot_memory.get(&sku).copied().unwrap_or(0) {
-        fleet.slot_memory.insert(sku, largest);
+    let slots = u8::try_from(inventory.gpus.len()).unwrap_or(u8::MAX);
+    let seen = TypeSeen { slots: known.slots.max(slots), slot_mib: known.slot_mib.max(largest) };
+    if seen != known {
+        fleet.types.insert(sku, seen);
     }
 }
 

@@ -1,10 +1,11 @@
 //! What facts about replicas do to the fleet.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wharfage_shared::ids::{DeploymentId, EngineVersion, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, EngineVersion, NodeId, ReplicaId};
 use wharfage_shared::order::StopCause;
-use wharfage_shared::replica::ReportedPhase;
+use wharfage_shared::replica::{Ended, ReportedPhase};
 use wharfage_shared::time::Timestamp;
 
 use super::{moves, node::next};
@@ -12,8 +13,9 @@ use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::because::placement::Blocked;
+use crate::words::deployment::StartKey;
 use crate::words::event::replica::Event;
-use crate::words::replica::{Awaits, Leaving, Phase, Seat, Seen, Taker};
+use crate::words::replica::{Awaits, Leaving, MemberFact, Phase, Seat, Seen, Taker};
 
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
     match event {
@@ -56,7 +58,9 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         }
         Event::Placed { replica, seat, engine_version, start_deadline, because, at } => {
             moves::end(fleet, *replica);
+            let was_cached = is_cached(fleet, *replica, seat);
             fleet.change_replica(*replica, |row| {
+                row.was_cached = was_cached;
                 let (seat, since) = (seat.clone(), *at);
                 row.awaits = None;
                 row.phase = Phase::Placed { seat, since, seen: None, ready_since: None };
@@ -67,6 +71,10 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             place(fleet, *replica, seat);
         }
         Event::Seen { replica, seen } => see(fleet, *replica, seen),
+        Event::MemberSeen { replica, node, phase } => fleet.change_replica(*replica, |row| {
+            row.members.insert(node.clone(), MemberFact::Seen(*phase));
+        }),
+        Event::MemberGone { replica, node, ended, .. } => lose(fleet, *replica, node, ended),
         Event::Leaving { replica, because, deadline, routes, at } => {
             fleet.routes_number += 1;
             let (because, deadline, routes, since) = (*because, *deadline, *routes, *at);
@@ -95,7 +103,10 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             raise_generation(fleet, *replica);
         }
         Event::Gone { replica, because, ended, at } => {
-            fleet.change_replica(*replica, |row| row.ended = Some(ended.clone()));
+            // Of a gang the first end is the one that tells why.
+            fleet.change_replica(*replica, |row| {
+                row.ended.get_or_insert_with(|| ended.clone());
+            });
             end(fleet, *replica, *because, *at, true);
         }
         Event::Closed { replica, because, at } => end(fleet, *replica, *because, *at, false),
@@ -122,6 +133,8 @@ fn create(fleet: &mut Fleet, id: ReplicaId, of: &DeploymentId, revision: u32, at
         taken_by: None,
         moves: Vec::new(),
         moving: None,
+        was_cached: false,
+        members: BTreeMap::new(),
     };
     fleet.last_replica = fleet.last_replica.max(id.0);
     fleet.change_deployment(of, |deployment| {
@@ -147,16 +160,28 @@ fn take_places(fleet: &mut Fleet, id: ReplicaId, victims: &[ReplicaId]) {
 
 /// Its slots are its own from now on.
 fn place(fleet: &mut Fleet, id: ReplicaId, seat: &Seat) {
-    fleet.change_node(&seat.node, |row| {
-        for slot in row.slots.iter_mut().filter(|slot| seat.gpus.contains(&slot.gpu)) {
-            slot.holder = Some(id);
-            slot.promised = None;
-        }
-        if let Err(at) = row.replicas.binary_search(&id) {
-            row.replicas.insert(at, id);
-        }
-        row.generation = next(row.generation);
-    });
+    for (node, gpus) in seat.members() {
+        fleet.change_node(node, |row| {
+            for slot in row.slots.iter_mut().filter(|slot| gpus.contains(&slot.gpu)) {
+                slot.holder = Some(id);
+                slot.promised = None;
+            }
+            if let Err(at) = row.replicas.binary_search(&id) {
+                row.replicas.insert(at, id);
+            }
+            row.generation = next(row.generation);
+        });
+    }
+}
+
+/// Whether the model lies in the caches of all its nodes.
+fn is_cached(fleet: &Fleet, id: ReplicaId, seat: &Seat) -> bool {
+    let spec = fleet.replica(id).and_then(|row| fleet.spec_of(row));
+    let Some(spec) = spec else { return false };
+    seat.nodes().all(|node| {
+        let listed = fleet.node(node).map(|node| node.inventory.models.as_slice());
+        listed.unwrap_or_default().iter().any(|known| spec.model.is(known))
+    })
 }
 
 fn change_slots(
@@ -164,11 +189,25 @@ fn change_slots(
     seat: &Seat,
     change: impl Fn(&mut Option<ReplicaId>, &mut Option<ReplicaId>),
 ) {
-    fleet.change_node(&seat.node, |row| {
-        for slot in row.slots.iter_mut().filter(|slot| seat.gpus.contains(&slot.gpu)) {
-            change(&mut slot.holder, &mut slot.promised);
-        }
+    for (node, gpus) in seat.members() {
+        fleet.change_node(node, |row| {
+            for slot in row.slots.iter_mut().filter(|slot| gpus.contains(&slot.gpu)) {
+                change(&mut slot.holder, &mut slot.promised);
+            }
+        });
+    }
+}
+
+/// A gang's member is gone: its order disappears. What it held is free with the others, or at once
+/// where the replica was closed because a node of it is gone for good.
+fn lose(fleet: &mut Fleet, id: ReplicaId, node: &NodeId, ended: &Ended) {
+    let Some(row) = fleet.replica(id) else { return };
+    let frees = matches!(row.phase, Phase::Stopped { .. });
+    fleet.change_replica(id, |row| {
+        row.members.insert(node.clone(), MemberFact::Gone);
+        row.ended.get_or_insert_with(|| ended.clone());
     });
+    leave_node(fleet, id, node, frees);
 }
 
 fn see(fleet: &mut Fleet, id: ReplicaId, seen: &Seen) {
@@ -202,6 +241,14 @@ fn see(fleet: &mut Fleet, id: ReplicaId, seen: &Seen) {
         | Phase::Stopped { .. } => None,
     };
     let deployment = row.deployment.clone();
+    let kind = fleet.spec_of(row).map(|spec| StartKey {
+        model: spec.model.key(),
+        sku: spec.sku.clone(),
+        cached: row.was_cached,
+    });
+    if let Some((kind, took)) = kind.zip(took) {
+        fleet.starts.insert(kind, took);
+    }
     if routes_change {
         fleet.routes_number += 1;
     }
@@ -211,8 +258,9 @@ fn see(fleet: &mut Fleet, id: ReplicaId, seen: &Seen) {
 }
 
 fn raise_generation(fleet: &mut Fleet, id: ReplicaId) {
-    let node = fleet.replica(id).and_then(|row| row.node().cloned());
-    if let Some(node) = node {
+    let nodes: Vec<NodeId> =
+        fleet.replica(id).into_iter().flat_map(|row| row.nodes().cloned()).collect();
+    for node in nodes {
         fleet.change_node(&node, |row| row.generation = next(row.generation));
     }
 }
@@ -246,16 +294,24 @@ fn end(fleet: &mut Fleet, id: ReplicaId, because: StopCause, at: Timestamp, prov
         });
     }
     let Some(seat) = seat else { return };
-    fleet.change_node(&seat.node, |row| {
+    for node in seat.nodes() {
+        let frees = proven || fleet.replica(id).is_some_and(|row| row.is_gone_from(node));
+        leave_node(fleet, id, node, frees);
+    }
+}
+
+/// What a replica has to do with a node ends, or what was kept for it there.
+fn leave_node(fleet: &mut Fleet, id: ReplicaId, node: &NodeId, frees: bool) {
+    fleet.change_node(node, |row| {
         for slot in &mut row.slots {
-            if proven && slot.holder == Some(id) {
+            if frees && slot.holder == Some(id) {
                 slot.holder = None;
             }
             if slot.promised == Some(id) {
                 slot.promised = None;
             }
         }
-        if proven {
+        if frees {
             row.replicas.retain(|listed| *listed != id);
         }
         row.generation = next(row.generation);

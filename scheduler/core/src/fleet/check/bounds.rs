@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Findings, Step, held, name};
+use super::{Findings, Step, held_on, name};
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
 use crate::words::node::{Intent, Reach};
 use crate::words::replica::{Phase, Seat};
 use wharfage_shared::health::Asked;
-use wharfage_shared::ids::DeploymentId;
+use wharfage_shared::ids::{DeploymentId, GpuUuid};
 
 /// What the rows alone tell: of what stands on the settings of today there is no surplus, since it
 /// leaves in the very step in which it is one. Older ones may come back with their nodes.
@@ -20,9 +20,8 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
     for row in fleet.replicas() {
         let Phase::Placed { seat, .. } = &row.phase else { continue };
         let Some(of) = fleet.deployment(&row.deployment) else { continue };
-        let Some(node) = fleet.node(&seat.node) else { continue };
-        let stays = stays(fleet, node, seat) && row.moving.is_none();
-        if stays && row.revision == of.revision && !moved(of, Some(node)) {
+        let stays = stays(fleet, seat) && row.moving.is_none();
+        if stays && row.revision == of.revision && !moved(fleet, of, seat) {
             *counted.entry(&row.deployment).or_default() += 1;
         }
     }
@@ -50,7 +49,7 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
             Some(row) => within_max(step.after, row, found),
         }
     }
-    for (row, seat) in step.placed() {
+    for (row, seat) in step.placed_on() {
         let Some(node) = step.after.node(&seat.node) else { continue };
         within_node(step.after, node, &name(step.after, row), found);
     }
@@ -60,11 +59,9 @@ fn within_max(fleet: &Fleet, deployment: &DeploymentRow, found: &mut Findings) {
     let (mut counted, mut older) = (0, false);
     for row in fleet.replicas().filter(|row| row.deployment == deployment.id) {
         let Phase::Placed { seat, .. } = &row.phase else { continue };
-        let stays = fleet.node(&seat.node).is_some_and(|node| stays(fleet, node, seat));
-        if stays && row.moving.is_none() {
+        if stays(fleet, seat) && row.moving.is_none() {
             counted += 1;
-            older |=
-                row.revision != deployment.revision || moved(deployment, fleet.node(&seat.node));
+            older |= row.revision != deployment.revision || moved(fleet, deployment, seat);
         }
     }
     let spec = &deployment.spec;
@@ -79,19 +76,30 @@ fn within_max(fleet: &Fleet, deployment: &DeploymentRow, found: &mut Findings) {
 }
 
 /// A replica on ground that its deployment no longer allows is replaced like an older one.
-fn moved(deployment: &DeploymentRow, node: Option<&NodeRow>) -> bool {
-    node.is_some_and(|node| !super::classes::allowed(deployment, node))
+fn moved(fleet: &Fleet, deployment: &DeploymentRow, seat: &Seat) -> bool {
+    let others = seat.others.iter().map(|other| &other.node);
+    let mut nodes = others.chain([&seat.node]).filter_map(|node| fleet.node(node));
+    nodes.any(|node| !super::classes::allowed(deployment, node))
 }
 
-fn stays(fleet: &Fleet, node: &NodeRow, seat: &Seat) -> bool {
+/// All of it stays, and with it the replica.
+fn stays(fleet: &Fleet, seat: &Seat) -> bool {
+    let mut size = seat.gpus.len();
+    for other in &seat.others {
+        size += other.gpus.len();
+    }
+    let others = seat.others.iter().map(|other| (&other.node, &other.gpus));
+    others.chain([(&seat.node, &seat.gpus)]).all(|(node, gpus)| {
+        fleet.node(node).is_some_and(|node| stays_on(fleet, node, gpus, size > 1))
+    })
+}
+
+fn stays_on(fleet: &Fleet, node: &NodeRow, gpus: &[GpuUuid], several: bool) -> bool {
     let emptied = matches!(node.intent, Intent::Draining { .. } | Intent::Retired);
     let braked = fleet.brakes.values().any(|brake| brake.pulled.is_some());
     for fact in node.asks.iter().filter(|_| !braked) {
-        let about = fact.ask.gpu.as_ref().is_none_or(|gpu| seat.gpus.contains(gpu));
-        if fact.ask.what == Asked::Drain
-            && about
-            && (seat.gpus.len() > 1 || !fact.ask.only_multi_gpu)
-        {
+        let about = fact.ask.gpu.as_ref().is_none_or(|gpu| gpus.contains(gpu));
+        if fact.ask.what == Asked::Drain && about && (several || !fact.ask.only_multi_gpu) {
             return false;
         }
     }
@@ -99,8 +107,8 @@ fn stays(fleet: &Fleet, node: &NodeRow, seat: &Seat) -> bool {
 }
 
 fn within_node(fleet: &Fleet, node: &NodeRow, who: &str, found: &mut Findings) {
-    let seats = fleet.replicas().filter_map(|row| held(&row.phase));
-    let taken: usize = seats.filter(|seat| seat.node == node.id).map(|seat| seat.gpus.len()).sum();
+    let parts = fleet.replicas().flat_map(held_on);
+    let taken: usize = parts.filter(|(on, _)| **on == node.id).map(|(_, gpus)| gpus.len()).sum();
     let all = node.slots.len();
     if taken > all {
         found.add("S2", format!("{who}: {taken} of {all} GPUs of the node are taken"));

@@ -63,19 +63,23 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
 fn alone(fleet: &Fleet, found: &mut Findings) {
     for replica in fleet.replicas() {
         let Phase::Placed { seat, .. } = &replica.phase else { continue };
-        let node = fleet.node(&seat.node);
-        let Some((node, claimed)) = node.and_then(|node| Some((node, node.claimed.as_ref()?)))
-        else {
-            continue;
-        };
-        // What was lent is the claim's once it is empty: until then its notice says by when.
-        let is_its_own = node.held_for.as_ref().is_some_and(|held| held.claim.is_some());
-        if !is_its_own && !node.notices.is_empty() {
-            continue;
-        }
-        if claimed.organization != replica.organization {
-            let (id, node) = (replica.id, &seat.node);
-            found.add("S2", format!("{id} stands on {node}, which another's claim has taken"));
+        let others = seat.others.iter().map(|other| &other.node);
+        for id in others.chain([&seat.node]) {
+            let node = fleet.node(id);
+            let Some((node, claimed)) = node.and_then(|node| Some((node, node.claimed.as_ref()?)))
+            else {
+                continue;
+            };
+            // What was lent is the claim's once it is empty: until then its notice says by when.
+            let is_its_own = node.held_for.as_ref().is_some_and(|held| held.claim.is_some());
+            if !is_its_own && !node.notices.is_empty() {
+                continue;
+            }
+            if claimed.organization != replica.organization {
+                let text =
+                    format!("{} stands on {id}, which another's claim has taken", replica.id);
+                found.add("S2", text);
+            }
         }
     }
 }

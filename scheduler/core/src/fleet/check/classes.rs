@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Tenancy};
 use wharfage_shared::ids::{NodeId, OrganizationId};
 
-use super::{Findings, Step, held, name};
+use super::{Findings, Step, held_on, name};
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
-use crate::words::replica::Phase;
+use crate::fleet::rows::replica::ReplicaRow;
+use crate::words::replica::{Phase, Seat};
 
 pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
     for node in fleet.nodes() {
@@ -21,34 +22,46 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
     }
     let mut serves: BTreeMap<&NodeId, &OrganizationId> = BTreeMap::new();
     for row in fleet.replicas() {
-        let Some(seat) = held(&row.phase) else { continue };
-        let Some(node) = fleet.node(&seat.node) else { continue };
-        let who = name(fleet, row);
-        let fresh = match (&row.phase, fleet.deployment(&row.deployment)) {
-            (Phase::Placed { since, .. }, Some(of)) => *since > of.updated_at,
-            _ => false,
-        };
-        if let Some(of) = fleet.deployment(&row.deployment).filter(|_| fresh) {
-            stands(&who, of, node, found);
-        }
-        if node.tenancy == Tenancy::Dedicated {
-            let first = serves.entry(&node.id).or_insert(&row.organization);
-            if **first != row.organization {
-                let (a, b) = (first, &row.organization);
-                found.add("S3", format!("{} is dedicated and holds {a} and {b}", node.id));
-            }
-        }
-        let held_for = node.held_for.as_ref().map(|held| &held.organization);
-        let there = matches!(row.phase, Phase::Placed { .. }) && node.departed_at.is_none();
-        if there && held_for != Some(&row.organization) {
-            let whom = held_for.map_or("nobody", |organization| organization.as_str());
-            found.add("S3", format!("{who} stands there while the node serves {whom}"));
+        for (node, _) in held_on(row) {
+            check_on(fleet, row, node, &mut serves, found);
         }
     }
 }
 
+/// One replica on one of its nodes.
+fn check_on<'a>(
+    fleet: &'a Fleet,
+    row: &'a ReplicaRow,
+    node: &NodeId,
+    serves: &mut BTreeMap<&'a NodeId, &'a OrganizationId>,
+    found: &mut Findings,
+) {
+    let Some(node) = fleet.node(node) else { return };
+    let who = name(fleet, row);
+    let fresh = match (&row.phase, fleet.deployment(&row.deployment)) {
+        (Phase::Placed { since, .. }, Some(of)) => *since > of.updated_at,
+        _ => false,
+    };
+    if let Some(of) = fleet.deployment(&row.deployment).filter(|_| fresh) {
+        stands(&who, of, node, found);
+    }
+    if node.tenancy == Tenancy::Dedicated {
+        let first = serves.entry(&node.id).or_insert(&row.organization);
+        if **first != row.organization {
+            let (a, b) = (first, &row.organization);
+            found.add("S3", format!("{} is dedicated and holds {a} and {b}", node.id));
+        }
+    }
+    let held_for = node.held_for.as_ref().map(|held| &held.organization);
+    let there = matches!(row.phase, Phase::Placed { .. }) && node.departed_at.is_none();
+    if there && held_for != Some(&row.organization) {
+        let whom = held_for.map_or("nobody", |organization| organization.as_str());
+        found.add("S3", format!("{who} stands there while the node serves {whom}"));
+    }
+}
+
 pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
-    for (row, seat) in step.placed() {
+    for (row, seat) in step.placed_on() {
         let of = step.after.deployment(&row.deployment);
         let node = step.after.node(&seat.node);
         let (Some(of), Some(node)) = (of, node) else { continue };
@@ -57,18 +70,31 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
         if node.sku != of.spec.sku {
             found.add("S3", format!("{who} asks for {} and got {}", of.spec.sku, node.sku));
         }
-        zones(step.after, &who, of, seat, found);
+        zones(step.after, &who, of, &seat, found);
+    }
+    for (row, seat) in step.placed() {
+        together(step.after, row, seat, found);
+    }
+}
+
+/// The members of a gang are of one zone, on one fabric and on one ground.
+fn together(fleet: &Fleet, row: &ReplicaRow, seat: &Seat, found: &mut Findings) {
+    let Some(leader) = fleet.node(&seat.node) else { return };
+    for member in &seat.others {
+        let Some(node) = fleet.node(&member.node) else { continue };
+        let same = node.zone == leader.zone
+            && node.inventory.fabric == leader.inventory.fabric
+            && node.claimed.is_some() == leader.claimed.is_some()
+            && sold(node) == sold(leader);
+        if !same {
+            let who = name(fleet, row);
+            found.add("S3", format!("{who} stretches over {} and {}", leader.id, node.id));
+        }
     }
 }
 
 /// The zones of its gateways and its own limit.
-fn zones(
-    fleet: &Fleet,
-    who: &str,
-    of: &DeploymentRow,
-    seat: &crate::words::replica::Seat,
-    found: &mut Findings,
-) {
+fn zones(fleet: &Fleet, who: &str, of: &DeploymentRow, seat: &Seat, found: &mut Findings) {
     let Some(node) = fleet.node(&seat.node) else { return };
     let served = of.spec.gateways.is_empty()
         || of.spec.gateways.iter().any(|id| {

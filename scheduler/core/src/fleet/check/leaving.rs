@@ -3,9 +3,10 @@
 
 use super::{Findings, Step, name};
 use crate::fleet::Fleet;
+use crate::fleet::rows::node::NodeRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::node::{Intent, Reach};
-use crate::words::replica::{Leaving, Phase};
+use crate::words::replica::{Leaving, MemberFact, Phase};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::Millis;
@@ -108,13 +109,14 @@ fn told(step: &Step<'_>, row: &ReplicaRow, leaving: &Leaving, found: &mut Findin
     let of = step.after.deployment(&row.deployment);
     let Some(spec) = of.and_then(|of| of.revisions.get(&row.revision)) else { return };
     let grace = Millis::from_seconds(spec.extension.grace_seconds.into());
-    let node = row.phase.seat().and_then(|seat| step.after.node(&seat.node));
-    let ends = node.and_then(|node| node.notices.values().map(|notice| notice.gone_at).min());
+    let nodes = nodes(step, row);
+    let notices = nodes.iter().flat_map(|node| node.notices.values());
+    let ends = notices.map(|notice| notice.gone_at).min();
     let fair = leaving.since + grace;
     let fair = ends.map_or(fair, |ends| fair.min(ends));
     let failed = matches!(leaving.because, StopCause::StartDeadline | StopCause::Crashed);
     // The end of a single copy's lease was stated when it was granted: its guard has ended it.
-    let lost = node.is_some_and(|node| node.reach == Reach::Lost);
+    let lost = nodes.iter().any(|node| node.reach == Reach::Lost);
     let lapsed = leaving.because == StopCause::NodeLost && spec.extension.single_copy && lost;
     if leaving.deadline < fair && !failed && !lapsed {
         let (who, short) = (name(step.after, row), fair.since(leaving.deadline));
@@ -122,12 +124,30 @@ fn told(step: &Step<'_>, row: &ReplicaRow, leaving: &Leaving, found: &mut Findin
     }
 }
 
-/// Only the end of the whole node closes a replica without proof.
+/// The nodes that a replica stands on.
+fn nodes<'a>(step: &Step<'a>, row: &ReplicaRow) -> Vec<&'a NodeRow> {
+    let Some(seat) = row.phase.seat() else { return Vec::new() };
+    let others = seat.others.iter().map(|other| &other.node);
+    others.chain([&seat.node]).filter_map(|node| step.after.node(node)).collect()
+}
+
+/// Only the end of a whole node closes a replica without proof; and that what was told to leave by
+/// now has left wherever anybody can be asked.
 fn closed(step: &Step<'_>, row: &ReplicaRow, because: StopCause, found: &mut Findings) {
-    let node = row.phase.seat().and_then(|seat| step.after.node(&seat.node));
-    let over = node
-        .is_some_and(|node| node.departed_at.is_some() || matches!(node.intent, Intent::Retired));
-    if !over {
+    let nodes = nodes(step, row);
+    let over = nodes
+        .iter()
+        .any(|node| node.departed_at.is_some() || matches!(node.intent, Intent::Retired));
+    let left = nodes.iter().filter(|node| row.members.get(&node.id) != Some(&MemberFact::Gone));
+    let was_told = match (step.before.replica(row.id).map(|row| &row.phase), &row.phase) {
+        (Some(Phase::Leaving { leaving, .. }), Phase::Stopped { at, .. }) => {
+            leaving.deadline <= *at
+        }
+        _other => false,
+    };
+    let unasked = left.clone().all(|node| node.reach == Reach::Lost);
+    let asked = was_told && unasked && left.count() < nodes.len();
+    if !over && !asked {
         let who = name(step.after, row);
         found.add("S12", format!("{who} was closed ({because}) while its node may still run it"));
     }

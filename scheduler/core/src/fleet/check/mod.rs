@@ -19,12 +19,12 @@ mod slots;
 mod victims;
 
 use serde::{Deserialize, Serialize};
-use wharfage_shared::ids::NodeId;
+use wharfage_shared::ids::{GpuUuid, NodeId};
 
 use crate::fleet::Fleet;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::policy::PriorityScope;
-use crate::words::replica::{Phase, Seat};
+use crate::words::replica::{MemberFact, Phase, Seat};
 
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +105,16 @@ struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
+    /// Members of replicas that were placed in this step, each as a seat of its own node.
+    fn placed_on(&self) -> Vec<(&'a ReplicaRow, Seat)> {
+        self.placed().flat_map(|(row, seat)| apart(row, seat)).collect()
+    }
+
+    /// Members of replicas for which a seat was promised in this step likewise.
+    fn promised_on(&self) -> Vec<(&'a ReplicaRow, Seat)> {
+        self.promised().flat_map(|(row, seat)| apart(row, seat)).collect()
+    }
+
     /// Replicas that were placed in this step, with their seats.
     fn placed(&self) -> impl Iterator<Item = (&'a ReplicaRow, &'a Seat)> {
         let before = self.before;
@@ -127,6 +137,16 @@ impl<'a> Step<'a> {
     }
 }
 
+/// A seat as seats of one node each.
+fn apart<'a>(row: &'a ReplicaRow, seat: &Seat) -> Vec<(&'a ReplicaRow, Seat)> {
+    let mut seats = vec![Seat { others: Vec::new(), ..seat.clone() }];
+    for member in &seat.others {
+        let (node, gpus) = (member.node.clone(), member.gpus.clone());
+        seats.push(Seat { node, gpus, others: Vec::new() });
+    }
+    seats.into_iter().map(|seat| (row, seat)).collect()
+}
+
 /// Where a replica's slots are its own by its phase: from its placement until proof.
 fn held(phase: &Phase) -> Option<&Seat> {
     match phase {
@@ -140,6 +160,19 @@ fn held(phase: &Phase) -> Option<&Seat> {
             }
         }
     }
+}
+
+/// The same, node by node: what a gang's member held on a node where its end is proven is free once
+/// the whole is closed, and with the last proof otherwise.
+fn held_on(row: &ReplicaRow) -> Vec<(&NodeId, &[GpuUuid])> {
+    let Some(seat) = held(&row.phase) else { return Vec::new() };
+    let closed = matches!(row.phase, Phase::Stopped { .. });
+    let mut parts = vec![(&seat.node, seat.gpus.as_slice())];
+    for member in &seat.others {
+        parts.push((&member.node, member.gpus.as_slice()));
+    }
+    parts.retain(|(node, _)| !closed || row.members.get(*node) != Some(&MemberFact::Gone));
+    parts
 }
 
 /// `r-3 of chat on node-1`.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
 
-use super::{Findings, closed, held};
+use super::{Findings, closed, held_on};
 use crate::fleet::Fleet;
 use crate::words::replica::Phase;
 
@@ -40,10 +40,12 @@ fn rows(fleet: &Fleet, found: &mut Findings) {
         if id.0 > fleet.last_replica {
             missing(format!("{id} is above the last number {}", fleet.last_replica));
         }
-        if let Some(seat) = row.phase.seat()
-            && fleet.node(&seat.node).is_none()
-        {
-            missing(format!("{id} is on the unknown node {}", seat.node));
+        let seat = row.phase.seat();
+        let others = seat.into_iter().flat_map(|seat| seat.others.iter().map(|other| &other.node));
+        for node in seat.map(|seat| &seat.node).into_iter().chain(others) {
+            if fleet.node(node).is_none() {
+                missing(format!("{id} is on the unknown node {node}"));
+            }
         }
     }
     for row in fleet.deployments() {
@@ -88,8 +90,8 @@ fn lists(fleet: &Fleet, found: &mut Findings) {
         if !over && made.is_some_and(|made| made <= row.created_at) {
             of.entry(&row.deployment).or_default().insert(row.id);
         }
-        if let Some(seat) = held(&row.phase) {
-            on.entry(&seat.node).or_default().insert(row.id);
+        for (node, _) in held_on(row) {
+            on.entry(node).or_default().insert(row.id);
         }
     }
     let none = BTreeSet::new();
@@ -207,6 +209,7 @@ fn rebuilt(fleet: &Fleet, found: &mut Findings) {
         ("seats", kept.seats == anew.seats),
         ("zones", kept.zones == anew.zones),
         ("ruled", kept.ruled == anew.ruled && kept.standing == anew.standing),
+        ("caches", kept.caches == anew.caches),
         ("pending", kept.pending == anew.pending),
         ("promised", kept.promised == anew.promised),
         ("spares", kept.spares == anew.spares),

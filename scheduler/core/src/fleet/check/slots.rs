@@ -4,39 +4,56 @@ use std::collections::BTreeMap;
 
 use wharfage_shared::ids::{GpuUuid, NodeId, ReplicaId};
 
-use super::{Findings, held, name};
+use super::{Findings, held_on, name};
 use crate::fleet::Fleet;
+use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::replica::Phase;
 
 pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
     let mut holders: BTreeMap<(&NodeId, &GpuUuid), ReplicaId> = BTreeMap::new();
     let mut promises: BTreeMap<(&NodeId, &GpuUuid), ReplicaId> = BTreeMap::new();
     for row in fleet.replicas() {
-        let (seat, table, word) = match &row.phase {
-            Phase::Promised { seat, .. } => (seat, &mut promises, "promised to"),
-            phase => match held(phase) {
-                Some(seat) => (seat, &mut holders, "held by"),
-                None => continue,
-            },
-        };
-        for gpu in &seat.gpus {
-            if let Some(other) = table.insert((&seat.node, gpu), row.id) {
-                let who = name(fleet, row);
-                found.add("S1", format!("{gpu} of {} is {word} {other} and {who}", seat.node));
+        let (parts, table, word) = match &row.phase {
+            Phase::Promised { seat, .. } => {
+                (seat.members().collect(), &mut promises, "promised to")
             }
-        }
-        for at in 1..seat.gpus.len() {
-            if seat.gpus[..at].contains(&seat.gpus[at]) {
-                found.add("S1", format!("{} holds {} twice", name(fleet, row), seat.gpus[at]));
+            _other => (held_on(row), &mut holders, "held by"),
+        };
+        let mut size = 0;
+        for (node, gpus) in parts {
+            size += gpus.len();
+            for gpu in gpus {
+                if let Some(other) = table.insert((node, gpu), row.id) {
+                    let who = name(fleet, row);
+                    found.add("S1", format!("{gpu} of {node} is {word} {other} and {who}"));
+                }
+            }
+            for at in 1..gpus.len() {
+                if gpus[..at].contains(&gpus[at]) {
+                    found.add("S1", format!("{} holds {} twice", name(fleet, row), gpus[at]));
+                }
             }
         }
         // What has ended may outlive its deployment, whose id may be given anew.
-        if !matches!(row.phase, Phase::Stopped { .. }) {
-            wanted_size(fleet, row.id, seat.gpus.len(), found);
+        if size > 0 && !matches!(row.phase, Phase::Stopped { .. }) {
+            wanted_size(fleet, row.id, size, found);
         }
+        apart(fleet, row, found);
     }
     rows_agree(fleet, &holders, &promises, found);
     index_agrees(fleet, &holders, &promises, found);
+}
+
+/// The members of a gang stand on nodes of their own.
+fn apart(fleet: &Fleet, row: &ReplicaRow, found: &mut Findings) {
+    let Some(seat) = row.phase.seat() else { return };
+    for (at, member) in seat.others.iter().enumerate() {
+        let before = seat.others[..at].iter().map(|other| &other.node);
+        if before.chain([&seat.node]).any(|other| *other == member.node) {
+            let who = name(fleet, row);
+            found.add("S1", format!("{who} stands on {} as two members", member.node));
+        }
+    }
 }
 
 /// A seat is as large as the spec that the replica runs asks for.

@@ -92,14 +92,12 @@ fn strictly_lower(fleet: &Fleet, row: &ReplicaRow, victim: &ReplicaRow, found: &
 /// Who must leave for a replica: whoever holds a slot that is kept for it and, where its node serves
 /// another organization, everybody of that one: the node changes hands as a whole.
 fn holders<'a>(fleet: &'a Fleet, row: &'a ReplicaRow) -> impl Iterator<Item = &'a ReplicaRow> {
-    let node = match &row.phase {
-        Phase::Promised { seat, .. } => fleet.node(&seat.node),
-        Phase::Pending { .. }
-        | Phase::Placed { .. }
-        | Phase::Leaving { .. }
-        | Phase::Stopped { .. } => None,
-    };
-    let slots = node.into_iter().flat_map(|node| node.slots.iter());
+    let mut nodes = Vec::new();
+    if let Phase::Promised { seat, .. } = &row.phase {
+        nodes.extend(fleet.node(&seat.node));
+        nodes.extend(seat.others.iter().filter_map(|other| fleet.node(&other.node)));
+    }
+    let slots = nodes.into_iter().flat_map(|node| node.slots.iter());
     let held = slots.filter_map(|slot| Some((slot, fleet.replica(slot.holder?)?)));
     let in_the_way = held.filter(|(slot, holder)| {
         slot.promised == Some(row.id) || holder.organization != row.organization

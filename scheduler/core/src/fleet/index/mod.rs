@@ -15,13 +15,14 @@ use wharfage_shared::capacity::{CapacityType, ComputeClass, Region, Sku, Zone};
 use wharfage_shared::ids::{
     DeploymentId, DeploymentName, JoinId, NodeId, OrganizationId, ReplicaId, TokenId,
 };
+use wharfage_shared::telemetry::CachedModel;
 use wharfage_shared::time::Timestamp;
 
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
 use crate::fleet::table::Table;
-use crate::words::deployment::Priority;
+use crate::words::deployment::{ModelKey, Priority};
 use crate::words::node::{Intent, Reach};
 
 /// Everything derived.
@@ -42,6 +43,8 @@ pub(crate) struct Index {
     pub lent: Table<(Sku, Zone, NodeId), ()>,
     /// Nodes on which a health rule stops something.
     pub ruled: Table<NodeId, ()>,
+    /// Nodes by what lies in their caches.
+    pub caches: Table<(ModelKey, NodeId), ()>,
     /// Nodes that have joined and are to stay.
     pub standing: u32,
     /// Replicas that are nowhere yet.
@@ -307,6 +310,24 @@ impl Index {
         }
     }
 
+    /// Nodes with the model in their cache, by name.
+    pub fn holders(&self, model: &ModelKey) -> impl Iterator<Item = &NodeId> {
+        let from = self.caches.from(&(model.clone(), NodeId::new("")));
+        let keys = from.map(|((of, node), ())| (of, node));
+        let model = model.clone();
+        keys.take_while(move |(of, _)| **of == model).map(|(_, node)| node)
+    }
+
+    /// Moves what lies in a node's cache from what it was to what it is.
+    pub fn cache_changed(&mut self, node: &NodeId, before: &[CachedModel], after: &[CachedModel]) {
+        for (models, is_in) in [(before, false), (after, true)] {
+            for model in models {
+                let key = ModelKey { bucket: model.bucket.clone(), path: model.path.clone() };
+                put(&mut self.caches, (key, node.clone()), is_in);
+            }
+        }
+    }
+
     /// Every node that may take something, with what it is offered as and its free GPUs.
     pub fn seated(&self) -> impl Iterator<Item = (&SeatGroup, u8, &NodeId)> {
         self.seats
@@ -410,6 +431,8 @@ impl Fleet {
     pub(in crate::fleet) fn put_node(&mut self, row: NodeRow) {
         let row = Arc::new(row);
         let before = self.nodes.insert(row.id.clone(), Arc::clone(&row));
+        let cached = before.as_ref().map(|before| before.inventory.models.as_slice());
+        self.index.cache_changed(&row.id, cached.unwrap_or_default(), &row.inventory.models);
         self.index.node_changed(before.map(|before| NodeEntries::of(&before)), &row);
     }
 
@@ -418,6 +441,7 @@ impl Fleet {
         self.index = Index::default();
         for row in self.nodes.values() {
             self.index.node_changed(None, row);
+            self.index.cache_changed(&row.id, &[], &row.inventory.models);
         }
         self.count_placed_anew();
         let entries: Vec<_> = self.replicas().map(|row| self.entries_of(row)).collect();

@@ -1,15 +1,16 @@
 //! A replica as the fleet holds it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use wharfage_billing::timestamp::to_rfc3339;
 use wharfage_shared::ids::{DeploymentId, EngineVersion, NodeId, OrganizationId, ReplicaId};
-use wharfage_shared::replica::Ended;
+use wharfage_shared::replica::{Ended, ReportedPhase};
 use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::words::because::placement::{Blocked, Placement};
-use crate::words::replica::{Awaits, Move, Moving, Phase, Taker};
+use crate::words::replica::{Awaits, MemberFact, Move, Moving, Phase, Seat, Taker};
 use wharfage_shared::order::StopCause;
 
 /// A replica.
@@ -52,12 +53,38 @@ pub struct ReplicaRow {
     /// Where it moves and for whom, until it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moving: Option<Arc<Moving>>,
+    /// Its model lay in the cache of its node when it was placed.
+    #[serde(default)]
+    pub was_cached: bool,
+    /// What is known of a gang's members by node, beside what its leader says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<NodeId, MemberFact>,
 }
 
 impl ReplicaRow {
     /// The node that it stands or stood on.
     pub fn node(&self) -> Option<&NodeId> {
         self.phase.seat().map(|seat| &seat.node)
+    }
+
+    /// The nodes that it stands or stood on, by rank.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.phase.seat().into_iter().flat_map(Seat::nodes)
+    }
+
+    /// Whether the end of its member on this node is proven.
+    pub fn is_gone_from(&self, node: &NodeId) -> bool {
+        self.members.get(node) == Some(&MemberFact::Gone)
+    }
+
+    /// Where its host on this node says that it is.
+    pub fn seen_on(&self, node: &NodeId) -> Option<ReportedPhase> {
+        match self.members.get(node) {
+            Some(MemberFact::Seen(phase)) => Some(*phase),
+            Some(MemberFact::Gone) => None,
+            None if self.node() == Some(node) => self.phase.seen().map(|seen| seen.phase),
+            None => None,
+        }
     }
 
     /// Since when it is in its phase.

@@ -6,6 +6,7 @@
 //! makes enough room wins: of all sets that suffice, its dearest victim is the cheapest. What
 //! would still not fit takes nobody's place.
 
+mod gang;
 mod room;
 
 pub use self::room::is_vacant;
@@ -57,18 +58,16 @@ pub fn decide(
     deployment: &DeploymentRow,
     ask: &Ask,
 ) -> Option<Decision> {
+    if ask.is_gang() {
+        return gang::decide(fleet, scope, deployment, ask);
+    }
     let mut rooms: BTreeMap<&NodeId, Option<Room<'_>>> = BTreeMap::new();
     let mut margins = Margins { fleet, of: BTreeMap::new() };
     for spare in cheapest_first(fleet, scope, ask) {
-        let lower = match spare.dearness {
-            Dearness::Leaving => true,
-            Dearness::Placed { priority, .. } => priority < deployment.spec.priority,
-        };
-        if !lower {
+        if !is_lower(spare, deployment) {
             return None;
         }
         let Some(row) = fleet.replica(spare.replica) else { continue };
-        let Some(seat) = row.phase.seat() else { continue };
         let margin = match spare.dearness {
             Dearness::Leaving => None,
             Dearness::Placed { .. } => match margins.of(row) {
@@ -76,15 +75,25 @@ pub fn decide(
                 None => continue,
             },
         };
-        let open = || Room::open(fleet, scope, ask, &seat.node);
-        let Some(room) = rooms.entry(&seat.node).or_insert_with(open) else { continue };
-        if room.add(row, margin)
-            && let Some(decision) = room.close(ask)
-        {
-            return Some(decision);
+        for node in row.nodes() {
+            let open = || Room::open(fleet, scope, ask, node);
+            let Some(room) = rooms.entry(node).or_insert_with(open) else { continue };
+            if room.add(row, margin)
+                && let Some(decision) = room.close(ask)
+            {
+                return Some(decision);
+            }
         }
     }
     None
+}
+
+/// What leaves anyway, or would leave for a higher priority.
+fn is_lower(spare: &Spare, deployment: &DeploymentRow) -> bool {
+    match spare.dearness {
+        Dearness::Leaving => true,
+        Dearness::Placed { priority, .. } => priority < deployment.spec.priority,
+    }
 }
 
 /// What could make room for the ask, the cheapest first.

@@ -64,7 +64,6 @@ impl<'a> Room<'a> {
 
     /// Counts a replica in, if so many of its deployment may go; whether it makes room.
     pub(super) fn add(&mut self, row: &'a ReplicaRow, margin: Option<Margin>) -> bool {
-        let Some(seat) = row.phase.seat() else { return false };
         if let Some(margin) = margin {
             let (all, serving) = self.going(&row.deployment);
             let is_ready = row.phase.is_ready();
@@ -72,7 +71,7 @@ impl<'a> Room<'a> {
                 return false;
             }
         }
-        let gpus = self.node.slots.iter().filter(|slot| is_left_by(slot, row.id, seat)).count();
+        let gpus = self.node.slots.iter().filter(|slot| is_left_by(slot, row.id)).count();
         let gpus = u8::try_from(gpus).unwrap_or(u8::MAX);
         self.parts.push(Part { replica: row, is_victim: margin.is_some(), gpus });
         if let Some(holders) = &mut self.holders {
@@ -115,11 +114,9 @@ impl<'a> Room<'a> {
     /// What is free already, then what leaves anyway, then what the victims leave.
     fn seat(&self, needed: usize, victims: &[ReplicaId]) -> Seat {
         let going = |slot: &Slot, is_victim: bool| {
-            self.parts.iter().any(|part| {
-                let seat = part.replica.phase.seat();
-                let leaves = seat.is_some_and(|seat| is_left_by(slot, part.replica.id, seat));
-                leaves && part.is_victim == is_victim
-            })
+            self.parts
+                .iter()
+                .any(|part| is_left_by(slot, part.replica.id) && part.is_victim == is_victim)
         };
         let slots = || self.node.slots.iter().enumerate();
         let free = slots().filter(|(_, slot)| slot.is_usable());
@@ -134,27 +131,30 @@ impl<'a> Room<'a> {
         chosen.sort_unstable_by_key(|(at, _)| *at);
         debug_assert!(chosen.len() == needed, "{victims:?} make enough room");
         let gpus = chosen.into_iter().map(|(_, gpu)| gpu.clone()).collect();
-        Seat { node: self.node.id.clone(), gpus }
+        Seat::alone(self.node.id.clone(), gpus)
     }
 }
 
 /// Whether a slot is free for somebody new once the replica is gone.
-fn is_left_by(slot: &Slot, id: ReplicaId, seat: &Seat) -> bool {
+pub(super) fn is_left_by(slot: &Slot, id: ReplicaId) -> bool {
     let is_free = slot.promised.is_none() && slot.orphan.is_none() && slot.unfit.is_none();
-    slot.holder == Some(id) && is_free && seat.gpus.contains(&slot.gpu)
+    slot.holder == Some(id) && is_free
 }
 
 /// Whether a promised seat can be taken: its slots are nobody's and fit, and what serves another
 /// organization is empty.
 pub fn is_vacant(fleet: &Fleet, row: &ReplicaRow) -> bool {
     let Phase::Promised { seat, .. } = &row.phase else { return false };
-    let Some(node) = fleet.node(&seat.node) else { return false };
-    let mut slots = node.slots.iter().filter(|slot| seat.gpus.contains(&slot.gpu));
-    let vacant = slots.all(|slot| {
-        let nobodys = slot.holder.is_none() && slot.orphan.is_none();
-        nobodys && slot.unfit.is_none()
-    });
-    let mut others = fleet.replicas_on(&node.id);
-    let alone = others.all(|other| other.organization == row.organization);
-    vacant && alone && node.may_place().is_ok()
+    let is_vacant = |(node, gpus): (&NodeId, &[GpuUuid])| {
+        let Some(node) = fleet.node(node) else { return false };
+        let mut slots = node.slots.iter().filter(|slot| gpus.contains(&slot.gpu));
+        let vacant = slots.all(|slot| {
+            let nobodys = slot.holder.is_none() && slot.orphan.is_none();
+            nobodys && slot.unfit.is_none()
+        });
+        let mut others = fleet.replicas_on(&node.id);
+        let alone = others.all(|other| other.organization == row.organization);
+        vacant && alone && node.may_place().is_ok()
+    };
+    seat.members().all(is_vacant)
 }

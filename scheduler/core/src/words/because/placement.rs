@@ -107,6 +107,28 @@ pub enum Rejection {
         /// Which version.
         version: String,
     },
+    /// The engine cannot run over several nodes there.
+    #[error("it offers {engine}, but not over several nodes")]
+    NotOverNodes {
+        /// Which engine.
+        engine: String,
+    },
+    /// It does not say where other nodes reach it.
+    #[error("it does not say where other nodes of one replica would reach it")]
+    NoAddress,
+    /// Parts of GPUs do not reach those of other nodes.
+    #[error("its GPUs are split into parts, which cannot run one replica over several nodes")]
+    SplitGpus,
+    /// It is free, and too few others with it.
+    #[error("{needed} such nodes of one {place} are needed for one replica, {found} are free")]
+    TooFewTogether {
+        /// Nodes of one replica.
+        needed: u8,
+        /// Nodes that are an option there.
+        found: u32,
+        /// What they must share.
+        place: Together,
+    },
     /// The node's owner has not defined a hook.
     #[error("it does not have the hook {hook}")]
     NoHook {
@@ -146,6 +168,25 @@ pub enum Rejection {
     },
 }
 
+/// What the nodes of one replica must share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Together {
+    /// The zone: they declare no fabric.
+    Zone,
+    /// The zone and the fabric that they declare.
+    Fabric,
+}
+
+impl std::fmt::Display for Together {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Together::Zone => "zone",
+            Together::Fabric => "fabric",
+        })
+    }
+}
+
 impl Rejection {
     /// An operator's own words are the provider's; others learn that somebody decided.
     pub fn keep_to_the_provider(&mut self) {
@@ -183,6 +224,14 @@ impl Rejection {
             Rejection::NoEngine { engine } => format!("without the engine {engine}").into(),
             Rejection::NoVersion { engine, version } => {
                 format!("without {engine} {version}").into()
+            }
+            Rejection::NotOverNodes { engine } => {
+                format!("offering {engine}, but not over several nodes").into()
+            }
+            Rejection::NoAddress => "not saying where other nodes would reach them".into(),
+            Rejection::SplitGpus => "with GPUs that are split into parts".into(),
+            Rejection::TooFewTogether { needed, place, .. } => {
+                format!("free, but fewer than {needed} of one {place}").into()
             }
             Rejection::NoHook { hook } => format!("without the hook {hook}").into(),
             Rejection::NotEnoughGpus { .. } => "not enough free GPUs".into(),
@@ -273,6 +322,8 @@ pub enum Blocked {
     ClassesForbid,
     /// Such nodes are full or serve others.
     NoRoom,
+    /// Such nodes are free, but not enough of them together for one replica.
+    NotTogether,
     /// What is free is guaranteed to others.
     Guaranteed,
     /// Only spot stands in its way, and is called back.
@@ -289,6 +340,9 @@ impl std::fmt::Display for Blocked {
             Blocked::NotOffered => "no node of the type offers the engine, version or hooks",
             Blocked::ClassesForbid => "the capacity classes forbid every node of the type",
             Blocked::NoRoom => "every node of the type is full or serves others",
+            Blocked::NotTogether => {
+                "no zone and fabric has enough free nodes of the type for one replica"
+            }
             Blocked::Guaranteed => "what is free is guaranteed to others",
             Blocked::Reclaims => "only spot stands in its way, and is called back",
         })

@@ -93,7 +93,7 @@ pub enum Event {
         /// The inventory's hash.
         hash: String,
         /// GPUs, engines, hooks.
-        inventory: Inventory,
+        inventory: Box<Inventory>,
     },
     /// Its gates pass, or not.
     HealthChanged {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wharfage_shared::gateway::RoutesVersion;
 use wharfage_shared::ids::{DeploymentId, EngineVersion, NodeId, ReplicaId};
 use wharfage_shared::order::StopCause;
-use wharfage_shared::replica::Ended;
+use wharfage_shared::replica::{Ended, ReportedPhase};
 use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::words::because::placement::{Blocked, Placement};
@@ -98,6 +98,26 @@ pub enum Event {
         /// What was seen.
         seen: Seen,
     },
+    /// The host of a gang's member says where that one is in its life.
+    MemberSeen {
+        /// Which.
+        replica: ReplicaId,
+        /// Whose host.
+        node: NodeId,
+        /// Where it is.
+        phase: ReportedPhase,
+    },
+    /// A gang's member is gone, with proof; others still stand.
+    MemberGone {
+        /// Which.
+        replica: ReplicaId,
+        /// Which one.
+        node: NodeId,
+        /// How its engine ended.
+        ended: Ended,
+        /// When.
+        at: Timestamp,
+    },
     /// It leaves: no traffic from now on.
     Leaving {
         /// Which.
@@ -170,6 +190,8 @@ impl Event {
             | Event::PromiseWithdrawn { replica, .. }
             | Event::Placed { replica, .. }
             | Event::Seen { replica, .. }
+            | Event::MemberSeen { replica, .. }
+            | Event::MemberGone { replica, .. }
             | Event::Leaving { replica, .. }
             | Event::Hastened { replica, .. }
             | Event::Quiet { replica, .. }

@@ -94,6 +94,11 @@ pub enum Op {
         node: usize,
         gpus: usize,
     },
+    /// A model lies in a host's cache from now on.
+    Cache {
+        node: usize,
+        name: usize,
+    },
     RestartScheduler,
     Sign {
         organization: bool,
@@ -153,7 +158,7 @@ pub struct Shape {
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
-    let wants = (any::<bool>(), 0u32..4, 1u32..4, 0u32..3, 0u32..4, 0usize..7);
+    let wants = (any::<bool>(), 0u32..5, 1u32..4, 0u32..3, 0u32..4, 0usize..7);
     let how = (0usize..3, 0u32..8, 0u32..8, 0u32..3, 0u32..2, 0u32..60, 0u8..5);
     (wants, how).prop_map(|((zeta, gpus, min, spare, priority, classes), how)| {
         let (version, single, disabled, surge, gap, grace, stays) = how;
@@ -203,6 +208,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => (node(), any::<bool>()).prop_map(|(node, hangs)| Op::Hang { node, hangs }),
         2 => node().prop_map(|node| Op::Crash { node }),
         1 => (node(), 1usize..4).prop_map(|(node, gpus)| Op::Stray { node, gpus }),
+        2 => (node(), name()).prop_map(|(node, name)| Op::Cache { node, name }),
         1 => Just(Op::RestartScheduler),
         1 => (any::<bool>(), 1u32..3)
             .prop_map(|(organization, instances)| Op::Sign { organization, instances }),
@@ -344,6 +350,7 @@ pub fn carry_out(world: &mut World, op: &Op) {
         | Op::Health { .. }
         | Op::Hang { .. }
         | Op::Crash { .. }
+        | Op::Cache { .. }
         | Op::Stray { .. } => on_host(world, op, now),
     }
 }
@@ -425,6 +432,11 @@ fn on_host(world: &mut World, op: &Op, now: wharfage_shared::time::Timestamp) {
             if let Some(id) = agent.replicas.keys().next().copied() {
                 agent.crash(id, now);
             }
+            agent
+        }
+        Op::Cache { node, name } => {
+            let mut agent = host(*node);
+            agent.cache(NAMES[*name], 1 << 30);
             agent
         }
         Op::Stray { node, gpus } => {

@@ -1,5 +1,7 @@
 //! What must be true of a random world, by a plain reading of its rows.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use wharfage_scheduler_core::capacity::ledger::{OrganizationCapacity, ZoneCapacity};
 use wharfage_scheduler_core::fleet::rows::node::NodeRow;
@@ -49,15 +51,17 @@ fn takes(
         return None;
     }
     let spec = &row.spec;
+    let gpus = usize::from(spec.gpus.get());
+    let (each, members) = if gpus > 8 { (8, gpus / 8) } else { (gpus, 1) };
     let has = |class| spec.classes.contains(&class);
     let on_demand = spec.classes.is_empty() || has(CapacityClass::OnDemand);
     let allowed = |node: &NodeRow| match (sold_as(node), node.is_allocated()) {
         (ComputeClass::Spot, _) => has(CapacityClass::Spot),
         (ComputeClass::Standard, true) => spec.classes.is_empty() || has(CapacityClass::Reserved),
-        (ComputeClass::Standard, false) => on_demand || lendable(node, spec),
+        (ComputeClass::Standard, false) => on_demand || (members == 1 && lendable(node, spec)),
     };
-    let gpus = usize::from(spec.gpus.get());
-    let found = world.fleet().nodes().find(|node| {
+    let mut found: BTreeMap<(ComputeClass, bool), Vec<NodeId>> = BTreeMap::new();
+    let takes_one = |node: &&NodeRow| {
         let free = node.slots.iter().filter(|slot| slot.is_free()).count();
         let serves = node.held_for.as_ref().map(|held| &held.organization);
         let mine = serves.is_none_or(|organization| *organization == row.organization);
@@ -67,9 +71,14 @@ fn takes(
             && node.notices.is_empty()
             && (node.claimed.is_some() == node.is_allocated())
             && (node.owner.is_none() || node.is_allocated())
-            && ((allowed(node) && mine && free >= gpus) || may_be_called_back)
-    });
-    found.map(|node| node.id.clone())
+            && ((allowed(node) && mine && free >= each) || (may_be_called_back && members == 1))
+    };
+    for node in world.fleet().nodes().filter(takes_one) {
+        let ground = (sold_as(node), node.is_allocated());
+        found.entry(ground).or_default().push(node.id.clone());
+    }
+    let enough = found.into_values().find(|nodes| nodes.len() >= members);
+    enough.and_then(|nodes| nodes.into_iter().next())
 }
 
 /// How it is sold at this moment.

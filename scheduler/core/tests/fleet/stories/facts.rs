@@ -55,7 +55,7 @@ pub fn stands(standing: &Standing<'_>) -> Vec<Event> {
         node: node.clone(),
     };
     let class = CapacityClass::OnDemand;
-    let seat = Seat { node: node.clone(), gpus: (from..from + gpus).map(gpu).collect() };
+    let seat = Seat::alone(node.clone(), (from..from + gpus).map(gpu).collect());
     let compute_class = ComputeClass::Standard;
     let held_for =
         Some(HeldFor { organization: OrganizationId::from("acme"), claim: None, compute_class });

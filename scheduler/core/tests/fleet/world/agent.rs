@@ -118,6 +118,7 @@ impl Agent {
             versions: vec![version.to_owned()],
             flags: Vec::new(),
             env: Vec::new(),
+            gangs: vec![version.to_owned()],
         };
         let inventory = Inventory {
             gpus: (0..gpus).map(gpu).collect(),
@@ -129,6 +130,8 @@ impl Agent {
             false_ready: Vec::new(),
             kernel: "6.8.0".to_owned(),
             models: Vec::new(),
+            address: Some(format!("{node}.internal")),
+            fabric: None,
         };
         Self {
             node: node.clone(),
@@ -199,6 +202,18 @@ impl Agent {
         for (gpu, (nvlink, numa)) in self.inventory.gpus.iter_mut().zip(places) {
             (gpu.nvlink, gpu.numa) = (*nvlink, *numa);
         }
+        self.inventory_changed();
+    }
+
+    /// The host is on this fast network from now on.
+    pub fn on_fabric(&mut self, fabric: &str) {
+        self.inventory.fabric = Some(fabric.to_owned());
+        self.inventory_changed();
+    }
+
+    /// Its engines cannot run over several nodes.
+    pub fn runs_alone(&mut self) {
+        self.inventory.engines.iter_mut().for_each(|engine| engine.gangs.clear());
         self.inventory_changed();
     }
 
