@@ -318,7 +318,7 @@ fn a_mig_instance_is_a_place_of_its_own() {
     let used = |status: &Value, uuid: &str| gpu(status, uuid)["memory_used_mib"].as_u64();
     let status = wait_for("its memory", || {
         let status = fleet.node.status()?;
-        (used(&status, "MIG-2") > Some(20_000)).then_some(status)
+        (used(&status, "MIG-2") >= Some(20_000)).then_some(status)
     });
     assert!(used(&status, "MIG-1") < Some(300), "the other part of the GPU is not touched");
     fleet.scheduler.order(vec![stop_order(1, 20)]);
