@@ -251,10 +251,25 @@ fn understood(line: io::Result<Vec<u8>>) -> io::Result<Option<Process>> {
     let strange = || io::Error::new(io::ErrorKind::InvalidData, "a strange line of `/proc`");
     match line {
         // A process may call itself what it likes, text or not.
-        Ok(line) => parse_stat(&String::from_utf8_lossy(&line)).map(Some).ok_or_else(strange),
+        Ok(line) => {
+            let line = String::from_utf8_lossy(&line);
+            match parse_stat(&line) {
+                Some(process) => Ok(Some(process)),
+                None if is_released(&line) => Ok(None),
+                None => Err(strange()),
+            }
+        }
         Err(error) if is_nobodys(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the kernel was just forgetting the process when the line was read: it has ended, was
+/// waited for, and belongs to no group and no session any more.
+fn is_released(line: &str) -> bool {
+    let tail = line.rsplit_once(')').map_or("", |(_, tail)| tail);
+    let mut fields = tail.split_whitespace().skip(2);
+    (fields.next(), fields.next()) == (Some("-1"), Some("-1"))
 }
 
 fn parse_stat(line: &str) -> Option<Process> {
@@ -299,6 +314,10 @@ mod tests {
         let named = understood(Ok(line.to_vec())).expect("a name need not be text");
         assert_eq!(named.map(|process| process.id.pid), Some(42));
         assert!(understood(Ok(b"42 (half".to_vec())).is_err());
+        let released = b"42 (a) X 0 -1 -1 0 -1 4227084 1 2 3 4 5 6 7 8 20 0 0 0 777 0 0";
+        assert!(matches!(understood(Ok(released.to_vec())), Ok(None)), "it was waited for");
+        let no_session = b"42 (a) S 7 42 -1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 0 0";
+        assert!(understood(Ok(no_session.to_vec())).is_err(), "that is no process that has ended");
     }
 
     #[test]
