@@ -40,6 +40,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A helper that worked for so long was no failed attempt.
 const WORKED_FOR: Millis = Millis::from_seconds(60);
 
+/// A helper that nobody listens to ends within this long, its wait for XIDs included, unless it
+/// hangs.
+const ENDS_WITHIN: Millis = Millis::from_seconds(5);
+
+/// How often it is looked whether it has.
+const EARLIER_LOOK: Duration = Duration::from_millis(100);
+
 /// How often silence is looked for.
 const SILENCE_LOOK: Duration = Duration::from_secs(1);
 
@@ -182,6 +189,7 @@ enum Heard {
 
 impl Supervisor {
     async fn run(&mut self, stop: CancellationToken) {
+        self.let_earlier_end().await;
         let mut pause = FIRST_PAUSE;
         loop {
             if self.others() < MOST_ALIVE {
@@ -288,6 +296,14 @@ impl Supervisor {
             Abandoned::Earlier(id) => process::is_alive(*id),
         });
         self.abandoned.len()
+    }
+
+    /// Gives helpers of earlier agents the time in which one that does not hang ends.
+    async fn let_earlier_end(&mut self) {
+        let begun = clock::boottime();
+        while self.others() >= MOST_ALIVE && clock::boottime().since(begun) < ENDS_WITHIN {
+            tokio::time::sleep(EARLIER_LOOK).await;
+        }
     }
 
     /// Finds helpers that earlier agents left: an agent that is started again beside a driver that
