@@ -41,6 +41,8 @@ if [ ! -x "$server" ]; then
 fi
 mkdir -p "$work/model"
 python3 tests/tiny_gguf.py "$work/model/model.gguf"
+# One test alone does not build the examples, and the node of the tests runs one as an engine.
+"${CARGO:-cargo}" build --locked -p wharfage-agent --example development_engine
 WHARFAGE_LLAMA_SERVER=$server WHARFAGE_LLAMA_MODEL=$work/model/model.gguf \
     "${CARGO:-cargo}" test --locked -p wharfage-agent --test node -- --nocapture \
     the_real_server_of_llama_cpp

@@ -167,7 +167,9 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             let config = load(arguments.config)?;
             log();
             let runtime = threads()?;
-            let done = runtime.block_on(daemon::run(config, path));
+            // On one of its threads: beside them, each event would wake this one too.
+            let done = runtime.block_on(runtime.spawn(daemon::run(config, path)));
+            let done = done.map_err(|error| Failure::unavailable(format!("it broke: {error}")))?;
             // Helpers that hang in the driver must not keep the agent from ending.
             runtime.shutdown_background();
             done.map(|()| exit::FINE)
