@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::demo::DemoArgs;
 use crate::dev::DevArgs;
 use crate::dev::keeper::KeeperArgs;
+use crate::emulator::EmulatorArgs;
 use clap::{Parser, Subcommand, ValueEnum};
 use wharfage_fake_engine::EngineArgs;
 
@@ -29,6 +30,8 @@ pub enum Command {
     DevKeeper(KeeperArgs),
     /// The development engine: OpenAI-compatible, loads a real model file.
     EngineStub(EngineArgs),
+    /// The metadata services of the clouds on this host: what they announce is told by a script.
+    NoticeEmulator(EmulatorArgs),
     /// Rate a usage file with the billing core: no scheduler needed.
     Rate(RateArgs),
     /// Run drills on the production cores under virtual time.

@@ -6,6 +6,7 @@ mod args;
 mod client;
 mod demo;
 mod dev;
+mod emulator;
 mod exit;
 mod output;
 mod rate;
@@ -35,6 +36,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Demo(demo) => block_on(demo::run(&demo)),
         Command::DevKeeper(keeper) => dev::keeper::run(&keeper),
         Command::EngineStub(engine) => engine_stub(engine),
+        Command::NoticeEmulator(args) => block_on(emulator::run(&args)),
         Command::Rate(rate) => rate::run(&rate),
         Command::Simulate(simulate) => simulate::run(&simulate),
         Command::Completion { shell } => {
