@@ -1,7 +1,7 @@
 //! `agent.toml`: read whole, checked whole, refused with the key named.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -9,7 +9,13 @@ use wharfage_agent_sys::trusted::Owner;
 use wharfage_shared::enroll::JoinString;
 use wharfage_shared::ids::{NodeId, PoolId};
 
+use crate::bad_key::{self, BadKey};
+use crate::engines::is_env_name;
 use crate::health::settings as health;
+use crate::plain;
+
+/// No margin, estimate or drain is longer than a day.
+const LONGEST_SECONDS: u32 = 86_400;
 
 /// The agent's settings as its owner wrote them.
 #[derive(Clone, Debug, Deserialize)]
@@ -224,7 +230,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The key.
-        key: &'static str,
+        key: String,
         /// What was wrong and what is accepted.
         message: String,
     },
@@ -233,7 +239,7 @@ pub enum Error {
 impl Config {
     /// Reads and checks the file.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path)
+        let text = plain::read(path, plain::LARGEST)
             .map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }
@@ -241,11 +247,15 @@ impl Config {
     fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let config: Self = toml::from_str(text).map_err(|error| Error::Parse {
             path: path.to_owned(),
-            message: error.to_string().trim_end().to_owned(),
+            message: bad_key::said(&error),
         })?;
-        match config.check() {
+        // What is set for engines may be empty.
+        let strange = || bad_key::zero_byte(text).or(bad_key::strange_text(text, &["env"]));
+        match config.check().and_then(|()| strange().map_or(Ok(()), Err)) {
             Ok(()) => Ok(config.with_absolute_paths()),
-            Err((key, message)) => Err(Error::Value { path: path.to_owned(), key, message }),
+            Err(BadKey { key, message }) => {
+                Err(Error::Value { path: path.to_owned(), key, message })
+            }
         }
     }
 
@@ -262,29 +272,39 @@ impl Config {
         self
     }
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
+    fn check(&self) -> Result<(), BadKey> {
         if !is_name(&self.node) {
-            return Err((
+            return Err(BadKey::new(
                 "node",
                 format!("`{}` is no name: accepted is [a-z0-9-]{{1,63}}", self.node),
             ));
         }
         if self.join.is_some() && self.join_file.is_some() {
-            return Err(("join", "set either join or join_file".to_owned()));
+            return Err(BadKey::new("join", "set either join or join_file".to_owned()));
         }
         if let Some(join) = &self.join {
-            join.parse::<JoinString>().map_err(|error| ("join", error.to_string()))?;
+            join.parse::<JoinString>().map_err(|error| BadKey::new("join", error.to_string()))?;
         }
         if self.guard_listen_ip.is_unspecified() && self.advertise_host.is_none() {
             let message = "must be given when guard_listen_ip is no address that others can dial";
-            return Err(("advertise_host", message.to_owned()));
+            return Err(BadKey::new("advertise_host", message.to_owned()));
         }
         if !self.status.listen.ip().is_loopback() && self.status.token_file.is_none() {
             let listen = self.status.listen;
-            return Err((
+            return Err(BadKey::new(
                 "status.listen",
                 format!("{listen} is not loopback: set status.token_file, or listen on 127.0.0.1"),
             ));
+        }
+        if let Some(host) = self.advertise_host.as_ref().filter(|host| !is_host(host)) {
+            return Err(BadKey::new(
+                "advertise_host",
+                format!("`{host}` is no host: accepted is a name or an address, without a port"),
+            ));
+        }
+        self.timing.check()?;
+        if self.exit_drain_seconds > LONGEST_SECONDS {
+            return Err(BadKey::new("exit_drain_seconds", too_long(self.exit_drain_seconds)));
         }
         self.replicas.check(self.driver)?;
         self.health.check()?;
@@ -292,15 +312,24 @@ impl Config {
             if bucket.name.is_empty()
                 || self.buckets.iter().filter(|b| b.name == bucket.name).count() > 1
             {
-                return Err(("bucket.name", format!("`{}` is empty or named twice", bucket.name)));
+                return Err(BadKey::new(
+                    "bucket.name",
+                    format!("`{}` is empty or named twice", bucket.name),
+                ));
             }
             if bucket.generate_mib > 1024 {
-                return Err(("bucket.generate_mib", "at most 1024 is accepted".to_owned()));
+                return Err(BadKey::new(
+                    "bucket.generate_mib",
+                    "at most 1024 is accepted".to_owned(),
+                ));
             }
         }
         for key in self.env.keys() {
-            if key.is_empty() || key.contains(['=', '\0']) {
-                return Err(("env", format!("`{key}` is no name of an environment variable")));
+            if !is_env_name(key) {
+                return Err(BadKey::new(
+                    "env",
+                    format!("`{key}` is no name of an environment variable"),
+                ));
             }
         }
         Ok(())
@@ -320,20 +349,23 @@ impl Config {
     pub fn join_string(&self) -> Result<Option<JoinString>, String> {
         let text = match (&self.join, &self.join_file) {
             (Some(text), _) => text.clone(),
-            (None, Some(path)) => std::fs::read_to_string(path)
+            (None, Some(path)) => plain::read(path, plain::LARGEST)
                 .map_err(|error| format!("cannot read join_file `{}`: {error}", path.display()))?,
             (None, None) => return Ok(None),
         };
-        text.parse()
-            .map(Some)
-            .map_err(|error: wharfage_shared::enroll::BadJoinString| error.to_string())
+        text.parse().map(Some).map_err(|error: wharfage_shared::enroll::BadJoinString| match &self
+            .join_file
+        {
+            Some(path) => format!("join_file `{}`: {error}", path.display()),
+            None => format!("join: {error}"),
+        })
     }
 
     /// The host by which gateways reach the guards, as it stands before `:port`.
     pub fn advertised(&self) -> String {
         let host = self.advertise_host.clone();
         let host = host.unwrap_or_else(|| self.guard_listen_ip.to_string());
-        if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host }
+        if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host }
     }
 
     /// Where members of one replica on other hosts reach this one, if that is told.
@@ -349,20 +381,49 @@ impl Config {
 }
 
 impl Replicas {
-    fn check(&self, driver: Option<Driver>) -> Result<(), (&'static str, String)> {
+    fn check(&self, driver: Option<Driver>) -> Result<(), BadKey> {
         if self.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
-            return Err(("replicas.cpu_weight", "1 to 10000 is accepted".to_owned()));
+            return Err(BadKey::new("replicas.cpu_weight", "1 to 10000 is accepted".to_owned()));
         }
         if self.memory_max_mib == Some(0) {
-            return Err(("replicas.memory_max_mib", "at least 1 is accepted".to_owned()));
+            return Err(BadKey::new(
+                "replicas.memory_max_mib",
+                "at least 1 is accepted".to_owned(),
+            ));
         }
         let limits = self.memory_max_mib.is_some() || self.cpu_weight.is_some() || self.near_gpus;
         if limits && driver == Some(Driver::Process) {
             let message = "limits need the driver `systemd`; with `process` only user is accepted";
-            return Err(("replicas", message.to_owned()));
+            return Err(BadKey::new("replicas", message.to_owned()));
         }
         Ok(())
     }
+}
+
+impl Timing {
+    fn check(&self) -> Result<(), BadKey> {
+        let all = [
+            ("timing.stop_margin_seconds", self.stop_margin_seconds),
+            ("timing.checkpoint_seconds", self.checkpoint_seconds),
+            ("timing.drain_seconds", self.drain_seconds),
+            ("timing.stop_seconds", self.stop_seconds),
+        ];
+        match all.into_iter().find(|(_, seconds)| *seconds > LONGEST_SECONDS) {
+            Some((key, seconds)) => Err(BadKey::new(key, too_long(seconds))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn too_long(seconds: u32) -> String {
+    format!("{seconds} is longer than a day; accepted: 0 to {LONGEST_SECONDS}")
+}
+
+/// What stands between `://` and `:port`; IPv6 without its brackets.
+fn is_host(text: &str) -> bool {
+    let is_name = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
+    let is_name = (1..=253).contains(&text.len()) && text.bytes().all(is_name);
+    is_name || text.parse::<Ipv6Addr>().is_ok()
 }
 
 impl Default for Nvml {
@@ -490,6 +551,13 @@ mod tests {
                 "replicas: limits need the driver `systemd`",
             ),
             ("join = \"hello\"\n", "join: not a join string"),
+            ("fabric = \"\"\n", "fabric: it is empty"),
+            ("fabric = \"\\u001b[2J\"\n", "fabric: a control character is accepted nowhere"),
+            ("env = 1979-05-27\n", "env: `$__toml_private_datetime` is no name"),
+            ("advertise_host = \"h:7\"\n", "advertise_host: `h:7` is no host"),
+            ("exit_drain_seconds = 86401\n", "exit_drain_seconds: 86401 is longer than a day"),
+            ("[timing]\nstop_margin_seconds = 90000\n", "timing.stop_margin_seconds: 90000"),
+            ("[env]\nA = \"\\u0000\"\n", "env.A: a zero byte is accepted nowhere"),
             ("guard_listen_ip = \"0.0.0.0\"\n", "advertise_host: must be given"),
             (
                 "[status]\nlisten = \"0.0.0.0:7090\"\n",
@@ -500,14 +568,15 @@ mod tests {
             ("[health.off]\nG99 = \"x\"\n", "G1 to G22"),
             ("[health.off]\nG22 = \"x\"\n", "health.off: G22 is the scheduler's"),
             ("[health]\nleast_disk_percent = 100\n", "health.least_disk_percent: 100 is no share"),
+            ("[health]\nhottest_idle_c = 0\n", "health.hottest_idle_c: 0 is no limit"),
             ("[health]\ngpus = 0\n", "health.gpus: 0 is none; accepted: a count"),
             (
                 "[health.declared]\ncompute_mode = \"mine\"\n",
-                "health.declared: compute_mode `mine` is none; accepted: default, exclusive_process",
+                "health.declared.compute_mode: `mine` is none; accepted: default, exclusive_process",
             ),
             (
                 "[health.declared_for.GPU-1]\nmig = false\nmig_layout = []\n",
-                "health.declared_for: GPU-1: mig_layout mig = false has no layout",
+                "health.declared_for.\"GPU-1\".mig_layout: mig = false has no layout",
             ),
             ("[health.declared]\nnvlink = 4\n", "unknown field `nvlink`"),
         ] {

@@ -1,6 +1,7 @@
 //! The hands of the node: they carry out what `wharfage-agent-core` decides and tell it what
 //! happened. Replicas outlive this process; everything it must know again is on disk.
 
+pub mod bad_key;
 pub mod config;
 pub mod cuda;
 pub mod daemon;
@@ -16,6 +17,7 @@ pub mod inventory;
 pub mod journal;
 pub mod notices;
 pub mod pci;
+pub mod plain;
 pub mod probe;
 pub mod reload;
 pub mod runtime;

@@ -44,7 +44,7 @@ fn changed_for_a_restart(now: &Config, new: &Config) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Folder;
+    use crate::testing::{Folder, fifo};
 
     const OLD: &str = "node = \"node-1\"\nstate_dir = \"/s\"\ncache_dir = \"/c\"\n";
 
@@ -71,5 +71,7 @@ mod tests {
         }
         std::fs::remove_file(&path).expect("removed");
         assert!(read_again(&path, &now).expect_err("gone").contains("cannot read"));
+        fifo(&path);
+        assert!(read_again(&path, &now).expect_err("a pipe").contains("it is no plain file"));
     }
 }

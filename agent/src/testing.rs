@@ -53,6 +53,12 @@ pub fn order(number: u32) -> wharfage_shared::order::RunOrder {
     }
 }
 
+/// A pipe with a name: whoever opens it as a file waits for ever.
+pub fn fifo(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("mkfifo runs").success(), "{}", path.display());
+}
+
 /// The same cases in every run, so that a change of the code is the only change; other cases with
 /// `PROPTEST_RNG_SEED`, more of them with `PROPTEST_CASES`.
 pub fn repeatable() -> proptest::test_runner::Config {

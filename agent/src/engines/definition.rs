@@ -12,6 +12,7 @@ use super::failures::Pattern;
 use super::parameter::{Parameter, is_plain};
 use super::placeholders;
 use super::wire::{Metrics, Prove, ProveKind, Readiness, Stop, Wire};
+use crate::bad_key::{self, BadKey};
 
 /// A proof that takes longer than this is none.
 const LONGEST_PROOF_SECONDS: u32 = 600;
@@ -86,8 +87,6 @@ pub struct OverNodes {
     pub environment: BTreeMap<String, String>,
 }
 
-type Wrong = (&'static str, String);
-
 impl Engine {
     /// Reads one definition; the error names the file and the key or the line.
     pub fn read(path: &Path, owner: Owner) -> Result<Self, String> {
@@ -104,9 +103,9 @@ impl Engine {
 
     /// Parses one definition; whether its program is there is another question.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let engine: Self =
-            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
-        engine.check().map_err(|(key, message)| format!("{key}: {message}"))?;
+        let engine: Self = toml::from_str(text).map_err(|error| bad_key::said(&error))?;
+        let strange = bad_key::zero_byte(text).map_or(Ok(()), Err);
+        strange.and_then(|()| engine.check()).map_err(|bad| bad.to_string())?;
         Ok(engine)
     }
 
@@ -161,12 +160,20 @@ impl Engine {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), Wrong> {
+    fn check(&self) -> Result<(), BadKey> {
         if self.name.is_empty() {
-            return Err(("name", "must not be empty".to_owned()));
+            return Err(BadKey::new("name", "must not be empty".to_owned()));
+        }
+        for (key, text) in [("name", Some(&self.name)), ("user", self.user.as_ref())] {
+            if text.is_some_and(|text| text.trim().is_empty() || text.contains(char::is_control)) {
+                return Err(BadKey::new(key, "must be a word without control characters"));
+            }
         }
         if self.versions.is_empty() || self.versions.iter().any(String::is_empty) {
-            return Err(("versions", "at least one is needed, and none may be empty".to_owned()));
+            return Err(BadKey::new(
+                "versions",
+                "at least one is needed, and none may be empty".to_owned(),
+            ));
         }
         self.check_flags()?;
         self.check_ports()?;
@@ -175,60 +182,72 @@ impl Engine {
         self.check_proof()
     }
 
-    fn check_flags(&self) -> Result<(), Wrong> {
+    fn check_flags(&self) -> Result<(), BadKey> {
         for name in self.flags.iter().chain(self.parameters.keys()) {
             let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if name.is_empty() || name.starts_with('-') || !name.chars().all(is_name) {
                 let message = format!(
                     "`{name}` is no flag: accepted are letters, digits, - _ . without leading --"
                 );
-                return Err(("flags", message));
+                return Err(BadKey::new("flags", message));
             }
+        }
+        let known = ["{name}", "{value}"].map(str::to_owned);
+        check_texts("flag", &self.flag, &known)?;
+        if let Some(missing) = known.iter().find(|name| !self.flag.concat().contains(*name)) {
+            let message = format!("`{missing}` must stand in it: else no flag would be written");
+            return Err(BadKey::new("flag", message));
         }
         for (name, typed) in &self.parameters {
             if self.flags.contains(name) {
                 let message = format!("`{name}` is in flags too: keep one of both");
-                return Err(("parameters", message));
+                return Err(BadKey::new("parameters", message));
             }
-            typed.check().map_err(|why| ("parameters", format!("`{name}`: {why}")))?;
+            typed.check().map_err(|why| BadKey::new(format!("parameters.{name}"), why))?;
         }
         for name in self.env.iter().chain(self.environment.keys()) {
             if !is_env_name(name) {
-                return Err(("env", format!("`{name}` is no name of an environment variable")));
+                return Err(BadKey::new(
+                    "env",
+                    format!("`{name}` is no name of an environment variable"),
+                ));
             }
         }
         Ok(())
     }
 
-    fn check_ports(&self) -> Result<(), Wrong> {
+    fn check_ports(&self) -> Result<(), BadKey> {
         if self.ports.len() > MOST_PORTS {
-            return Err(("ports", format!("at most {MOST_PORTS} are accepted")));
+            return Err(BadKey::new("ports", format!("at most {MOST_PORTS} are accepted")));
         }
         for (index, name) in self.ports.iter().enumerate() {
             let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
             if name.is_empty() || !name.chars().all(is_name) {
-                return Err(("ports", format!("`{name}` is no name: accepted is [a-z0-9_]+")));
+                return Err(BadKey::new(
+                    "ports",
+                    format!("`{name}` is no name: accepted is [a-z0-9_]+"),
+                ));
             }
             if self.ports[..index].contains(name) {
-                return Err(("ports", format!("`{name}` is named twice")));
+                return Err(BadKey::new("ports", format!("`{name}` is named twice")));
             }
         }
         let Some(metrics) = &self.metrics else { return Ok(()) };
         if !metrics.path.starts_with('/') {
-            return Err(("metrics.path", "must begin with /".to_owned()));
+            return Err(BadKey::new("metrics.path", "must begin with /".to_owned()));
         }
         match &metrics.port {
             Some(name) if !self.ports.contains(name) => {
                 let ports = self.ports.join(", ");
-                Err(("metrics.port", format!("`{name}` is not one of ports ({ports})")))
+                Err(BadKey::new("metrics.port", format!("`{name}` is not one of ports ({ports})")))
             }
             Some(_) | None => Ok(()),
         }
     }
 
-    fn check_command(&self) -> Result<(), Wrong> {
+    fn check_command(&self) -> Result<(), BadKey> {
         if !self.command.first().is_some_and(|program| program.starts_with('/')) {
-            return Err(("command", "must begin with an absolute path".to_owned()));
+            return Err(BadKey::new("command", "must begin with an absolute path".to_owned()));
         }
         let mut known: Vec<String> =
             ["port", "model_dir", "model_name", "gpus", "gpu_count", "version"]
@@ -243,19 +262,19 @@ impl Engine {
         check_texts("gang.follower", &gang.follower, &known)?;
         if let Some(name) = gang.environment.keys().find(|name| !is_env_name(name)) {
             let message = format!("`{name}` is no name of an environment variable");
-            return Err(("gang.environment", message));
+            return Err(BadKey::new("gang.environment", message));
         }
         check_texts("gang.environment", gang.environment.values(), &known)
     }
 
-    fn check_readiness(&self) -> Result<(), Wrong> {
+    fn check_readiness(&self) -> Result<(), BadKey> {
         if !self.health.starts_with('/') {
-            return Err(("health", "must begin with /".to_owned()));
+            return Err(BadKey::new("health", "must begin with /".to_owned()));
         }
         let Readiness { path, loading, dead } = &self.readiness;
         for (key, path) in [("readiness.path", path), ("stop.drain", &self.stop.drain)] {
             if path.as_ref().is_some_and(|path| !path.starts_with('/')) {
-                return Err((key, "must begin with /".to_owned()));
+                return Err(BadKey::new(key, "must begin with /".to_owned()));
             }
         }
         let empty = |row: &Pattern| {
@@ -264,7 +283,7 @@ impl Engine {
         };
         if self.failures.iter().any(empty) {
             let message = "each row needs texts in says, or codes, and no text may be empty";
-            return Err(("failure", message.to_owned()));
+            return Err(BadKey::new("failure", message.to_owned()));
         }
         let strange =
             |codes: &[u16]| codes.iter().find(|code| !(300..600).contains(*code)).copied();
@@ -275,49 +294,67 @@ impl Engine {
             ("prove.busy", &self.prove.busy),
         ] {
             if let Some(code) = strange(codes) {
-                return Err((key, format!("accepted are statuses from 300 to 599, got {code}")));
+                return Err(BadKey::new(
+                    key,
+                    format!("accepted are statuses from 300 to 599, got {code}"),
+                ));
             }
         }
         match loading.iter().find(|code| dead.contains(code)) {
-            Some(code) => {
-                Err(("readiness.dead", format!("{code} cannot mean both loading and dead")))
-            }
+            Some(code) => Err(BadKey::new(
+                "readiness.dead",
+                format!("{code} cannot mean both loading and dead"),
+            )),
             None => Ok(()),
         }
     }
 
-    fn check_proof(&self) -> Result<(), Wrong> {
+    fn check_proof(&self) -> Result<(), BadKey> {
         let Prove { kind, path, timeout_seconds, body, expect, loading, busy } = &self.prove;
         if path.as_ref().is_some_and(|path| !path.starts_with('/')) {
-            return Err(("prove.path", "must begin with /".to_owned()));
+            return Err(BadKey::new("prove.path", "must begin with /".to_owned()));
         }
         if !(1..=LONGEST_PROOF_SECONDS).contains(timeout_seconds) {
             let message = format!("must be 1 to {LONGEST_PROOF_SECONDS}, got {timeout_seconds}");
-            return Err(("prove.timeout_seconds", message));
+            return Err(BadKey::new("prove.timeout_seconds", message));
         }
         if let Some(code) = loading.iter().find(|code| busy.contains(code)) {
-            return Err(("prove.busy", format!("{code} cannot mean both loading and busy")));
+            return Err(BadKey::new(
+                "prove.busy",
+                format!("{code} cannot mean both loading and busy"),
+            ));
         }
         if *kind != ProveKind::Request {
             return match (body, expect) {
                 (None, None) => Ok(()),
-                _ => Err(("prove.kind", "body and expect belong to kind \"request\"".to_owned())),
+                _ => Err(BadKey::new(
+                    "prove.kind",
+                    "body and expect belong to kind \"request\"".to_owned(),
+                )),
             };
         }
         let (Some(_), Some(body), Some(expect)) = (path, body, expect) else {
-            return Err(("prove.kind", "\"request\" needs path, body and expect".to_owned()));
+            return Err(BadKey::new(
+                "prove.kind",
+                "\"request\" needs path, body and expect".to_owned(),
+            ));
         };
         serde_json::from_str::<serde_json::Value>(body)
-            .map_err(|error| ("prove.body", format!("must be JSON: {error}")))?;
+            .map_err(|error| BadKey::new("prove.body", format!("must be JSON: {error}")))?;
         if !expect.is_empty() && !expect.starts_with('/') {
-            return Err(("prove.expect", "must be a JSON pointer that begins with /".to_owned()));
+            return Err(BadKey::new(
+                "prove.expect",
+                "must be a JSON pointer that begins with /".to_owned(),
+            ));
         }
         Ok(())
     }
 }
 
-fn is_env_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['=', '\0'])
+/// Whether it can name an environment variable; a date that TOML reads as a table has none.
+pub fn is_env_name(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    !name.is_empty() && name.chars().all(is_part) && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// Texts whose placeholders are among the known ones.
@@ -325,15 +362,12 @@ fn check_texts<'a>(
     key: &'static str,
     texts: impl IntoIterator<Item = &'a String>,
     known: &[String],
-) -> Result<(), Wrong> {
+) -> Result<(), BadKey> {
     for text in texts {
-        if text.contains('\0') {
-            return Err((key, "an argument holds a zero byte".to_owned()));
-        }
         let named = placeholders::named(text);
         if let Some(name) = named.into_iter().find(|name| !known.iter().any(|k| k == name)) {
             let message = format!("`{name}` is no placeholder: accepted are {}", known.join(", "));
-            return Err((key, message));
+            return Err(BadKey::new(key, message));
         }
     }
     Ok(())

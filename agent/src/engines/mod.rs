@@ -16,7 +16,7 @@ use wharfage_agent_sys::trusted::Owner;
 use wharfage_shared::order::RunOrder;
 use wharfage_shared::telemetry::EngineOffer;
 
-pub use definition::{Engine, OverNodes};
+pub use definition::{Engine, OverNodes, is_env_name};
 pub use launch::{Ports, Seat};
 pub use wire::{Prove, ProveKind};
 

@@ -172,8 +172,16 @@ fn a_definition_is_refused_with_the_key_that_is_wrong() {
         ("command = [\"/x\"]\nmetrics = { TotalQueuedRequests = [\"a b\"] }", "`a b` is no series"),
         (
             "command = [\"/x\"]\n[parameters]\na = { type = \"integer\", min = 2, max = 1 }",
-            "parameters: `a`: min is above max",
+            "parameters.a: min is above max",
         ),
+        (
+            "command = [\"/x\"]\nenvironment = { A = \"\\u0000\" }",
+            "environment.A: a zero byte is accepted nowhere",
+        ),
+        ("command = [\"/x\"]\nenvironment = 1979-05-27", "is no name of an environment variable"),
+        ("command = [\"/x\"]\nflag = []", "flag: `{name}` must stand in it"),
+        ("command = [\"/x\"]\nflag = [\"--{name}\", \"{val}\"]", "flag: `{val}` is no placeholder"),
+        ("command = [\"/x\"]\nuser = \"\"", "user: must be a word"),
         ("command = [\"/x\"]\n[[failure]]\nkind = \"port\"", "failure: each row needs texts"),
     ] {
         let why = Engine::parse(&format!("{good}{rest}\n")).expect_err(rest);

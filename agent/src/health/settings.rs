@@ -7,6 +7,8 @@ use serde::Deserialize;
 use wharfage_shared::health::GateId;
 use wharfage_shared::ids::GpuUuid;
 
+use crate::bad_key::BadKey;
+
 /// How the node judges its health.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -65,6 +67,9 @@ pub struct Declared {
     pub pcie_width: Option<u32>,
 }
 
+/// No GPU that still works is hotter.
+const HOTTEST_C: u16 = 150;
+
 const COMPUTE_MODES: [&str; 4] = ["default", "exclusive_process", "exclusive_thread", "prohibited"];
 
 impl Declared {
@@ -77,16 +82,16 @@ impl Declared {
             || self.compute_mode.is_some()
     }
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
+    fn check(&self) -> Result<(), BadKey> {
         if let Some(mode) = &self.compute_mode
             && !COMPUTE_MODES.contains(&mode.as_str())
         {
             let said = format!("`{mode}` is none; accepted: {}", COMPUTE_MODES.join(", "));
-            return Err(("compute_mode", said));
+            return Err(BadKey::new("compute_mode", said));
         }
         if self.mig == Some(false) && self.mig_layout.is_some() {
             let said = "mig = false has no layout; accepted: a layout, or mig = false";
-            return Err(("mig_layout", said.to_owned()));
+            return Err(BadKey::new("mig_layout", said.to_owned()));
         }
         Ok(())
     }
@@ -137,31 +142,35 @@ impl Settings {
     }
 
     /// What is wrong with it: which key, and what is accepted.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
+    pub fn check(&self) -> Result<(), BadKey> {
         if self.least_disk_percent > 99 {
             let said = format!("{} is no share; accepted: 0 to 99", self.least_disk_percent);
-            return Err(("health.least_disk_percent", said));
+            return Err(BadKey::new("health.least_disk_percent", said));
+        }
+        if !(1..=HOTTEST_C).contains(&self.hottest_idle_c) {
+            let said = format!("{} is no limit; accepted: 1 to {HOTTEST_C}", self.hottest_idle_c);
+            return Err(BadKey::new("health.hottest_idle_c", said));
         }
         let empty = self.off.iter().find(|(_, reason)| reason.trim().is_empty());
         if let Some((gate, _)) = empty {
             let said = format!("{gate} is switched off without a reason; accepted: a sentence");
-            return Err(("health.off", said));
+            return Err(BadKey::new("health.off", said));
         }
         let looked_at =
             |gate: &GateId| GateId::of_node().chain(GateId::of_gpu()).any(|known| known == *gate);
         if let Some(gate) = self.off.keys().find(|gate| !looked_at(gate)) {
             let said = format!("{gate} is the scheduler's; accepted: G2 to G21");
-            return Err(("health.off", said));
+            return Err(BadKey::new("health.off", said));
         }
         if self.gpus == Some(0) {
             let said = "0 is none; accepted: a count, or nothing where it is not looked at";
-            return Err(("health.gpus", said.to_owned()));
+            return Err(BadKey::new("health.gpus", said.to_owned()));
         }
         let declared = self.declared.check();
-        declared.map_err(|(key, said)| ("health.declared", format!("{key} {said}")))?;
+        declared.map_err(|bad| BadKey::new(format!("health.declared.{}", bad.key), bad.message))?;
         for (gpu, declared) in &self.declared_for {
-            let wrong = |(key, said)| ("health.declared_for", format!("{gpu}: {key} {said}"));
-            declared.check().map_err(wrong)?;
+            let key = |bad: &BadKey| format!("health.declared_for.\"{gpu}\".{}", bad.key);
+            declared.check().map_err(|bad| BadKey::new(key(&bad), bad.message))?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use wharfage_agent_sys::trusted::{self, Owner};
 use wharfage_shared::causes::with_causes;
 use wharfage_shared::ids::HookId;
 
+use crate::bad_key::{self, BadKey};
 use crate::engines::definition_files;
 
 /// No hook runs longer than a day.
@@ -36,22 +37,25 @@ impl Definition {
         let path = folder.join(format!("{id}.toml"));
         let text = trusted::read(&path, owner).map_err(|error| with_causes(&error))?;
         let definition: Self = toml::from_str(&text)
-            .map_err(|error| format!("`{}`: {}", path.display(), error.to_string().trim_end()))?;
-        definition
-            .check(owner)
-            .map_err(|(key, message)| format!("`{}`: {key}: {message}", path.display()))?;
+            .map_err(|error| format!("`{}`: {}", path.display(), bad_key::said(&error)))?;
+        let strange = bad_key::zero_byte(&text).map_or(Ok(()), Err);
+        let checked = strange.and_then(|()| definition.check(owner));
+        checked.map_err(|bad| format!("`{}`: {bad}", path.display()))?;
         Ok(definition)
     }
 
-    fn check(&self, owner: Owner) -> Result<(), (&'static str, String)> {
+    fn check(&self, owner: Owner) -> Result<(), BadKey> {
         let Some(program) = self.command.first().filter(|program| program.starts_with('/')) else {
-            return Err(("command", "must begin with an absolute path".to_owned()));
+            return Err(BadKey::new("command", "must begin with an absolute path".to_owned()));
         };
         trusted::check_program(Path::new(program), owner)
-            .map_err(|error| ("command", with_causes(&error)))?;
+            .map_err(|error| BadKey::new("command", with_causes(&error)))?;
+        if self.user.as_ref().is_some_and(|user| user.trim().is_empty()) {
+            return Err(BadKey::new("user", "it is empty; leave the key out"));
+        }
         if !(1..=LONGEST_SECONDS).contains(&self.timeout_seconds) {
             let message = format!("must be 1 to {LONGEST_SECONDS}, got {}", self.timeout_seconds);
-            return Err(("timeout_seconds", message));
+            return Err(BadKey::new("timeout_seconds", message));
         }
         Ok(())
     }
@@ -118,6 +122,8 @@ mod tests {
         write(&folder, "open.toml", good, 0o664);
         write(&folder, "long.toml", &good.replace("= 5", "= 0"), 0o644);
         write(&folder, "odd.toml", &format!("{good}shell = true\n"), 0o644);
+        write(&folder, "nobody.toml", &format!("{good}user = \"\"\n"), 0o644);
+        write(&folder, "zero.toml", &good.replace("\"-c\"", "\"\\u0000\""), 0o644);
         write(&folder, "Bad_Name.toml", good, 0o644);
         let (known, refused) = list(folder.path(), Owner::RootOrSelf);
         let ids: Vec<&str> = known.iter().map(|(id, _)| id.as_str()).collect();
@@ -126,6 +132,8 @@ mod tests {
             "is refused: its group may write it (mode 0664)",
             "timeout_seconds: must be 1 to 86400, got 0",
             "unknown field `shell`",
+            "user: it is empty",
+            "zero.toml`: command: a zero byte is accepted nowhere",
             "is no hook id",
         ] {
             assert!(refused.iter().any(|said| said.contains(expected)), "{expected}: {refused:?}");

@@ -4,15 +4,15 @@
 //! of a notice is read: a device or a pipe under that name must neither fill memory nor hold the
 //! agent.
 
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use wharfage_shared::ids::NoticeId;
 use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource};
 use wharfage_shared::time::{Boottime, ClockOffset, Timestamp};
+
+use crate::plain;
 
 /// A notice is a line of JSON.
 const LARGEST: u64 = 64 * 1024;
@@ -92,7 +92,7 @@ impl NoticeFile {
         if !meta.is_file() {
             return self.trouble("it is no plain file".to_owned());
         }
-        let text = match bounded(&self.path) {
+        let text = match plain::read(&self.path, LARGEST) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return self.gone(),
             Err(error) => {
@@ -156,15 +156,6 @@ impl NoticeFile {
     }
 }
 
-/// The file's text, up to [`LARGEST`]; a pipe that took its place meanwhile does not block.
-fn bounded(path: &Path) -> std::io::Result<String> {
-    let never_blocks = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(never_blocks).open(path)?;
-    let mut text = String::new();
-    file.take(LARGEST).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 fn parse(text: &str, now: Boottime, wall: Timestamp) -> Result<Notice, String> {
     let words: Words = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let gone_at: jiff::Timestamp =
@@ -185,8 +176,10 @@ fn parse(text: &str, now: Boottime, wall: Timestamp) -> Result<Notice, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
-    use crate::testing::Folder;
+    use crate::testing::{Folder, fifo};
 
     const NOW: Boottime = Boottime(50_000);
     /// 2026-01-01T00:00:00Z
@@ -259,10 +252,7 @@ mod tests {
         for odd in ["device", "pipe", "folder"] {
             match odd {
                 "device" => std::os::unix::fs::symlink("/dev/zero", &path).expect("linked"),
-                "pipe" => {
-                    let made = std::process::Command::new("mkfifo").arg(&path).status();
-                    assert!(made.expect("mkfifo runs").success());
-                }
+                "pipe" => fifo(&path),
                 _ => std::fs::create_dir(&path).expect("made"),
             }
             let Look::Alarm(said) = file.look(NOW, WALL) else { panic!("no alarm for a {odd}") };

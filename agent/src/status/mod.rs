@@ -34,6 +34,7 @@ use wharfage_shared::time::Millis;
 use crate::config;
 use crate::exit::Failure;
 use crate::gpu::census::Missing;
+use crate::plain;
 use crate::runtime::{Ask, KeptNote};
 use gpus::ShownGpu;
 
@@ -98,7 +99,7 @@ pub async fn bind(settings: &config::Status) -> Result<TcpListener, Failure> {
 /// The token that readers must show, if there is one.
 pub fn token(settings: &config::Status) -> Result<Option<String>, Failure> {
     let Some(path) = &settings.token_file else { return Ok(None) };
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = plain::read(path, plain::LARGEST).map_err(|error| {
         Failure::config(format!("status.token_file `{}`: {error}", path.display()))
     })?;
     let token = text.trim();

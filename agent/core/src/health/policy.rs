@@ -10,6 +10,9 @@ use wharfage_shared::health::Action;
 /// The policy that ships with the program, as TOML.
 pub const SHIPPED: &str = include_str!("xid.toml");
 
+/// No driver has an XID of more digits.
+pub const LARGEST_XID: u32 = 99_999;
+
 /// A policy file as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,6 +125,14 @@ impl XidPolicy {
             let row = at + 1;
             if rule.xids.is_empty() {
                 let said = format!("rule {row}: xids is empty; accepted: at least one XID");
+                return Err(BadPolicy(said));
+            }
+            if rule.what.trim().is_empty() {
+                let said = format!("rule {row}: what is empty; accepted: what the XIDs mean");
+                return Err(BadPolicy(said));
+            }
+            if let Some(xid) = rule.xids.iter().find(|xid| !(1..=LARGEST_XID).contains(*xid)) {
+                let said = format!("rule {row}: {xid} is no XID; accepted: 1 to {LARGEST_XID}");
                 return Err(BadPolicy(said));
             }
             if let Some(repeat) = &rule.repeat
