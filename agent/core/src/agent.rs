@@ -185,7 +185,8 @@ impl Agent {
             Input::GpuTrouble { gpu, trouble } => self.hear_trouble(gpu, trouble, out),
             Input::Evidence(evidence) => self.judge.hear(&evidence, out),
             Input::Xid(seen) => {
-                let model = seen.gpu.as_ref().and_then(|gpu| self.model_on(gpu));
+                let on = seen.parts.first().or(seen.gpu.as_ref());
+                let model = on.and_then(|gpu| self.model_on(gpu));
                 self.judge.hear_xid(seen, model, out);
             }
             Input::Repaired { gpu, by } => self.judge.repaired(gpu.as_ref(), by, out),

@@ -12,7 +12,9 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use wharfage_agent_sys::clock;
-use wharfage_agent_sys::nvml::{Board, Gpu, Reach, Reader, SECTIONS, SlotReading, Trouble};
+use wharfage_agent_sys::nvml::{
+    Board, Gpu, Reach, Reader, SECTIONS, SlotReading, Trouble, XidEvent,
+};
 use wharfage_shared::ids::GpuUuid;
 
 use super::beside::{Call, Calls};
@@ -399,10 +401,10 @@ impl<'env> Helper<'env> {
             while !self.is_over() {
                 match self.beside.make(&call, || xids.next(XID_WAIT_MS)) {
                     Ok(None) => {}
-                    Ok(Some(xid)) => {
+                    Ok(Some(XidEvent { xid, place })) => {
                         let at = clock::boottime();
                         let gpu = gpu.clone();
-                        self.desk.say(Word::Xid { at, gpu, xid }, Duration::ZERO);
+                        self.desk.say(Word::Xid { at, gpu, xid, place }, Duration::ZERO);
                     }
                     Err(_) => {
                         self.desk.wait(AGAIN);

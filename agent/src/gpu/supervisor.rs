@@ -372,9 +372,10 @@ impl Supervisor {
             Word::Section { at, gpu, number, section, trouble } => {
                 self.gpus.section(at, gpu, number, section.map(|section| *section), trouble);
             }
-            Word::Xid { at, gpu, xid } => {
+            Word::Xid { at, gpu, xid, place } => {
                 let board = self.gpus.boards.iter().find(|board| board.uuid == gpu);
                 let pci = board.and_then(|board| board.pci.known().cloned());
+                let parts = board.zip(place).map(|(board, place)| board.slots_at(place));
                 self.gpus.xid(at, gpu.clone(), xid);
                 let text = format!("NVML reports XID {xid}");
                 let source = XidSource::Nvml;
@@ -382,6 +383,7 @@ impl Supervisor {
                 drop(self.heard.try_send(XidSeen {
                     at,
                     gpu: Some(gpu),
+                    parts: parts.unwrap_or_default(),
                     pci,
                     xid,
                     text,

@@ -2,7 +2,7 @@
 //! a JSON list.
 
 use serde::{Deserialize, Serialize};
-use wharfage_agent_sys::nvml::{Board, Section, SlotReading, Trouble, Versions};
+use wharfage_agent_sys::nvml::{Board, MigPlace, Section, SlotReading, Trouble, Versions};
 use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::time::Boottime;
 
@@ -58,6 +58,9 @@ pub enum Word {
         gpu: GpuUuid,
         /// Its number.
         xid: u32,
+        /// The MIG instance that it is of, if one is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<MigPlace>,
     },
 }
 

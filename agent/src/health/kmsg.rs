@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wharfage_shared::time::Boottime;
 
-use super::line::{XID_LINE, XidLine, parse};
+use super::line::{XidLine, begins, is_own, parse};
 
 /// The kernel gives a record at a time, at most 8 KiB with its dictionary.
 const RECORD_BYTES: usize = 16 * 1024;
@@ -136,12 +136,12 @@ impl Parser {
         }
         match (&mut self.held, record.part) {
             // An older kernel marks a line's own beginning as a fragment.
-            (Some(held), Part::Fragment | Part::Next) if !record.message.starts_with(XID_LINE) => {
+            (Some(held), Part::Fragment | Part::Next) if !is_own(&record.message) => {
                 held.go_on(record);
                 None
             }
             (None, Part::Next) => None,
-            (_, _) if begins_xid(&record.message) => {
+            (_, _) if begins(&record.message) => {
                 let before = self.settle();
                 self.held = Some(Held { record, others: 0 });
                 before
@@ -172,11 +172,6 @@ impl Held {
     fn is_callers_own(&self, record: &Record) -> bool {
         self.record.caller.is_some() && self.record.caller == record.caller
     }
-}
-
-/// Whether a line about an XID begins with this; it may be cut inside its first words.
-fn begins_xid(message: &str) -> bool {
-    !message.is_empty() && (message.starts_with(XID_LINE) || XID_LINE.starts_with(message))
 }
 
 /// `6,339,5140900,-,caller=T12;NVRM: loading`: priority and facility, number, microseconds, flags,

@@ -3,6 +3,8 @@
 //! Total: any text is either such a line or none. Everything behind the number may hold words of
 //! programs, so only what stands before it is believed.
 
+use wharfage_agent_sys::nvml::MigPlace;
+
 use crate::pci::Pci;
 
 /// An XID line.
@@ -10,6 +12,8 @@ use crate::pci::Pci;
 pub struct XidLine {
     /// The GPU's address.
     pub pci: Option<Pci>,
+    /// The MIG instance of it, if one is named.
+    pub place: Option<MigPlace>,
     /// The number.
     pub xid: u32,
     /// Everything from the number on, bounded.
@@ -22,8 +26,49 @@ const TEXT_KEPT: usize = 200;
 /// How every line about an XID begins.
 pub const XID_LINE: &str = "NVRM: Xid (";
 
+/// The XID of a GPU that has fallen off the bus: the driver also says so without a number.
+const OFF_THE_BUS: u32 = 79;
+
 /// The XID of a message, if it is about one.
 pub fn parse(message: &str) -> Option<XidLine> {
+    numbered(message).or_else(|| fallen(message))
+}
+
+/// Whether a message begins as a line about an XID; it may be cut inside its first words.
+pub fn begins(message: &str) -> bool {
+    let is_cut = !message.is_empty() && XID_LINE.starts_with(message);
+    is_cut || is_own(message)
+}
+
+/// Whether a message is such a line by its own words, whatever came before it.
+pub fn is_own(message: &str) -> bool {
+    message.starts_with(XID_LINE) || fallen(message).is_some()
+}
+
+/// `NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.`, `NVRM: GPU at 0000:3b:00.0 has fallen off
+/// the bus.`, and in three lines of one record `NVRM: The NVIDIA GPU 0000:3b:00.0 (PCI ID: ...)
+/// installed in this system has fallen off the bus and is not responding to commands.`
+fn fallen(message: &str) -> Option<XidLine> {
+    const SAID: [&str; 3] = [
+        "GPU has fallen off the bus.",
+        "has fallen off the bus.",
+        "installed in this system has fallen off the bus and is not responding to commands.",
+    ];
+    let rest = message.strip_prefix("NVRM: ")?;
+    let begin = ["The NVIDIA GPU ", "GPU at ", "GPU "];
+    let rest = begin.iter().find_map(|begin| rest.strip_prefix(begin))?;
+    let (address, said) = rest.split_once(char::is_whitespace)?;
+    let address = address.trim_end_matches(':');
+    let pci = Pci::parse(address.strip_prefix("PCI:").unwrap_or(address))?;
+    let words = said.split_whitespace().filter(|word| *word != "NVRM:");
+    let said = words.collect::<Vec<_>>().join(" ");
+    let tail = said.strip_prefix("(PCI ID: ").and_then(|rest| rest.split_once(") "));
+    let said = tail.map_or(said.as_str(), |(_, said)| said);
+    let text = format!("{OFF_THE_BUS}, {said} (told without a number)");
+    SAID.contains(&said).then_some(XidLine { pci: Some(pci), place: None, xid: OFF_THE_BUS, text })
+}
+
+fn numbered(message: &str) -> Option<XidLine> {
     let rest = message.strip_prefix(XID_LINE)?;
     let (place, rest) = rest.split_once(')')?;
     let rest = rest.strip_prefix(':')?.trim_start();
@@ -36,11 +81,15 @@ pub fn parse(message: &str) -> Option<XidLine> {
     if !after.is_empty() && !after.starts_with([',', ' ', ':', '(']) {
         return None;
     }
-    // `PCI:0000:3b:00`, `0000:3b:00`, `PCI:0000:3b:00 GPU-I:05`.
+    // `PCI:0000:3b:00`, `0000:3b:00`, `PCI:0000:3b:00 GPU-I:05 GPU-CI:00`.
     let place = place.strip_prefix("PCI:").unwrap_or(place);
-    let address = place.split_whitespace().next().unwrap_or("");
+    let mut words = place.split_whitespace();
+    let address = words.next().unwrap_or("");
+    let named = |name| words.clone().find_map(|word| word.strip_prefix(name)?.parse().ok());
+    let compute_instance = named("GPU-CI:");
+    let place = named("GPU-I:").map(|gpu_instance| MigPlace { gpu_instance, compute_instance });
     let text: String = rest.chars().filter(|c| !c.is_control()).take(TEXT_KEPT).collect();
-    Some(XidLine { pci: Pci::parse(address), xid: number.parse().ok()?, text })
+    Some(XidLine { pci: Pci::parse(address), place, xid: number.parse().ok()?, text })
 }
 
 /// What marks a line that an operator injected, with the nonce of this very start of the agent.
@@ -96,6 +145,49 @@ mod tests {
             let line = parse(message).expect(message);
             assert_eq!(line.pci.map(|pci| pci.to_string()).as_deref(), pci, "{message}");
             assert_eq!(line.xid, xid, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_instance_of_a_split_gpu_is_understood() {
+        let place = |named: &str| {
+            let line = format!("NVRM: Xid (PCI:0000:3b:00{named}): 13, pid=1, name=GPU-I:07, x");
+            parse(&line)
+                .expect("a line")
+                .place
+                .map(|place| (place.gpu_instance, place.compute_instance))
+        };
+        assert_eq!(place(" GPU-I:05 GPU-CI:00"), Some((5, Some(0))));
+        assert_eq!(place(" GPU-I:11"), Some((11, None)));
+        assert_eq!(place(""), None, "words of programs name none");
+        assert_eq!(place(" GPU-CI:01"), None);
+        assert_eq!(place(" GPU-I:-1"), None);
+    }
+
+    #[test]
+    fn a_gpu_off_the_bus_is_understood_without_its_number() {
+        for message in [
+            "NVRM: GPU 0000:b3:00.0: GPU has fallen off the bus.",
+            "NVRM: GPU at 0000:b3:00.0 has fallen off the bus.",
+            "NVRM: GPU at PCI:0000:b3:00: has fallen off the bus.",
+            "NVRM: The NVIDIA GPU 0000:b3:00.0\n               NVRM: (PCI ID: 10de:26b5) installed \
+             in this system has\n               NVRM: fallen off the bus and is not responding to \
+             commands.",
+            "NVRM: The NVIDIA GPU 0000:b3:00.0\nNVRM: installed in this system has\nNVRM: fallen off \
+             the bus and is not responding to commands.\n",
+        ] {
+            let line = parse(message).expect(message);
+            assert_eq!((line.xid, line.pci), (79, Pci::parse("0000:b3:00")), "{message}");
+            assert!(is_own(message) && begins(message), "{message}");
+        }
+        for message in [
+            "NVRM: GPU 0000:b3:00.0: GPU has fallen off the bus. Or has it?",
+            "NVRM: GPU 0000:b3:00.0: name=GPU has fallen off the bus.",
+            "NVRM: GPU nobody: GPU has fallen off the bus.",
+            "NVRM: The NVIDIA GPU 0000:b3:00.0",
+            "kernel: NVRM: GPU 0000:b3:00.0: GPU has fallen off the bus.",
+        ] {
+            assert_eq!(parse(message), None, "{message}");
         }
     }
 

@@ -160,6 +160,7 @@ impl Keeper {
         let seen = XidSeen {
             at: clock::boottime(),
             gpu: Some(uuid.clone()),
+            parts: Vec::new(),
             pci: line.pci.map(|pci| pci.to_string()),
             xid: line.xid,
             text: line.text,

@@ -57,11 +57,13 @@ impl Runtime {
             let known = board.pci.known().and_then(|pci| Pci::parse(pci));
             known.is_some() && known == line.pci
         };
-        let gpu = self.gpus.boards.iter().chain(self.gpus.gone.iter()).find(is_there);
-        let gpu = gpu.map(|board| board.uuid.clone());
+        let board = self.gpus.boards.iter().chain(self.gpus.gone.iter()).find(is_there);
+        let parts = board.zip(line.place).map(|(board, place)| board.slots_at(place));
+        let gpu = board.map(|board| board.uuid.clone());
         self.step(Input::Xid(XidSeen {
             at: heard.at,
             gpu,
+            parts: parts.unwrap_or_default(),
             pci: line.pci.map(|pci| pci.to_string()),
             xid: line.xid,
             text: line.text,

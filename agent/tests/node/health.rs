@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use serde_json::Value;
+use wharfage_agent_sys::clock;
 
 use crate::common::node::Node;
 use crate::common::scheduler::{SECRET, Scheduler};
@@ -132,6 +133,55 @@ fn an_xid_of_a_split_gpu_is_one_incident_whoever_tells_it() {
     fleet.until_fit();
     assert_eq!(fleet.runs(&["repaired", "--gpu", "GPU-a"]).0, Some(0), "it may be named whole");
     wait_for("its end", || (fleet.health()?["asks"] == serde_json::json!([])).then_some(()));
+}
+
+#[test]
+fn an_xid_that_names_an_instance_restarts_what_runs_on_that_one() {
+    let fleet = fleet("instance", "");
+    fleet.until_fit();
+    let pci = fleet.pci_of_the_first();
+    let split = |xids: Value| {
+        let parts = serde_json::json!([{"uuid": "MIG-1"}, {"uuid": "MIG-2"}]);
+        let gpus = serde_json::json!([
+            {"uuid": "GPU-a", "mig": parts, "xids": xids}, {"uuid": "GPU-b"},
+        ]);
+        fleet.node.gpus(&gpus);
+    };
+    split(serde_json::json!([]));
+    let asks = || {
+        let health = fleet.health()?;
+        let three = health["gpus"].as_array()?.len() == 3;
+        let of = |ask: &Value| format!("{} {}", ask["what"].as_str()?, ask["gpu"].as_str()?).into();
+        three.then(|| health["asks"].as_array()?.iter().map(of).collect::<Option<Vec<String>>>())?
+    };
+    wait_for("the instances", asks);
+    // What restarts a replica is over after three minutes.
+    let micros = clock::boottime().0 * 1000;
+    let named = format!("NVRM: Xid (PCI:{pci} GPU-I:02 GPU-CI:00): 13, pid=1, name=a");
+    fleet.kernel(&format!("3,1,{micros},-;{named}"));
+    let first = wait_for("what the kernel names", || asks().filter(|asks| !asks.is_empty()));
+    assert_eq!(first, ["restart_replica MIG-2"]);
+    let mut told = Vec::new();
+    let both = wait_for("what NVML names", || {
+        told.push(serde_json::json!({"xid": 31, "gpu_instance": 1, "compute_instance": 0}));
+        split(serde_json::json!(told));
+        asks().filter(|asks| asks.len() > 1)
+    });
+    assert_eq!(both, ["restart_replica MIG-1", "restart_replica MIG-2"]);
+    fleet.until_fit();
+}
+
+#[test]
+fn a_gpu_that_the_kernel_calls_off_the_bus_is_closed_without_an_xids_number() {
+    let fleet = fleet("fallen", "");
+    fleet.until_fit();
+    let pci = fleet.pci_of_the_first().to_lowercase();
+    let lines = "\\x0a               NVRM: (PCI ID: 10de:26b5) installed in this system has\\x0a\
+                 NVRM: fallen off the bus and is not responding to commands.";
+    fleet.kernel(&format!("3,1,2000,-;NVRM: The NVIDIA GPU {pci}{lines}"));
+    let incident = fleet.until_incident();
+    assert_eq!((&incident["gpu"], incident["xids"][0].as_u64()), (&"GPU-a".into(), Some(79)));
+    assert!(!fleet.health().expect("a status")["gpus"][0]["unfit"].is_null());
 }
 
 #[test]

@@ -100,13 +100,31 @@ pub struct GpuSpec {
     pub blocks: BTreeSet<String>,
     /// XID events; each entry that is appended is delivered once to every event set that waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub xids: Vec<u64>,
+    pub xids: Vec<Xid>,
     /// Memory that stays used although no process holds it.
     #[serde(default)]
     pub leak_mib: u32,
     /// How long the memory of an ended process stays used.
     #[serde(default)]
     pub linger_seconds: f64,
+}
+
+/// One XID event: its number alone, or with the MIG instance that it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Xid {
+    /// Of the GPU, whole.
+    Whole(u64),
+    /// Of an instance.
+    Part {
+        /// Its number.
+        xid: u64,
+        /// The GPU instance.
+        gpu_instance: u32,
+        /// The compute instance; absent: none is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        compute_instance: Option<u32>,
+    },
 }
 
 /// Percent of time in which the GPU and its memory were busy.

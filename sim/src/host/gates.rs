@@ -65,6 +65,7 @@ impl Host {
         let seen = XidSeen {
             at: self.clock.at(stage.now),
             gpu: Some(gpu.clone()),
+            parts: Vec::new(),
             pci: None,
             xid,
             text: format!("NVRM: Xid: {xid}"),

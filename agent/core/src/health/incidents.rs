@@ -1,6 +1,6 @@
 //! Incidents: XIDs that belong together, what becomes of them, and what closes them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use wharfage_shared::health::{Action, Ask, Asked, Incident, Repair};
@@ -40,6 +40,8 @@ pub struct XidSeen {
     pub at: Boottime,
     /// On which GPU of this node, if the one that the kernel names is one; it may be an instance.
     pub gpu: Option<GpuUuid>,
+    /// The instances of that GPU that it is of; none = the GPU, whole.
+    pub parts: Vec<GpuUuid>,
     /// The PCI address that was named.
     pub pci: Option<String>,
     /// Its number.
@@ -92,6 +94,12 @@ pub struct Kept {
     /// What runs there is ended at once.
     #[serde(default)]
     pub ends_now: bool,
+    /// Only on these instances of the GPU; none = on all of it.
+    #[serde(default)]
+    pub ends_on: Vec<GpuUuid>,
+    /// XIDs of which only instances were named each time, with those.
+    #[serde(default)]
+    pub parts: BTreeMap<u32, BTreeSet<GpuUuid>>,
     /// The model that ran there when it began.
     #[serde(default)]
     pub model: Option<String>,
@@ -114,6 +122,20 @@ impl Kept {
     /// `XID 79`.
     pub fn rule(&self) -> String {
         format!("XID {}", self.decided_by)
+    }
+
+    /// An XID was heard: which, and whether only of instances. Heard of the whole GPU once, it is
+    /// the whole GPU's.
+    fn place(&mut self, seen: &XidSeen) {
+        let is_new = !self.incident.xids.contains(&seen.xid);
+        if is_new {
+            self.incident.xids.push(seen.xid);
+        }
+        if seen.parts.is_empty() {
+            self.parts.remove(&seen.xid);
+        } else if is_new || self.parts.contains_key(&seen.xid) {
+            self.parts.entry(seen.xid).or_default().extend(seen.parts.iter().cloned());
+        }
     }
 
     /// What it asks of the scheduler while it is open.
@@ -198,6 +220,10 @@ impl Judgement<'_> {
     }
 }
 
+fn named(parts: &[GpuUuid]) -> String {
+    parts.iter().map(GpuUuid::as_str).collect::<Vec<_>>().join(", ")
+}
+
 /// The node's incidents.
 #[derive(Clone, Debug)]
 pub(crate) struct Incidents {
@@ -272,16 +298,16 @@ impl Incidents {
         let before = self.memory.incidents[at].incident.clone();
         let kept = &mut self.memory.incidents[at];
         kept.incident.last_at = kept.incident.last_at.max(seen.at);
-        if !kept.incident.xids.contains(&seen.xid) {
-            kept.incident.xids.push(seen.xid);
-        }
+        let ended_on = kept.ends_on.clone();
+        kept.place(seen);
         if self.policy.rule(seen.xid).named {
             kept.named = kept.named.max(named_action(&seen.text));
         }
         self.judge(at);
-        let now = &self.memory.incidents[at].incident;
-        let same = before.xids == now.xids && before.action == now.action;
-        (!same).then(|| now.because.clone())
+        let kept = &self.memory.incidents[at];
+        let now = &kept.incident;
+        let is_same = before.xids == now.xids && before.action == now.action;
+        (!is_same || ended_on != kept.ends_on).then(|| now.because.clone())
     }
 
     fn begin(&mut self, seen: &XidSeen, model: Option<String>, injected: bool) -> usize {
@@ -302,6 +328,8 @@ impl Incidents {
             on_node: false,
             only_multi_gpu: false,
             ends_now: false,
+            ends_on: Vec::new(),
+            parts: BTreeMap::new(),
             model,
             named: None,
         });
@@ -319,11 +347,14 @@ impl Incidents {
         let judged = xids.iter().filter(counts).map(|xid| self.judge_xid(kept, *xid));
         let Some(judged) = judged.reduce(Judgement::worse) else { return };
         let Judgement { action, decided_by, scope, reach, trust, .. } = judged;
+        let ends_on = self.ends_on(kept, xids.iter().filter(counts));
         // A GPU that nobody can name may be any of the node's.
         let unnamed = kept.incident.gpu.is_none() && action >= Action::CordonGpu;
         let drill = if kept.incident.injected { " (injected)" } else { "" };
         let closes = if action >= Action::CordonGpu { "cordoned by " } else { "" };
-        let because = format!("{closes}XID {decided_by}{drill}: {}", judged.what);
+        let on =
+            if ends_on.is_empty() { String::new() } else { format!(" on {}", named(&ends_on)) };
+        let because = format!("{closes}XID {decided_by}{drill}{on}: {}", judged.what);
         let kept = &mut self.memory.incidents[at];
         kept.incident.action = action;
         kept.incident.because = because;
@@ -332,6 +363,23 @@ impl Incidents {
         let moves_only = action <= Action::Drain && scope == Scope::Node;
         kept.only_multi_gpu = moves_only && reach == Reach::SeveralGpus;
         kept.ends_now = trust == Trust::Lost;
+        kept.ends_on = ends_on;
+    }
+
+    /// The instances on which what runs is ended; none = the whole GPU. What is not to be trusted,
+    /// or is the node's, is the whole GPU's whichever instance was named.
+    fn ends_on<'a>(&self, kept: &Kept, xids: impl Iterator<Item = &'a u32>) -> Vec<GpuUuid> {
+        let mut on = BTreeSet::new();
+        for xid in xids {
+            let rule = self.policy.rule(*xid);
+            let is_parts_own = !rule.distrust && rule.scope == Scope::Gpu;
+            match kept.parts.get(xid).filter(|_| is_parts_own) {
+                _ if rule.action != Action::RestartReplica && !rule.distrust => {}
+                Some(parts) => on.extend(parts.iter().cloned()),
+                None => return Vec::new(),
+            }
+        }
+        on.into_iter().collect()
     }
 
     /// What one XID of an incident asks for.

@@ -147,11 +147,17 @@ impl Judge {
         self.tell(&before, out);
     }
 
-    /// Takes an XID in; `model` is what runs on the GPU. It is the GPU's own, whichever of its
-    /// instances was named.
+    /// Takes an XID in; `model` is what runs on the GPU. The incident is the GPU's own, whichever of
+    /// its instances was named; what is only restarted is that instance's.
     pub fn hear_xid(&mut self, mut seen: XidSeen, model: Option<String>, out: &mut Out) {
         let before = self.failing();
-        seen.gpu = seen.gpu.map(|gpu| self.board_of(&gpu));
+        if let Some(gpu) = &mut seen.gpu {
+            let board = self.board_of(gpu);
+            if board != *gpu {
+                // It was named by its instance alone.
+                seen.parts.push(std::mem::replace(gpu, board));
+            }
+        }
         let Some(because) = self.incidents.hear(&seen, model) else { return };
         let on = seen.gpu.as_ref().map_or_else(String::new, |gpu| format!("{gpu}: "));
         out.note(None, format!("{on}{because} [{}]", seen.text));

@@ -69,7 +69,11 @@ fn node(judge: &Judge, gates: &[Gate]) -> NodeHealth {
 fn asks(judge: &Judge, kept: &Kept) -> Vec<Ask> {
     let by_slot = |ask: Ask| match (ask.what, &ask.gpu) {
         (Asked::RestartReplica | Asked::Drain, Some(gpu)) => {
-            let slots = judge.slots_of(gpu).into_iter();
+            let is_meant = |slot: &GpuUuid| {
+                let only = Some(&kept.ends_on).filter(|on| !on.is_empty());
+                ask.what != Asked::RestartReplica || only.is_none_or(|on| on.contains(slot))
+            };
+            let slots = judge.slots_of(gpu).into_iter().filter(is_meant);
             slots.map(|slot| Ask { gpu: Some(slot), ..ask.clone() }).collect()
         }
         (Asked::RestartReplica | Asked::Drain, None)

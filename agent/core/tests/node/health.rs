@@ -39,6 +39,10 @@ fn instance(number: usize) -> GpuIdentity {
     GpuIdentity { uuid, part_of: Some(identity(0).uuid), ..identity(0) }
 }
 
+fn seen(at: Boottime, xid: u32, text: String, source: XidSource, sequence: Option<u64>) -> XidSeen {
+    XidSeen { at, gpu: None, parts: Vec::new(), pci: None, xid, text, source, sequence }
+}
+
 /// A node of two GPUs whose agent hears what is told, second by second.
 pub struct Node {
     agent: Agent,
@@ -119,12 +123,39 @@ impl Node {
         let sequence = (source == XidSource::Kmsg).then_some(self.records);
         let (at, gpu) = (Boottime(self.now * 1000), Some(identity(gpu).uuid));
         let text = text.to_owned();
-        self.tell(Input::Xid(XidSeen { at, gpu, pci: None, xid, text, source, sequence }));
+        self.tell(Input::Xid(XidSeen { gpu, ..seen(at, xid, text, source, sequence) }));
     }
 
     pub fn later(&mut self, seconds: u64) -> &mut Self {
         self.now += seconds;
         self.tell(Input::Wake);
+        self
+    }
+
+    /// The first GPU is split into two instances, and all of it is well.
+    pub fn split() -> Self {
+        let mut node = Self::qualified();
+        let slots = [instance(1), instance(2), identity(1)];
+        let gpus = slots.to_vec();
+        node.tell(Input::Inventory(Inventory { gpus, ..Inventory::default() }));
+        let look = |gpu: &GpuIdentity, gate| Evidence {
+            gate,
+            gpu: Some(gpu.uuid.clone()),
+            saw: Saw::Pass,
+            evidence: "seen".to_owned(),
+        };
+        let looks = slots.iter().flat_map(|gpu| GateId::of_gpu().map(move |gate| look(gpu, gate)));
+        node.tell(Input::Evidence(looks.collect()));
+        assert_eq!(node.gpus(), [None, None, None]);
+        node
+    }
+
+    /// An XID of the first GPU, or of these instances of it.
+    pub fn xid_of_parts(&mut self, xid: u32, parts: &[usize]) -> &mut Self {
+        let (at, gpu) = (Boottime(self.now * 1000), Some(identity(0).uuid));
+        let parts = parts.iter().map(|part| instance(*part).uuid).collect();
+        let told = seen(at, xid, String::new(), XidSource::Nvml, None);
+        self.tell(Input::Xid(XidSeen { gpu, parts, ..told }));
         self
     }
 
@@ -216,19 +247,7 @@ fn xid_79_closes_the_node_and_asks_for_its_drain_and_reboot() {
 
 #[test]
 fn an_xid_on_a_split_gpu_is_one_incident_that_closes_its_instances() {
-    let mut node = Node::qualified();
-    let slots = vec![instance(1), instance(2), identity(1)];
-    let inventory = Inventory { gpus: slots.clone(), ..Inventory::default() };
-    node.tell(Input::Inventory(inventory));
-    let look = |gpu: &GpuIdentity, gate| Evidence {
-        gate,
-        gpu: Some(gpu.uuid.clone()),
-        saw: Saw::Pass,
-        evidence: "seen".to_owned(),
-    };
-    let looks = slots.iter().flat_map(|gpu| GateId::of_gpu().map(move |gate| look(gpu, gate)));
-    node.tell(Input::Evidence(looks.collect()));
-    assert_eq!(node.gpus(), [None, None, None]);
+    let mut node = Node::split();
     // The kernel's log names the GPU, and so does NVML; a drill may name an instance.
     for (gpu, source) in [
         (identity(0), XidSource::Nvml),
@@ -237,8 +256,7 @@ fn an_xid_on_a_split_gpu_is_one_incident_that_closes_its_instances() {
     ] {
         let at = Boottime(node.now * 1000);
         let (gpu, text) = (Some(gpu.uuid), String::new());
-        let xid = 119;
-        node.tell(Input::Xid(XidSeen { at, gpu, pci: None, xid, text, source, sequence: None }));
+        node.tell(Input::Xid(XidSeen { gpu, ..seen(at, 119, text, source, None) }));
     }
     let verdict = node.verdict();
     assert_eq!(verdict.incidents.len(), 1, "{:?}", verdict.incidents);

@@ -4,6 +4,7 @@
 mod builders;
 mod health;
 mod host;
+mod instances;
 mod leaving;
 mod life;
 mod metering;

@@ -90,6 +90,29 @@ pub struct MigInstance {
     pub compute_instance: Value<u32>,
 }
 
+/// The part of a split GPU that the driver names for a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigPlace {
+    /// The GPU instance.
+    pub gpu_instance: u32,
+    /// The compute instance in it; absent = all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_instance: Option<u32>,
+}
+
+impl Board {
+    /// The slots at a place of this GPU; none where it has no such part.
+    pub fn slots_at(&self, place: MigPlace) -> Vec<GpuUuid> {
+        let is_at = |mig: &MigInstance| {
+            let compute = place.compute_instance;
+            mig.gpu_instance.get() == Some(place.gpu_instance)
+                && (compute.is_none() || mig.compute_instance.get() == compute)
+        };
+        let slots = self.slots.iter().filter(|slot| slot.mig.as_ref().is_some_and(is_at));
+        slots.map(|slot| slot.identity.uuid.clone()).collect()
+    }
+}
+
 /// Who the GPU behind the handle is, and the handles of its MIG instances beside their slots.
 pub(super) fn read<'nvml>(
     device: &Device<'nvml>,

@@ -26,7 +26,7 @@ use wharfage_shared::ids::GpuUuid;
 
 pub use ecc::{Banks, Ecc, RemappedRows, RetiredPages};
 pub use gpm::Gpm;
-pub use identity::{Board, End, MigInstance, Slot};
+pub use identity::{Board, End, MigInstance, MigPlace, Slot};
 pub use memory::Memory;
 pub use modes::Modes;
 pub use nvlink::{Fabric, Link, NvLink};
@@ -35,7 +35,7 @@ pub use power_and_clocks::{Clocks, HeldDown, PowerAndClocks, Temperature, Utiliz
 pub use processes::GpuProcess;
 pub use trouble::{Reach, Trouble};
 pub use value::Value;
-pub use xids::Xids;
+pub use xids::{XidEvent, Xids};
 
 use trouble::Listener;
 

@@ -7,8 +7,8 @@
 
 use std::ffi::c_uint;
 
-use nvml_wrapper::Device;
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
+use nvml_wrapper::{Device, EventSet};
 use nvml_wrapper_sys::bindings::{self as ffi, nvmlDevice_t, nvmlReturn_t};
 
 /// A symbol that fills one structure about one GPU.
@@ -60,6 +60,25 @@ unsafe fn fill<T: Plain, E: std::fmt::Display>(
     // SAFETY: the handle lives as long as `device`; `into` is a valid `T` of this frame.
     nvml_try(unsafe { symbol(device.handle(), &mut into) })?;
     Ok(into)
+}
+
+/// `nvmlEventSetWait_v2`: the wrapper's own leaves out which MIG instance an event is of.
+pub(super) fn next_event(
+    set: &EventSet<'_>,
+    timeout_ms: u32,
+) -> Result<ffi::nvmlEventData_t, NvmlError> {
+    let symbol = nvml_sym(set.nvml.lib().nvmlEventSetWait_v2.as_ref())?;
+    let mut event = ffi::nvmlEventData_t {
+        device: std::ptr::null_mut(),
+        eventType: 0,
+        eventData: 0,
+        gpuInstanceId: c_uint::MAX,
+        computeInstanceId: c_uint::MAX,
+    };
+    // SAFETY: the set's handle lives as long as `set`; the header has this symbol write one
+    // `nvmlEventData_t`.
+    nvml_try(unsafe { symbol(set.handle(), &mut event, timeout_ms) })?;
+    Ok(event)
 }
 
 /// `nvmlDeviceGetMemoryInfo`: the first version, for drivers before R510. Its `used` holds what

@@ -1,14 +1,24 @@
 //! XID events of one GPU, as NVML's event sets tell them.
 
 use nvml_wrapper::bitmasks::event::EventTypes;
-use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, EventSet};
 
+use super::identity::MigPlace;
+use super::raw;
 use super::trouble::{Trouble, trouble};
 
-/// What an XID is called whose number NVML does not know.
-const UNKNOWN_XID: u32 = 999;
+/// What stands for "no instance" in an event.
+const NO_INSTANCE: u32 = u32::MAX;
+
+/// One XID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XidEvent {
+    /// Its number; 999 where NVML does not know it.
+    pub xid: u32,
+    /// The MIG instance that it is of, if the driver names one.
+    pub place: Option<MigPlace>,
+}
 
 /// Waits for the XIDs of one GPU. What happened before is history and is not told.
 pub struct Xids<'nvml> {
@@ -32,14 +42,20 @@ impl<'nvml> Xids<'nvml> {
     }
 
     /// Waits this long at most for the next one.
-    pub fn next(&self, timeout_ms: u32) -> Result<Option<u32>, Trouble> {
-        match self.set.wait(timeout_ms) {
-            Ok(event) => Ok(event.event_data.map(|xid| match xid {
-                XidError::Value(xid) => u32::try_from(xid).unwrap_or(u32::MAX),
-                XidError::Unknown => UNKNOWN_XID,
-            })),
-            Err(NvmlError::Timeout) => Ok(None),
-            Err(error) => Err(trouble(&error)),
+    pub fn next(&self, timeout_ms: u32) -> Result<Option<XidEvent>, Trouble> {
+        let event = match raw::next_event(&self.set, timeout_ms) {
+            Ok(event) => event,
+            Err(NvmlError::Timeout) => return Ok(None),
+            Err(error) => return Err(trouble(&error)),
+        };
+        if event.eventType & EventTypes::CRITICAL_XID_ERROR.bits() == 0 {
+            return Ok(None);
         }
+        let instance = |id: u32| Some(id).filter(|id| *id != NO_INSTANCE);
+        let place = instance(event.gpuInstanceId).map(|gpu_instance| MigPlace {
+            gpu_instance,
+            compute_instance: instance(event.computeInstanceId),
+        });
+        Ok(Some(XidEvent { xid: u32::try_from(event.eventData).unwrap_or(u32::MAX), place }))
     }
 }

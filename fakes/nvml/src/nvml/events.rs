@@ -13,6 +13,7 @@ use nvml_wrapper_sys::bindings::{self as ffi, nvmlDevice_t, nvmlEventData_t, nvm
 use crate::abi::{Code, INVALID_ARGUMENT, Out, SUCCESS, TIMEOUT};
 use crate::folder::Contents;
 use crate::gate::{admitted, call, on_gpu};
+use crate::spec::Xid;
 
 /// How often a wait looks at the folder. A real driver wakes who waits; what this costs is the
 /// stand-in's alone.
@@ -30,14 +31,14 @@ struct Sets {
 #[derive(Default)]
 struct EventSet {
     watched: BTreeMap<String, Watched>,
-    due: VecDeque<(usize, u64)>,
+    due: VecDeque<(usize, Xid)>,
 }
 
 /// One registered GPU.
 struct Watched {
     handle: usize,
     /// The list as it was last seen.
-    seen: Vec<u64>,
+    seen: Vec<Xid>,
 }
 
 impl EventSet {
@@ -116,12 +117,18 @@ fn wait(name: &str, set: nvmlEventSet_t, into: &Out<nvmlEventData_t>, timeout_ms
             match next {
                 None => return INVALID_ARGUMENT,
                 Some(Some((handle, xid))) => {
+                    let (xid, gpu_instance, compute_instance) = match xid {
+                        Xid::Whole(xid) => (xid, None, None),
+                        Xid::Part { xid, gpu_instance, compute_instance } => {
+                            (xid, Some(gpu_instance), compute_instance)
+                        }
+                    };
                     return into.put(nvmlEventData_t {
                         device: std::ptr::without_provenance_mut(handle),
                         eventType: XID,
                         eventData: xid,
-                        gpuInstanceId: c_uint::MAX,
-                        computeInstanceId: c_uint::MAX,
+                        gpuInstanceId: gpu_instance.unwrap_or(c_uint::MAX),
+                        computeInstanceId: compute_instance.unwrap_or(c_uint::MAX),
                     });
                 }
                 Some(None) if Instant::now() >= deadline => return TIMEOUT,
