@@ -19,8 +19,8 @@ const LAST_REPORT: Millis = Millis::from_seconds(5);
 pub(super) struct Leaving {
     notice: NoticeId,
     deadline: Boottime,
-    /// The node is empty since then.
-    empty_since: Option<Boottime>,
+    /// The node is empty: since when, and the last report before that.
+    empty: Option<(Boottime, u64)>,
 }
 
 impl Runtime {
@@ -37,12 +37,10 @@ impl Runtime {
             self.begin_to_leave(now, window);
         }
         let Some(leaving) = &self.leaving else { return true };
-        match leaving.empty_since {
-            // Its end is a fact only when the scheduler knows of it.
-            Some(since) => {
-                let is_told = self.last_answer_at.is_some_and(|at| at > since);
-                is_told || now > since + LAST_REPORT
-            }
+        match leaving.empty {
+            // Its end is a fact only when the scheduler knows of it: an answer may be to a report
+            // that was under way.
+            Some((since, before)) => self.answered > before || now > since + LAST_REPORT,
             None => now > leaving.deadline,
         }
     }
@@ -59,11 +57,8 @@ impl Runtime {
             can_acknowledge: true,
             can_be_withdrawn: false,
         };
-        self.leaving = Some(Leaving {
-            notice: notice.id.clone(),
-            deadline: notice.gone_at,
-            empty_since: None,
-        });
+        self.leaving =
+            Some(Leaving { notice: notice.id.clone(), deadline: notice.gone_at, empty: None });
         self.note(None, "the agent was told to end and to drain its replicas first".to_owned());
         supervised::stopping("drains its replicas");
         self.step(Input::NoticeHeard(notice));
@@ -75,7 +70,7 @@ impl Runtime {
         if let Some(leaving) = &mut self.leaving
             && leaving.notice == id
         {
-            leaving.empty_since = Some(clock::boottime());
+            leaving.empty = Some((clock::boottime(), self.number));
             self.parts.report_now.notify_one();
             return;
         }

@@ -203,6 +203,8 @@ pub struct Runtime {
     unsaved_segments: VecDeque<Segment>,
     segments_sent: Option<(u64, Boottime)>,
     last_answer_at: Option<Boottime>,
+    /// The newest report that the scheduler answered.
+    answered: u64,
     loads: engines::Loads,
     running_hooks: BTreeMap<(ReplicaId, HookKind), CancellationToken>,
     notes: VecDeque<KeptNote>,
@@ -237,6 +239,7 @@ impl Runtime {
             unsaved_segments: parts.unsaved.iter().cloned().collect(),
             segments_sent: None,
             last_answer_at: None,
+            answered: 0,
             loads: engines::Loads::default(),
             running_hooks: BTreeMap::new(),
             notes: VecDeque::new(),

@@ -77,6 +77,7 @@ impl Runtime {
 
     fn hear_answer(&mut self, sent: &Heartbeat, answer: HeartbeatAnswer) {
         self.last_answer_at = Some(clock::boottime());
+        self.answered = self.answered.max(sent.number);
         if answer.send_inventory {
             self.known_inventory = None;
         } else if sent.epoch.is_some() && sent.inventory.is_some() {

@@ -1,5 +1,7 @@
 //! Settings that change while replicas run, and an agent that is told to end.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use wharfage_agent_sys::process;
 use wharfage_shared::notice::NoticeSource;
@@ -54,6 +56,8 @@ fn an_agent_that_is_told_to_drain_ends_after_its_replicas_and_the_scheduler_know
     wait_for("the new settings", || {
         fleet.node.status()?["notes"].to_string().contains("read again and counts").then_some(())
     });
+    // An answer to what was told before the end is none to the end.
+    fleet.scheduler.lag(Duration::from_secs(1));
     fleet.node.signal(Signal::TERM);
     wait_for("a notice of the agent itself", || {
         let notices = fleet.scheduler.last()?.notices;

@@ -41,6 +41,7 @@ pub struct Known {
     answers: bool,
     is_newer: bool,
     lease: Millis,
+    lag: Duration,
 }
 
 /// The running scheduler.
@@ -72,6 +73,7 @@ impl Scheduler {
             answers: true,
             is_newer: false,
             lease: Millis::from_seconds(30),
+            lag: Duration::ZERO,
         }));
         let router = Router::new()
             .route("/agent/v1/enroll", post(enroll))
@@ -114,6 +116,11 @@ impl Scheduler {
     /// From now on it says more than this release knows, in each answer and in each run order.
     pub fn speak_newer(&self) {
         self.known.lock().expect("not poisoned").is_newer = true;
+    }
+
+    /// From now on its answers take so long to arrive.
+    pub fn lag(&self, lag: Duration) {
+        self.known.lock().expect("not poisoned").lag = lag;
     }
 
     /// From now on it grants control leases of this length.
@@ -216,6 +223,16 @@ async fn heartbeat(
     if peer.name != Some(PeerName::Node(report.node.clone())) {
         return Err(StatusCode::FORBIDDEN);
     }
+    let lag = known.lock().expect("not poisoned").lag;
+    let answered = answer_to(&known, &report)?;
+    tokio::time::sleep(lag).await;
+    Ok(answered)
+}
+
+fn answer_to(
+    known: &Mutex<Known>,
+    report: &Heartbeat,
+) -> Result<impl IntoResponse + use<>, StatusCode> {
     let mut known = known.lock().expect("not poisoned");
     if !known.answers {
         return Err(StatusCode::SERVICE_UNAVAILABLE);
