@@ -25,7 +25,7 @@ use crate::estimates::Estimates;
 use crate::evacuation::Evacuation;
 use crate::health::{Evidence, Judge, Saw};
 use crate::history::{History, Start};
-use crate::input::{Found, Input};
+use crate::input::{Found, FoundReplica, Input};
 use crate::lease::Leases;
 use crate::meter::Meter;
 use crate::notices::{Heard, Notices};
@@ -53,6 +53,8 @@ pub struct Agent {
     notices: Notices,
     replicas: BTreeMap<ReplicaId, Replica>,
     departed: BTreeMap<ReplicaId, Departed>,
+    /// They stand here and nobody can tend them: they are neither begun, stopped nor called gone.
+    left_alone: BTreeSet<ReplicaId>,
     /// Ids that were here and were forgotten: never begun again.
     retired: BTreeSet<ReplicaId>,
     /// Deadlines of stop orders on the host's clock, mapped once per wording.
@@ -112,6 +114,7 @@ impl Agent {
             notices: Notices::default(),
             replicas,
             departed: BTreeMap::new(),
+            left_alone: BTreeSet::new(),
             retired: BTreeSet::new(),
             stop_deadlines: BTreeMap::new(),
             estimates: Estimates::default(),
@@ -176,6 +179,15 @@ impl Agent {
     fn hear(&mut self, input: Input, out: &mut Out) {
         match input {
             Input::Wake => {}
+            Input::LeftAlone(replicas) => self.left_alone.extend(replicas),
+            Input::Adopted(found) => self.adopt(*found, out),
+            Input::NothingLeft(replica) => {
+                if self.left_alone.remove(&replica) {
+                    out.note(Some(replica), "nothing is left of it: its GPUs are free");
+                    // Its id is used up; an order that still names it is told so.
+                    self.retired.insert(replica);
+                }
+            }
             Input::Answer { sent_at, answer } => self.hear_answer(sent_at, *answer, out),
             Input::Inventory(inventory) => {
                 self.gpu_names = names(&inventory);
@@ -251,6 +263,16 @@ impl Agent {
                     self.estimates.hook_took(hook, took);
                 }
             }
+        }
+    }
+
+    /// One that was left alone goes on as it is; one that is tended is.
+    fn adopt(&mut self, found: FoundReplica, out: &mut Out) {
+        let id = found.order.replica;
+        if self.left_alone.remove(&id) && !self.replicas.contains_key(&id) {
+            out.note(Some(id), "its records can be read again: adopted, not started again");
+            out.report_now();
+            self.replicas.insert(id, Replica::adopted(found));
         }
     }
 

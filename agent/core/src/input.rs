@@ -61,6 +61,13 @@ pub enum Input {
     /// Time has passed; nothing else. Tell it before a `report` is taken too: the open segment is
     /// proven up to the last step.
     Wake,
+    /// Replicas of an earlier agent of which it is not known what they are, as their records cannot
+    /// be read: nothing is decided for them. Told before anything else is.
+    LeftAlone(Vec<ReplicaId>),
+    /// One that was left alone is known again.
+    Adopted(Box<FoundReplica>),
+    /// Nothing is left of one that was left alone.
+    NothingLeft(ReplicaId),
     /// The scheduler answered the heartbeat that was sent at `sent_at`.
     Answer {
         /// When the heartbeat was sent: leases count from here.

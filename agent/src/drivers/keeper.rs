@@ -91,6 +91,20 @@ pub async fn keep(driver: &Driver, mut kept: Kept, mut commands: mpsc::Receiver<
     }
 }
 
+/// What a guard that lives says of itself, if it answers.
+pub async fn ask(folder: &Folder) -> Option<Record> {
+    let answer = async {
+        let (mut events, _output) = connect(folder).await.ok()?;
+        while let Ok(Some(event)) = events.next_line().await {
+            if let Ok(Event::Record(record)) = serde_json::from_str(&event) {
+                return Some(record);
+            }
+        }
+        None
+    };
+    tokio::time::timeout(FROZEN_AFTER, answer).await.ok()?
+}
+
 type Line = (Lines<BufReader<OwnedReadHalf>>, OwnedWriteHalf);
 
 async fn connect(folder: &Folder) -> io::Result<Line> {

@@ -297,7 +297,10 @@ impl Driver {
         }
         for replica in known {
             match self.adopt_one(replica).await {
-                Ok(one) => found.push(one),
+                Ok((one, kept)) => {
+                    found.push(one);
+                    self.take_over(kept);
+                }
                 // An agent ended between the folder and the parameters, so that nothing was
                 // started, or while it forgot a replica that was gone.
                 Err(error)
@@ -306,17 +309,21 @@ impl Driver {
                 {
                     self.folder(replica).remove()?;
                 }
-                Err(error) => self.leave_unread(replica, &error.to_string()),
+                Err(error) => self.leave_unread(replica, &error),
             }
         }
         self.watch_untended();
         Ok(found)
     }
 
-    async fn adopt_one(self: &Arc<Self>, replica: ReplicaId) -> io::Result<FoundReplica> {
+    /// What is left of a replica, and what is to be kept of it while it lives.
+    async fn adopt_one(&self, replica: ReplicaId) -> io::Result<(FoundReplica, Option<Kept>)> {
         let folder = self.folder(replica);
         let params = folder.params()?;
         self.remember(&params);
+        if params.boot == self.boot {
+            self.mend_record(&folder).await;
+        }
         let mut one = FoundReplica {
             order: params.order.clone(),
             address: None,
@@ -329,7 +336,7 @@ impl Driver {
             Awaited::Never => {
                 let because = "the agent ended while it was being started".to_owned();
                 one.ended = Some(Ended::NeverStarted { because });
-                return Ok(one);
+                return Ok((one, None));
             }
             Awaited::Died => {
                 self.end_without_record(&folder, &params).await;
@@ -338,7 +345,7 @@ impl Driver {
                     Some(because) => Ended::NeverStarted { because },
                     None => Ended::Unknown,
                 });
-                return Ok(one);
+                return Ok((one, None));
             }
         };
         one.address = Some(record.address.clone());
@@ -346,7 +353,7 @@ impl Driver {
         if params.boot != self.boot {
             one.ended = Some(record.ended.unwrap_or(Ended::Unknown));
         } else if is_alive(record.guard) && record.ended.is_none() {
-            self.take_over(Kept { folder, params, record, child: None });
+            return Ok((one, Some(Kept { folder, params, record, child: None })));
         } else {
             keeper::end_what_is_left(&folder, &params, &record);
             let known = record.failure.filter(|failure| failure.kind.is_some() && !one.was_ready);
@@ -355,10 +362,24 @@ impl Driver {
                 None => record.ended.unwrap_or(Ended::Unknown),
             });
         }
-        Ok(one)
+        Ok((one, None))
     }
 
-    fn take_over(self: &Arc<Self>, kept: Kept) {
+    /// A guard that lives knows what its record says: one that was damaged or lost is written anew.
+    async fn mend_record(&self, folder: &Folder) {
+        if matches!(folder.read_record(), Ok(Some(_))) {
+            return;
+        }
+        let Some(record) = keeper::ask(folder).await else { return };
+        // What cannot be written is said where it is read.
+        if is_alive(record.guard) && folder.write_record(&record).is_ok() {
+            let guard = record.guard.pid;
+            tracing::warn!(process.pid = guard, "the guard's record was written anew by its word");
+        }
+    }
+
+    fn take_over(self: &Arc<Self>, kept: Option<Kept>) {
+        let Some(kept) = kept else { return };
         let (sender, commands) = mpsc::channel(64);
         self.kept().insert(kept.params.order.replica, sender);
         let driver = Arc::clone(self);

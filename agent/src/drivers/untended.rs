@@ -1,16 +1,18 @@
 //! Replicas of an earlier agent that nobody tends: their records cannot be read, or only their unit
 //! is left. They are left alone, told for as long as something of them is there, and hold their
-//! slots.
+//! slots. One whose records can be read again is adopted.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use wharfage_agent_core::input::Input;
 use wharfage_shared::ids::ReplicaId;
 
-use super::Driver;
+use super::{Driver, release};
 
-/// Between two looks whether something of them is still there.
+/// Between two looks whether something of them is still there, and can be read.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Who they are, with the sentence that an operator needs.
@@ -22,40 +24,77 @@ impl Driver {
         self.of_nobody().values().cloned().collect()
     }
 
+    /// The replicas that nobody tends.
+    pub fn left_alone(&self) -> Vec<ReplicaId> {
+        self.of_nobody().keys().copied().collect()
+    }
+
     pub(super) fn leave_alone(&self, replica: ReplicaId, because: String) {
-        tracing::warn!(replica.id = %replica, "{because}");
-        self.of_nobody().insert(replica, because);
+        let before = self.of_nobody().insert(replica, because.clone());
+        if before.as_ref() != Some(&because) {
+            tracing::warn!(replica.id = %replica, "{because}");
+        }
     }
 
     /// Its folder is there and does not say what it is.
-    pub(super) fn leave_unread(&self, replica: ReplicaId, why: &str) {
+    pub(super) fn leave_unread(&self, replica: ReplicaId, why: &io::Error) {
         let at = self.folder(replica).path().display().to_string();
         self.leave_alone(
             replica,
             format!(
-                "{replica} of an earlier agent is left alone and holds its GPUs: {why}; the next \
-                 start of the agent reads it again, and once nothing of it lives `rm -r {at}` \
+                "{replica} of an earlier agent is left alone and holds its GPUs: {why}; it is \
+                 adopted as soon as that can be read, and once nothing of it lives `rm -r {at}` \
                  frees them"
             ),
         );
     }
 
-    /// Forgets those of which nothing is left, until there are none.
+    /// Adopts those that can be read and forgets those of which nothing is left, until there are
+    /// none.
     pub(super) fn watch_untended(self: &Arc<Self>) {
         if self.of_nobody().is_empty() {
             return;
         }
         let driver = Arc::clone(self);
         tokio::spawn(async move {
-            while !driver.of_nobody().is_empty() {
+            while !driver.inputs.is_closed() && !driver.of_nobody().is_empty() {
                 tokio::time::sleep(LOOK_EVERY).await;
                 // What cannot be listed now is looked at again.
                 let Ok((known, strays)) = driver.list().await else { continue };
-                driver
-                    .of_nobody()
-                    .retain(|replica, _| known.contains(replica) || strays.contains(replica));
+                for replica in driver.left_alone() {
+                    if known.contains(&replica) {
+                        driver.read_again(replica).await;
+                    } else if !strays.contains(&replica) {
+                        driver.nothing_left(replica).await;
+                    }
+                }
             }
         });
+    }
+
+    async fn read_again(self: &Arc<Self>, replica: ReplicaId) {
+        match self.adopt_one(replica).await {
+            Ok((found, kept)) => {
+                self.of_nobody().remove(&replica);
+                // Before its keeper can tell anything of it.
+                self.say(Input::Adopted(Box::new(found))).await;
+                self.take_over(kept);
+            }
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && release::is_nothing_left(self, replica).await =>
+            {
+                if self.folder(replica).remove().is_ok() {
+                    self.nothing_left(replica).await;
+                }
+            }
+            Err(error) => self.leave_unread(replica, &error),
+        }
+    }
+
+    async fn nothing_left(&self, replica: ReplicaId) {
+        self.of_nobody().remove(&replica);
+        self.say(Input::NothingLeft(replica)).await;
     }
 
     fn of_nobody(&self) -> std::sync::MutexGuard<'_, Untended> {

@@ -265,7 +265,7 @@ impl Runtime {
             self.note(None, trouble);
         }
         self.carry_out(first);
-        self.step(Input::Wake);
+        self.step(Input::LeftAlone(self.parts.driver.left_alone()));
         self.hear_gpus(Arc::clone(&self.gpus));
         let mut reload = tokio::time::interval(RELOAD_DEFINITIONS);
         reload.reset();
@@ -303,6 +303,9 @@ impl Runtime {
 
     fn step(&mut self, input: Input) {
         self.retry_unsaved();
+        if let Input::Adopted(found) = &input {
+            self.parts.orders.insert(found.order.replica, found.order.clone());
+        }
         let caches = matches!(input, Input::Fetched { .. });
         let effects = self.parts.agent.step(clock::boottime(), input);
         self.carry_out(effects);

@@ -246,6 +246,15 @@ impl Agent {
         }
     }
 
+    /// The replica that was left alone and can be read again.
+    pub fn adopted(&mut self) -> FoundReplica {
+        loop {
+            if let Input::Adopted(found) = self.next("the adoption") {
+                return *found;
+            }
+        }
+    }
+
     fn next(&mut self, what: &str) -> Input {
         let heard = self
             .runtime

@@ -1,9 +1,10 @@
 //! Records that are spoilt or gone while their replica lives: what cannot be read proves nothing, so
-//! it frees nothing, and nobody is ended for it.
+//! it frees nothing, and nobody is ended for it. What can be read again is tended again.
 
 use std::fs;
 use std::path::PathBuf;
 
+use rustix::process::Signal;
 use wharfage_agent::guard::record::{Command, Record};
 use wharfage_agent_core::input::Release;
 use wharfage_agent_sys::process;
@@ -63,18 +64,47 @@ fn a_replica_whose_records_are_spoilt_is_left_alone_and_keeps_its_place() {
         let mut agent = bench.agent();
         let record = agent.run(&bench);
         agent.kill();
+        // A guard that can be asked would say what its record said.
+        process::signal(record.guard, Signal::STOP).expect("frozen");
         let kept = Kept::of(&bench, names);
         kept.spoil();
-        let next = bench.agent();
+        let mut next = bench.agent();
         assert_eq!(next.adopt(&bench).map(|found| found.ended), None, "{what}");
         let told = next.driver.untended().join("\n");
         let who = format!("{} of an earlier agent is left alone", bench.replica);
         assert!(told.contains(&who) && told.contains(names[0]), "{what}: {told}");
         let because = held(&next, &bench, &record, what);
         assert!(because.contains(expected), "{what}: {because}");
-        // It can be read again: now it is known whom the order to end it means.
         kept.put_back();
+        process::signal(record.guard, Signal::CONT).expect("it goes on");
+        assert_eq!(next.adopted().ended, None, "{what}: it can be read again");
+        assert_eq!(next.driver.untended(), Vec::<String>::new(), "{what}");
         next.command(&bench, Command::Kill);
+        next.exited();
+        next.release(&bench);
+    }
+}
+
+#[test]
+fn a_guards_record_that_is_spoilt_or_lost_is_written_anew_by_its_own_word() {
+    let both: &[&str] = &["guard.json", "claim"];
+    for (names, lost) in [(&both[..1], false), (&both[..1], true), (both, false), (both, true)] {
+        let bench = Bench::new(ENGINE);
+        let mut agent = bench.agent();
+        let record = agent.run(&bench);
+        agent.kill();
+        let kept = Kept::of(&bench, names);
+        if lost {
+            kept.remove()
+        } else {
+            kept.spoil()
+        }
+        let mut next = bench.agent();
+        let found = next.adopt(&bench).expect("its guard says who it is");
+        assert_eq!((found.ended, found.address), (None, Some(record.address.clone())), "{names:?}");
+        assert_eq!(bench.folder().record(), Some(record), "{names:?}");
+        next.command(&bench, Command::Kill);
+        next.exited();
         next.release(&bench);
     }
 }
@@ -98,7 +128,7 @@ fn a_replica_whose_files_were_removed_keeps_its_place_while_it_lives() {
     let because = held(&next, &bench, &record, "parameters");
     assert!(because.contains("still live"), "{because}");
     parameters.put_back();
-    assert!(next.adopt(&bench).is_some_and(|found| found.ended.is_none()), "it is adopted now");
+    assert_eq!(next.adopted().ended, None, "it is adopted now");
     next.command(&bench, Command::Kill);
     next.exited();
     next.release(&bench);

@@ -71,7 +71,7 @@ impl Agent {
         let desired: Desired = std::mem::take(&mut self.desired);
         for order in &desired.orders {
             let id = order.replica();
-            if self.departed.contains_key(&id) {
+            if self.departed.contains_key(&id) || self.left_alone.contains(&id) {
                 continue;
             }
             match (order, self.replicas.get_mut(&id)) {
@@ -150,8 +150,16 @@ impl Agent {
             return None;
         }
         let holders = self.replicas.iter().filter(|(_, other)| other.phase.holds_slots());
-        holders
-            .flat_map(|(holder, other)| other.order.gpus.iter().map(|gpu| (gpu, *holder)))
+        let tended = holders.map(|(holder, other)| (*holder, &other.order));
+        let left_alone = self.desired.orders.iter().filter_map(|order| match order {
+            Order::Run(run) if self.left_alone.contains(&run.replica) => {
+                Some((run.replica, &**run))
+            }
+            Order::Run(_) | Order::Stop(_) => None,
+        });
+        tended
+            .chain(left_alone)
+            .flat_map(|(holder, order)| order.gpus.iter().map(move |gpu| (gpu, holder)))
             .find(|(gpu, _)| replica.order.gpus.contains(gpu))
             .map(|(gpu, holder)| (gpu.clone(), holder))
     }

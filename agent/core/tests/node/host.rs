@@ -106,6 +106,8 @@ pub struct Host {
     drills: Vec<u64>,
     /// Replicas whose end was asked for.
     ending: BTreeSet<ReplicaId>,
+    /// Replicas whose records the next agent cannot read.
+    pub unreadable: BTreeSet<ReplicaId>,
     epoch: u64,
     next_beat: u64,
     queue: BTreeMap<(u64, u64), Input>,
@@ -141,6 +143,7 @@ impl Host {
             put_off: false,
             drills: Vec::new(),
             ending: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             epoch: 1,
             next_beat: 10_000,
             queue: BTreeMap::new(),
@@ -258,16 +261,9 @@ impl Host {
         self.ending.clear();
         self.epoch += 1;
         self.next_beat = self.now;
-        let records = self.engines.iter().filter(|(id, _)| !self.forgotten.contains(*id));
-        let replicas = records
-            .map(|(_, engine)| FoundReplica {
-                order: engine.order.clone(),
-                address: Some("127.0.0.1:9000".to_owned()),
-                started_at: Boottime(engine.started_at),
-                was_ready: engine.was_ready,
-                ended: engine.end.clone().filter(|(at, _)| *at <= self.now).map(|(_, how)| how),
-            })
-            .collect();
+        let is_read =
+            |id: &&ReplicaId| !self.forgotten.contains(id) && !self.unreadable.contains(id);
+        let replicas = self.engines.keys().filter(is_read).map(|id| self.record(*id)).collect();
         let found = Found {
             boot: self.boot.clone(),
             desired: self.persisted.clone(),
@@ -282,7 +278,19 @@ impl Host {
         for effect in effects {
             self.carry_out(effect);
         }
-        self.tell(Input::Wake);
+        self.tell(Input::LeftAlone(self.unreadable.iter().copied().collect()));
+    }
+
+    /// What a replica's records say.
+    pub fn record(&self, id: ReplicaId) -> FoundReplica {
+        let engine = &self.engines[&id];
+        FoundReplica {
+            order: engine.order.clone(),
+            address: Some("127.0.0.1:9000".to_owned()),
+            started_at: Boottime(engine.started_at),
+            was_ready: engine.was_ready,
+            ended: engine.end.clone().filter(|(at, _)| *at <= self.now).map(|(_, how)| how),
+        }
     }
 
     pub fn alive(&self, id: u32) -> bool {

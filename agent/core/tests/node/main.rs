@@ -6,6 +6,7 @@ mod health;
 mod host;
 mod instances;
 mod leaving;
+mod left_alone;
 mod life;
 mod metering;
 mod orders;

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use rustix::process::Signal;
 use tokio::net::TcpSocket;
 use wharfage_agent::guard::record::{Folder, Record};
-use wharfage_agent_sys::process;
+use wharfage_agent_sys::process::{self, Family};
 use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::{Order, RunOrder, StopCause, StopOrder};
 use wharfage_shared::replica::HookKind;
@@ -298,8 +298,11 @@ impl Drop for Node {
         // An agent that was killed left its replicas: end exactly those.
         for replica in Folder::list(&self.root.join("state")).unwrap_or_default() {
             let folder = Folder::of(&self.root.join("state"), replica);
-            let (Some(record), Ok(params)) = (folder.record(), folder.params()) else { continue };
-            for member in params.family(record.guard).members().unwrap_or_default() {
+            let Some(record) = folder.record() else { continue };
+            // A story that failed may have spoilt them: its session is known by the guard.
+            let mark = folder.params().map(|params| params.mark).unwrap_or_default();
+            let family = Family { guard: record.guard, mark };
+            for member in family.members().unwrap_or_default() {
                 drop(process::signal(member.id, Signal::KILL));
             }
             drop(process::signal(record.guard, Signal::KILL));
