@@ -389,7 +389,40 @@ fn replica_of(unit: &str) -> Option<ReplicaId> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::repeatable;
+
+    proptest! {
+        #![proptest_config(repeatable())]
+
+        #[test]
+        fn a_list_of_processors_reads_as_it_was_written(
+            cpus in prop::collection::btree_set(0u32..300, 0..40), any in "[0-9,-]{0,24}|\\PC{0,12}",
+        ) {
+            let mut parts: Vec<(u32, u32)> = Vec::new();
+            for cpu in &cpus {
+                match parts.last_mut() {
+                    Some((_, last)) if *last + 1 == *cpu => *last = *cpu,
+                    Some(_) | None => parts.push((*cpu, *cpu)),
+                }
+            }
+            let text = |(first, last): &(u32, u32)| match first == last {
+                true => first.to_string(),
+                false => format!("{first}-{last}"),
+            };
+            let list = parts.iter().map(text).collect::<Vec<_>>().join(",");
+            let all: Vec<u32> = cpus.into_iter().collect();
+            prop_assert_eq!(cpu_list(&format!("{list}\n")), Some(all.clone()));
+            let bits = mask(&all);
+            let set = (0..300).filter(|cpu| {
+                bits.get(*cpu as usize / 8).is_some_and(|byte| byte & (1 << (cpu % 8)) != 0)
+            });
+            prop_assert_eq!(set.collect::<Vec<u32>>(), all);
+            prop_assert!(cpu_list(&any).is_none_or(|cpus| cpus.iter().all(|cpu| *cpu < 1 << 16)));
+        }
+    }
 
     #[test]
     fn a_unit_is_named_after_its_replica_and_read_back() {

@@ -299,6 +299,9 @@ fn parse_stat(line: &str) -> Option<Process> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngSeed};
+
     use super::*;
 
     #[test]
@@ -327,6 +330,43 @@ mod tests {
         assert!(matches!(understood(Ok(released.to_vec())), Ok(None)), "it was waited for");
         let no_session = b"42 (a) S 7 42 -1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 0 0";
         assert!(understood(Ok(no_session.to_vec())).is_err(), "that is no process that has ended");
+    }
+
+    proptest! {
+        #![proptest_config(Config {
+            rng_seed: RngSeed::Fixed(4), failure_persistence: None, ..Config::default()
+        })]
+
+        #[test]
+        fn no_line_of_the_process_table_is_too_strange(
+            line: Vec<u8>, almost in "[0-9]{0,3} ?\\(?[ -~]{0,9}\\)?( [SZXD0-9-]{0,4}){0,24}",
+        ) {
+            for line in [line, almost.into_bytes()] {
+                let read = understood(Ok(line.clone()));
+                let is_gone = matches!(read, Ok(None));
+                prop_assert!(!is_gone || is_released(&String::from_utf8_lossy(&line)));
+            }
+        }
+
+        #[test]
+        fn a_line_says_who_a_process_is_whatever_it_calls_itself(
+            pid: u32, parent: u32, session: u32, started: u64, name in "\\PC{0,20}",
+            state in "[RSDZXTt]",
+        ) {
+            let line = format!(
+                "{pid} ({name}) {state} {parent} 1 {session} 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 \
+                 {started} 0 0"
+            );
+            let expected = Process {
+                id: ProcessId { pid, started },
+                parent,
+                session,
+                is_zombie: matches!(state.as_str(), "Z" | "X"),
+                is_uninterruptible: state == "D",
+                name,
+            };
+            prop_assert_eq!(parse_stat(&line), Some(expected));
+        }
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //! ports for the guards.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use wharfage_agent_core::health::{Evidence, Saw};
 use wharfage_shared::health::GateId;
@@ -80,19 +82,49 @@ fn cache(context: &Context) -> (Saw, String) {
 /// at one place the last.
 fn filesystem(context: &Context, path: &Path) -> Option<String> {
     let path = fs::canonicalize(path).ok()?;
-    let mounts = fs::read_to_string(context.config.health.proc.join("self/mountinfo")).ok()?;
+    let mounts = fs::read(context.config.health.proc.join("self/mountinfo")).ok()?;
+    kind_of_mount(&mounts, &path)
+}
+
+fn kind_of_mount(mountinfo: &[u8], path: &Path) -> Option<String> {
     let mut best: Option<(usize, String)> = None;
-    for line in mounts.lines() {
-        // `36 35 98:0 /root /mount/point opts - type source opts`
-        let (before, after) = line.split_once(" - ")?;
-        let point = before.split_whitespace().nth(4)?;
-        let kind = after.split_whitespace().next()?;
-        let depth = point.len();
-        if path.starts_with(point) && best.as_ref().is_none_or(|(deepest, _)| depth >= *deepest) {
-            best = Some((depth, kind.to_owned()));
+    for line in mountinfo.split(|byte| *byte == b'\n') {
+        let Some((point, kind)) = mount(line) else { continue };
+        let depth = point.as_os_str().len();
+        if path.starts_with(&point) && best.as_ref().is_none_or(|(deepest, _)| depth >= *deepest) {
+            best = Some((depth, kind));
         }
     }
     best.map(|(_, kind)| kind)
+}
+
+/// `36 35 98:0 /root /mount/point opts - type source opts`: where it is, and its type.
+fn mount(line: &[u8]) -> Option<(PathBuf, String)> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let point = unescaped(words.nth(4)?);
+    let kind = words.skip_while(|word| *word != b"-").nth(1)?;
+    Some((PathBuf::from(OsString::from_vec(point)), String::from_utf8(kind.to_vec()).ok()?))
+}
+
+/// The kernel writes spaces, line ends and backslashes of a path as `\040`.
+fn unescaped(word: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..3).filter(|_| *first == b'\\');
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
 }
 
 fn ports(context: &Context) -> (Saw, String) {
@@ -100,5 +132,48 @@ fn ports(context: &Context) -> (Saw, String) {
     match TcpListener::bind(SocketAddr::from((ip, 0))) {
         Ok(_) => (Saw::Pass, format!("guards can listen on {ip}")),
         Err(error) => (Saw::Fail, format!("guard_listen_ip {ip}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::repeatable;
+
+    /// As the kernel writes a path in its table of mounts.
+    fn escaped(path: &str) -> String {
+        let byte = |byte: u8| match byte {
+            b' ' | b'\t' | b'\n' | b'\\' | b'#' => format!("\\{byte:03o}").into_bytes(),
+            _ => vec![byte],
+        };
+        String::from_utf8(path.bytes().flat_map(byte).collect()).expect("whole characters")
+    }
+
+    proptest! {
+        #![proptest_config(repeatable())]
+
+        #[test]
+        fn a_mount_is_found_whatever_its_place_is_called(
+            name in "[a-z #\\t\\n\\\\é0-7-]{1,12}", kind in "[a-z0-9.]{1,8}", strange: Vec<u8>,
+        ) {
+            let point = format!("/srv/{name}");
+            let lines = format!(
+                "21 1 8:1 / / rw - ext4 /dev/a rw\n{}\n36 35 98:0 /a {} rw shared:1 master:2 - {kind} b rw\n",
+                String::from_utf8_lossy(&strange).replace('\n', " "), escaped(&point),
+            );
+            let inside = Path::new(&point).join("cache");
+            prop_assert_eq!(kind_of_mount(lines.as_bytes(), &inside), Some(kind));
+            prop_assert_eq!(kind_of_mount(lines.as_bytes(), Path::new("/srv")), Some("ext4".into()));
+        }
+
+        #[test]
+        fn no_table_of_mounts_is_too_strange(any: Vec<u8>, almost in "([0-9:/a-z\\\\ -]{0,30}\n){0,4}") {
+            for table in [any, almost.into_bytes()] {
+                kind_of_mount(&table, Path::new("/a"));
+                prop_assert_eq!(kind_of_mount(&table, Path::new("relative")), None);
+            }
+        }
     }
 }

@@ -162,24 +162,44 @@ fn memory_left(context: &Context) -> Result<u64, String> {
     let path = context.config.health.proc.join("meminfo");
     let text =
         fs::read_to_string(&path).map_err(|error| format!("`{}`: {error}", path.display()))?;
+    percent_left(&text)
+        .ok_or_else(|| format!("`{}` does not say how much memory is left", path.display()))
+}
+
+/// What `/proc/meminfo` says is available of all, in percent.
+fn percent_left(meminfo: &str) -> Option<u64> {
     let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key));
-        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok())
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
     };
-    let (all, left) = (value("MemTotal:"), value("MemAvailable:"));
-    let (Some(all), Some(left)) = (all.filter(|all| *all > 0), left) else {
-        return Err(format!("`{}` does not say how much memory is left", path.display()));
-    };
-    Ok(left.saturating_mul(100) / all)
+    let all = value("MemTotal:").filter(|all| *all > 0)?;
+    Some(value("MemAvailable:")?.min(all).saturating_mul(100) / all)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::context;
     use super::*;
-    use crate::testing::Folder as TestFolder;
+    use crate::testing::{Folder as TestFolder, repeatable};
+    use proptest::prelude::*;
     use wharfage_agent_sys::process::ProcessId;
     use wharfage_shared::time::Boottime;
+
+    proptest! {
+        #![proptest_config(repeatable())]
+
+        #[test]
+        fn no_page_of_memory_is_too_strange_and_what_is_left_is_a_share(
+            page in "(Mem(Total|Available): *[0-9]{0,21}( kB)?\n|[ -~]{0,20}\n){0,6}",
+            all in 10_000..u64::MAX / 100, part in 0..=100u64,
+        ) {
+            prop_assert!(percent_left(&page).is_none_or(|left| left <= 100), "{}", page);
+            let left = all / 100 * part;
+            let page = format!("MemFree: 7 kB\nMemTotal: {all} kB\nMemAvailable:{left} kB\n");
+            let said = percent_left(&page).expect("a page");
+            prop_assert!(said <= part && said + 1 >= part, "{} of {}", said, part);
+        }
+    }
 
     fn process(pid: u32, parent: u32, state: char, name: &str) -> Process {
         Process {
