@@ -76,11 +76,13 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
     let (inputs, heard) = mpsc::channel(MOST_WAITING);
     let (driver, why) = driver(&config, &identity, gpus.clone(), inputs.clone()).await?;
     let report_now = Arc::new(Notify::new());
+    let segment_closed = Arc::new(Notify::new());
     let (output, last_words) = Output::new(state);
     let (done_with, done) = mpsc::channel(16);
     let (delay, shutdown_delay) = watch::channel(None);
     let wires = Wires {
         report_now: Arc::clone(&report_now),
+        segment_closed: Arc::clone(&segment_closed),
         decoder: decoder.clone(),
         output: output.clone(),
         pulse,
@@ -96,7 +98,7 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
     let (kernel, deaf) = health::start(&driver, told, &stop);
     parts.troubles.extend(deaf);
     tokio::spawn(reload_on_hangup(hangups, path, Arc::clone(&driver), asks.clone(), stop.clone()));
-    let line = Line { address, identity, decoder, asks, report_now };
+    let line = Line { address, identity, decoder, asks, report_now, segment_closed };
     tokio::spawn(uplink::send_output(output, last_words, line.client(), stop.clone()));
     let talking = tokio::spawn(uplink::run(line, stop.clone()));
     let ears = Ears { inputs: heard, asks: asked, alarms, gpus, xids, kernel };
@@ -164,6 +166,7 @@ async fn driver(
 /// How the runtime and what runs beside it hear of each other.
 struct Wires {
     report_now: Arc<Notify>,
+    segment_closed: Arc<Notify>,
     decoder: Decoder,
     output: Output,
     pulse: Pulse,
@@ -233,6 +236,7 @@ async fn awake(
         log,
         unsaved,
         report_now: wires.report_now,
+        segment_closed: wires.segment_closed,
         decoder: wires.decoder,
         output: wires.output,
         orders,

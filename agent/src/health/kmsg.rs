@@ -32,8 +32,9 @@ const MOST_BETWEEN: usize = 8;
 /// A file that is not the device is looked at so often.
 const FILE_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often the reader looks whether it shall end.
-const STOP_PAUSE: Duration = Duration::from_millis(250);
+/// How often the reader looks whether it shall end. Nothing waits for it: a record wakes it, and the
+/// process takes it along.
+const STOP_PAUSE: Duration = Duration::from_secs(5);
 
 /// Records of the kernel have no other facility.
 const KERNEL_FACILITY: u32 = 0;
@@ -307,11 +308,11 @@ impl Reader {
     /// Waits for the next record, and no longer than a line may be held.
     fn wait(&self) -> io::Result<()> {
         let left = self.held_until.map(|until| until.saturating_duration_since(Instant::now()));
-        let longest = left.unwrap_or(STOP_PAUSE);
+        // A wait of nothing would turn round until the time is over.
+        let longest = left.unwrap_or(STOP_PAUSE).max(Duration::from_millis(1));
         let longest = Timespec {
-            tv_sec: 0,
-            // A wait of nothing would turn round until the time is over.
-            tv_nsec: i64::from(longest.subsec_nanos()).max(1_000_000),
+            tv_sec: i64::try_from(longest.as_secs()).unwrap_or(0),
+            tv_nsec: i64::from(longest.subsec_nanos()),
         };
         let mut waits = [PollFd::new(&self.file, PollFlags::IN)];
         match poll(&mut waits, Some(&longest)) {

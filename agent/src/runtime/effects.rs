@@ -149,6 +149,7 @@ impl Runtime {
                 return;
             }
             self.unsaved_segments.pop_front();
+            self.parts.segment_closed.notify_one();
         }
     }
 

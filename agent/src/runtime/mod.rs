@@ -150,6 +150,8 @@ pub struct Parts {
     pub unsaved: Option<Segment>,
     /// Rung when a report must not wait.
     pub report_now: Arc<Notify>,
+    /// Rung when a closed segment may be sent.
+    pub segment_closed: Arc<Notify>,
     /// Reads the scheduler's answers.
     pub decoder: Decoder,
     /// What replicas print.

@@ -100,6 +100,7 @@ impl Runtime {
         }
         // The first answer only gave the epoch: everything else has not been told yet.
         if is_unnamed {
+            self.parts.segment_closed.notify_one();
             self.parts.report_now.notify_one();
         }
     }

@@ -39,8 +39,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// Reports in flight: one held, one that overtakes it.
 const MOST_IN_FLIGHT: usize = 2;
 
-/// How often closed segments are looked for.
-const SEGMENTS_LOOK: Duration = Duration::from_secs(1);
+/// How often closed segments are looked for that were sent and never acknowledged; a new one rings.
+const SEGMENTS_LOOK: Duration = Duration::from_secs(10);
 
 /// How often the certificate's age is looked at.
 const RENEWAL_LOOK: Duration = Duration::from_secs(30);
@@ -57,6 +57,8 @@ pub struct Line {
     pub asks: mpsc::Sender<Ask>,
     /// Rung when a report must not wait.
     pub report_now: Arc<Notify>,
+    /// Rung when a closed segment may be sent.
+    pub segment_closed: Arc<Notify>,
 }
 
 impl Line {
@@ -75,7 +77,8 @@ pub async fn run(line: Line, stop: CancellationToken) -> Result<(), String> {
     let client = || line.client().map(Arc::new);
     let mut idle = vec![client()?, client()?];
     tokio::spawn(renew(client()?, line.identity.clone(), stop.clone()));
-    tokio::spawn(send_segments(client()?, line.asks.clone(), stop.clone()));
+    let closed = Arc::clone(&line.segment_closed);
+    tokio::spawn(send_segments(client()?, line.asks.clone(), closed, stop.clone()));
     let mut in_flight: JoinSet<(Arc<MachineClient>, Outcome)> = JoinSet::new();
     let mut pause = FIRST_PAUSE;
     let mut next = Instant::now();
@@ -168,12 +171,15 @@ async fn renew(client: Arc<MachineClient>, identity: IdentityDir, stop: Cancella
 async fn send_segments(
     client: Arc<MachineClient>,
     asks: mpsc::Sender<Ask>,
+    closed: Arc<Notify>,
     stop: CancellationToken,
 ) {
     let mut pause = FIRST_PAUSE;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
+            // After a failure the pause is kept: a scheduler that is away is not pressed.
+            () = closed.notified(), if pause == SEGMENTS_LOOK => {}
             () = tokio::time::sleep(pause) => {}
         }
         let (reply, batch) = oneshot::channel();
