@@ -65,15 +65,24 @@ impl SegmentLog {
     /// Opens the log of this state folder or begins one; `fresh` names it then.
     pub fn open(state_dir: &Path, boot: &BootId, fresh: SegmentLogId) -> io::Result<Opened> {
         let path = state_dir.join("segments.log");
+        let mut troubles = Vec::new();
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                let aside = put_aside(&path)?;
+                troubles.push(format!(
+                    "the segment log is a folder: kept as `{}`, a new log begins, the gap stays \
+                     visible",
+                    aside.display()
+                ));
+                Vec::new()
+            }
             Err(error) => return Err(error),
         };
         let read = frames::decode(&bytes);
         let records: Option<Vec<Record>> =
             read.records.iter().map(|r| serde_json::from_slice(r).ok()).collect();
-        let mut troubles = Vec::new();
         let log = match (records, read.end) {
             (Some(records), End::Clean | End::Torn) if is_log(&records) => {
                 if read.end == End::Torn {
@@ -106,6 +115,11 @@ impl SegmentLog {
         let bytes = match fs::read(state_dir.join("segments.log")) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                let said =
+                    "the segment log is a folder: the agent will put it aside and begin a new one";
+                return Ok(Some(said.to_owned()));
+            }
             Err(error) => return Err(error),
         };
         let read = frames::decode(&bytes);
@@ -410,6 +424,17 @@ mod tests {
         assert_eq!(again.log.last(), 0);
         assert!(again.troubles[0].contains("the segment log is damaged"));
         assert!(folder.path().join("segments.damaged-1").exists());
+    }
+
+    #[test]
+    fn a_folder_in_its_place_is_put_aside_and_a_new_log_begins() {
+        let folder = Folder::new("segments-folder");
+        fs::create_dir(folder.path().join("segments.log")).expect("made");
+        assert!(SegmentLog::inspect(folder.path()).expect("seen").is_some());
+        let mut opened = open(&folder, "boot-1", "log-1");
+        assert!(opened.troubles[0].contains("is a folder: kept as"), "{:?}", opened.troubles);
+        opened.log.append(segment(1)).expect("synced");
+        assert!(folder.path().join("segments.damaged-1").is_dir());
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(crate) struct Replica {
     pub address: Option<String>,
     /// Its guard's start, as an earlier agent recorded it; metering may reach back to it.
     pub adopted_since: Option<Boottime>,
+    /// Since when this agent looks at it, where an earlier one began it.
+    looked_since: Option<Boottime>,
     /// What its guard was last told.
     pub serve_until: Option<Boottime>,
     was_ready: bool,
@@ -110,6 +112,7 @@ impl Replica {
             last_words: None,
             address: None,
             adopted_since: None,
+            looked_since: None,
             serve_until: None,
             was_ready: false,
             failed_start: None,
@@ -153,6 +156,9 @@ impl Replica {
 
     /// Carries it on until nothing more is to be decided now.
     pub fn advance(&mut self, around: &Around<'_>, out: &mut Out) -> Turn {
+        if self.adopted_since.is_some() {
+            self.looked_since.get_or_insert(out.now);
+        }
         self.replan(around, out);
         let mut turn = Turn::Same;
         loop {

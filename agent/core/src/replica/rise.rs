@@ -17,6 +17,9 @@ use crate::out::Out;
 /// start: one answer may be a moment's.
 const DEAD_LOOKS: u32 = 3;
 
+/// So long an agent asks a replica that another one began before it judges the start.
+const ADOPTED_IS_ASKED: Millis = Millis::from_seconds(60);
+
 /// What a probe taught about the engine, for the next ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Learned {
@@ -100,7 +103,14 @@ impl Replica {
     }
 
     fn start_is_overdue(&self, now: Boottime) -> bool {
-        !self.was_ready && now >= self.begun_at + self.order.start_deadline
+        !self.was_ready && now >= self.start_due()
+    }
+
+    /// When it must have been proven. One that an earlier agent began may serve for long, and its mark
+    /// is lost: it is asked before it is judged.
+    fn start_due(&self) -> Boottime {
+        let due = self.begun_at + self.order.start_deadline;
+        self.looked_since.map_or(due, |since| due.max(since + ADOPTED_IS_ASKED))
     }
 
     fn overdue_sentence(&self) -> String {
@@ -417,7 +427,7 @@ impl Replica {
     /// What its start still waits for, as instants.
     pub(super) fn start_wakes(&self) -> Option<Boottime> {
         let begun = self.phase != Phase::Waiting && !self.was_ready;
-        begun.then(|| self.begun_at + self.order.start_deadline)
+        begun.then(|| self.start_due())
     }
 }
 

@@ -61,6 +61,26 @@ fn the_sentence_of_a_start_that_was_too_slow_says_how_far_it_came() {
 }
 
 #[test]
+fn one_that_serves_and_whose_mark_was_lost_is_asked_before_its_start_is_judged() {
+    for serves in [true, false] {
+        let slow = RunOrder { start_deadline: Millis::from_seconds(60), ..order(1) };
+        let mut host = Host::ready(Habits::default(), vec![slow]);
+        host.drops_gone = false;
+        host.run_for(600_000);
+        host.habits.proves = serves;
+        host.engines.get_mut(&ONE).expect("it runs").was_ready = false;
+        host.crash_agent(1_000);
+        host.run_for(50_000);
+        assert!(host.alive(1), "serves: {serves}");
+        host.run_for(60_000);
+        assert_eq!(host.alive(1), serves, "what never answers has failed to start");
+        if serves {
+            assert_eq!(seen(&host).phase, ReportedPhase::Ready);
+        }
+    }
+}
+
+#[test]
 fn an_engine_that_ends_before_it_was_ready_is_gone_with_what_it_said_last() {
     let mut host = loading();
     let because = "GPU memory: the model does not fit (exit 1): CUDA out of memory".to_owned();
