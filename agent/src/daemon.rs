@@ -89,12 +89,12 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
         done_with,
         shutdown_delay,
     };
-    let (mut parts, first, after) = awake(&config, driver, &settled, wires).await?;
+    let (mut parts, first) = awake(&config, driver, &settled, wires).await?;
     parts.troubles.extend(why);
     let driver = Arc::clone(&parts.driver);
     let alarms = watch_notices(&config, inputs.clone(), (done, delay), &stop);
     let (nonce, delay) = (parts.nonce.clone(), parts.shutdown_delay.clone());
-    let told = health::Told { nonce, gpus: gpus.clone(), delay, inputs, after };
+    let told = health::Told { nonce, gpus: gpus.clone(), delay, inputs };
     let (kernel, deaf) = health::start(&driver, told, &stop);
     parts.troubles.extend(deaf);
     tokio::spawn(reload_on_hangup(hangups, path, Arc::clone(&driver), asks.clone(), stop.clone()));
@@ -174,14 +174,13 @@ struct Wires {
     shutdown_delay: watch::Receiver<Option<Millis>>,
 }
 
-/// The agent as the disk and the processes of this host say that it was left, and what it does
-/// first; also up to where the kernel's log was heard before.
+/// The agent as the disk and the processes of this host say that it was left, and what it does first.
 async fn awake(
     config: &Config,
     driver: Arc<Driver>,
     gpus: &Gpus,
     wires: Wires,
-) -> Result<(Parts, Vec<Effect>, u64), Failure> {
+) -> Result<(Parts, Vec<Effect>), Failure> {
     let failed = |what: &'static str| {
         move |error: std::io::Error| Failure::unavailable(format!("cannot {what}: {error}"))
     };
@@ -217,7 +216,6 @@ async fn awake(
         inventory: definitions.inventory(gpus, history.stored(), driver.weights().cached()),
         health: remembered,
     };
-    let after = found.health.heard_in(&found.boot);
     let policy = health::policy::load(config.health.xid_policy.as_deref());
     let policy = policy.map_err(Failure::config)?;
     let (mut agent, first) = Agent::new(found, core_config(config, &definitions, policy.clone()));
@@ -245,7 +243,7 @@ async fn awake(
         done_with: wires.done_with,
         shutdown_delay: wires.shutdown_delay,
     };
-    Ok((parts, first, after))
+    Ok((parts, first))
 }
 
 /// Checks everything that can be checked without running: settings, definitions, token.

@@ -236,16 +236,16 @@ pub enum Said {
     Ended(String),
 }
 
-/// Reads from `path` what comes after record `after`, until `stop`; answers at once whether it can
-/// be opened.
-pub fn start(path: &Path, after: u64, stop: CancellationToken) -> io::Result<mpsc::Receiver<Said>> {
+/// Reads from `path` all that is there and what comes, until `stop`; answers at once whether it can be
+/// opened. What was heard before is the listener's to know.
+pub fn start(path: &Path, stop: CancellationToken) -> io::Result<mpsc::Receiver<Said>> {
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     // A burst waits here while a step is carried out; nothing is lost before the kernel overwrites.
     let (sender, receiver) = mpsc::channel(256);
     std::thread::Builder::new().name("kmsg".to_owned()).spawn(move || {
         let parser = Parser::default();
-        let mut reader = Reader { file, after, overruns: 0, parser, held_until: None, sender };
+        let mut reader = Reader { file, overruns: 0, parser, held_until: None, sender };
         if let Err(error) = reader.run(&stop) {
             // Nobody listens any more only when the agent ends.
             drop(reader.sender.blocking_send(Said::Ended(error.to_string())));
@@ -256,7 +256,6 @@ pub fn start(path: &Path, after: u64, stop: CancellationToken) -> io::Result<mps
 
 struct Reader {
     file: File,
-    after: u64,
     overruns: u64,
     parser: Parser,
     /// When a line that may still go on is taken as it is.
@@ -322,7 +321,7 @@ impl Reader {
     }
 
     fn tell(&self, heard: impl IntoIterator<Item = Heard>) {
-        for heard in heard.into_iter().filter(|heard| heard.sequence > self.after) {
+        for heard in heard {
             drop(self.sender.blocking_send(Said::Xid(heard)));
         }
     }

@@ -32,8 +32,6 @@ pub struct Told {
     pub delay: watch::Receiver<Option<Millis>>,
     /// Where looks and words go.
     pub inputs: mpsc::Sender<Input>,
-    /// The last record of the kernel's log that was heard before.
-    pub after: u64,
 }
 
 /// Starts the looks, the socket and the kernel's log; answers what the log says, and why operators
@@ -43,7 +41,7 @@ pub fn start(
     told: Told,
     stop: &CancellationToken,
 ) -> (mpsc::Receiver<Said>, Option<String>) {
-    let Told { nonce, gpus, delay, inputs, after } = told;
+    let Told { nonce, gpus, delay, inputs } = told;
     let config = driver.config();
     tokio::spawn(evidence::watch(Arc::clone(driver), delay, inputs.clone(), stop.clone()));
     tokio::spawn(smoke::watch(Arc::clone(driver), gpus.clone(), inputs.clone(), stop.clone()));
@@ -61,13 +59,13 @@ pub fn start(
             ))
         }
     };
-    (read_kernel_log(&config, after, stop), deaf)
+    (read_kernel_log(&config, stop), deaf)
 }
 
 /// The kernel's log, or why there is none. Without it XIDs are known only as far as NVML tells.
-fn read_kernel_log(config: &Config, after: u64, stop: &CancellationToken) -> mpsc::Receiver<Said> {
+fn read_kernel_log(config: &Config, stop: &CancellationToken) -> mpsc::Receiver<Said> {
     let said = if config.health.read_kmsg {
-        match kmsg::start(&config.health.kmsg, after, stop.clone()) {
+        match kmsg::start(&config.health.kmsg, stop.clone()) {
             Ok(records) => return records,
             Err(error) => format!("`{}`: {error}", config.health.kmsg.display()),
         }

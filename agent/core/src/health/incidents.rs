@@ -18,6 +18,9 @@ const REPAIRS_TO_REPLACE: usize = 2;
 /// Incidents that are closed and still shown.
 const CLOSED_KEPT: usize = 16;
 
+/// So many XIDs are told of one incident; of more the first that did not decide is left out.
+const MOST_XIDS: usize = 32;
+
 /// Repairs and mild incidents that are remembered.
 const REMEMBERED: usize = 128;
 
@@ -64,6 +67,9 @@ pub struct Memory {
     /// The last record of the kernel's log that was heard.
     #[serde(default)]
     pub sequence: u64,
+    /// When the newest of its records was written.
+    #[serde(default = "unknown")]
+    pub written: Boottime,
     /// Open incidents and the last closed ones, oldest first.
     pub incidents: Vec<Kept>,
     /// Resets and reboots, oldest first: a GPU and the XID that they were for.
@@ -71,11 +77,9 @@ pub struct Memory {
     pub repairs: Vec<(Option<GpuUuid>, u32)>,
 }
 
-impl Memory {
-    /// The last record of the kernel's log that was heard in this boot.
-    pub fn heard_in(&self, boot: &BootId) -> u64 {
-        if self.boot.as_ref() == Some(boot) { self.sequence } else { 0 }
-    }
+/// A file of an earlier release does not say it: what it has heard is not heard again.
+fn unknown() -> Boottime {
+    Boottime(u64::MAX)
 }
 
 /// An incident with what decides about it.
@@ -129,6 +133,12 @@ impl Kept {
     fn place(&mut self, seen: &XidSeen) {
         let is_new = !self.incident.xids.contains(&seen.xid);
         if is_new {
+            if self.incident.xids.len() == MOST_XIDS
+                && let Some(at) = self.incident.xids.iter().position(|xid| *xid != self.decided_by)
+            {
+                let left_out = self.incident.xids.remove(at);
+                self.parts.remove(&left_out);
+            }
             self.incident.xids.push(seen.xid);
         }
         if seen.parts.is_empty() {
@@ -244,6 +254,7 @@ impl Incidents {
         if incidents.memory.boot.as_ref() != Some(boot) {
             incidents.memory.boot = Some(boot.clone());
             incidents.memory.sequence = 0;
+            incidents.memory.written = Boottime(0);
             // Instants of another boot cannot be compared: what was over then is not counted now.
             incidents.memory.incidents.retain(|kept| kept.incident.closed.is_none());
             for at in 0..incidents.memory.incidents.len() {
@@ -278,10 +289,13 @@ impl Incidents {
     /// is news.
     pub fn hear(&mut self, seen: &XidSeen, model: Option<String>) -> Option<String> {
         if let Some(sequence) = seen.sequence {
-            if sequence <= self.memory.sequence {
+            // A log that was begun anew counts from the beginning: its records are younger.
+            let is_known = sequence <= self.memory.sequence && seen.at <= self.memory.written;
+            if is_known {
                 return None;
             }
             self.memory.sequence = sequence;
+            self.memory.written = self.memory.written.max(seen.at);
         }
         let injected = seen.source == XidSource::Injected;
         let belongs = |kept: &Kept| {

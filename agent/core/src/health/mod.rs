@@ -151,6 +151,8 @@ impl Judge {
     /// its instances was named; what is only restarted is that instance's.
     pub fn hear_xid(&mut self, mut seen: XidSeen, model: Option<String>, out: &mut Out) {
         let before = self.failing();
+        // A record of the future would keep its incident open for as long.
+        seen.at = seen.at.min(out.now);
         if let Some(gpu) = &mut seen.gpu {
             let board = self.board_of(gpu);
             if board != *gpu {

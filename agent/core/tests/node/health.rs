@@ -364,6 +364,32 @@ fn a_new_agent_of_the_same_boot_goes_on_with_the_incident_and_hears_no_record_tw
 }
 
 #[test]
+fn a_log_that_counts_anew_is_heard_and_a_storm_stays_one_short_incident() {
+    let mut node = Node::qualified();
+    node.records = u64::MAX - 1;
+    node.xid(13, 0);
+    // Its numbers go back; its records are younger.
+    node.records = 0;
+    node.later(1).xid(119, 1);
+    assert_eq!(node.verdict().incidents.len(), 2);
+    node.records = 0;
+    node.xid(48, 1);
+    assert_eq!(node.verdict().incidents[1].xids, [119], "the same records again are old news");
+    for xid in 200..400 {
+        node.later(1).xid(xid, 1);
+    }
+    let storm = &node.verdict().incidents[1];
+    assert_eq!((storm.xids.len(), storm.xids[0], storm.xids[31]), (32, 119, 399));
+    assert_eq!(storm.action, Action::Reset, "what decided stays");
+    // A record of the future ends like any other.
+    let gpu = Some(identity(0).uuid);
+    let told = seen(Boottime(u64::MAX), 31, String::new(), XidSource::Nvml, None);
+    node.tell(Input::Xid(XidSeen { gpu, ..told }));
+    node.later(200);
+    assert!(node.verdict().incidents.iter().all(|one| one.closed.is_some() || one.xids[0] == 119));
+}
+
+#[test]
 fn an_injected_xid_is_marked_everywhere_and_starts_no_count_of_repairs() {
     let mut node = Node::qualified();
     node.xid_says(79, 0, XidSource::Injected, "");

@@ -113,7 +113,7 @@ fn the_reader_joins_what_comes_in_pieces_and_tells_what_does_not_go_on() {
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600))
         .expect("made");
     let stop = CancellationToken::new();
-    let mut said = start(&path, 0, stop.clone()).expect("it can be opened");
+    let mut said = start(&path, stop.clone()).expect("it can be opened");
     let mut log = File::options().write(true).open(&path).expect("a reader is there");
     let mut hear = |record: &str| {
         log.write_all(record.as_bytes()).expect("written");
