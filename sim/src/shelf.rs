@@ -281,7 +281,7 @@ impl Shelf {
             siblings: 0,
             node: seat.node.clone(),
         };
-        Placement { class: CapacityClass::OnDemand, score, sentence: String::new() }
+        Placement { class: CapacityClass::OnDemand, score, sentence: "".into() }
     }
 
     /// Whoever stands under this name goes.

@@ -58,7 +58,7 @@ fn explained(world: &World, deployment: &DeploymentId) -> Vec<String> {
             explanation.node.as_ref().map_or("nowhere".to_owned(), |node| format!("on {node}"));
         lines.push(format!("{who} {at}: {}", explanation.summary));
         for candidate in &explanation.candidates {
-            lines.push(format!("  {}: {}", candidate.node, candidate.sentence));
+            lines.push(format!("  {}: {}", candidate.node, candidate.sentence()));
         }
     }
     lines

@@ -6,6 +6,7 @@ use wharfage_shared::time::Millis;
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
+use crate::words::because::sentence::Start;
 use crate::words::deployment::{Model, StartKey};
 
 /// What history says of a deployment's next start.
@@ -51,15 +52,13 @@ impl<'a> Expected<'a> {
         took.map_or(0, |took| u32::try_from(took.0 / 1000).unwrap_or(u32::MAX))
     }
 
-    /// The same as half a sentence; absent where nothing is known.
-    pub fn said_of(&self, node: &NodeRow) -> Option<String> {
+    /// What these seconds rest on; absent where nothing is known.
+    pub fn start_on(&self, node: &NodeRow) -> Option<Start> {
         self.fresh?;
-        let seconds = self.seconds_on(node);
-        let cache = match (self.differs(), self.is_cached_on(node)) {
-            (true, true) => ", its model lies in the cache",
-            (true, false) => ", its model must be fetched",
-            (false, _) => "",
-        };
-        Some(format!("ready in about {seconds} s{cache}"))
+        Some(match (self.differs(), self.differs() && self.is_cached_on(node)) {
+            (true, true) => Start::Cached,
+            (true, false) => Start::Fetched,
+            (false, _) => Start::History,
+        })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use wharfage_shared::capacity::{CapacityClass, Zone};
 
 use crate::capacity::ask::Ask;
@@ -18,7 +18,7 @@ use crate::words::policy::Policy;
 const MOST_TRIED: usize = 16;
 
 /// One thing that would have to be otherwise.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Counterfactual {
     /// Which: `priority`, `zone`, `class` or `gpus`.
     pub change: String,

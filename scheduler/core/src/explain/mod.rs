@@ -1,20 +1,20 @@
 //! Why here, why not there, when: a plain scan with the same rules that decide.
 
+mod candidate;
 mod counterfactual;
 mod groups;
 mod joining;
 mod starved;
 mod when;
 
-use std::cmp::Ordering;
-
+pub use self::candidate::{Candidate, Verdict};
 pub use self::counterfactual::Counterfactual;
 pub use self::groups::Group;
 pub use self::starved::starved;
 pub use self::when::Earliest;
 
-use serde::{Deserialize, Serialize};
-use wharfage_shared::capacity::{CapacityClass, ComputeClass, Zone};
+use serde::Serialize;
+use wharfage_shared::capacity::CapacityClass;
 use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::time::Timestamp;
 
@@ -23,15 +23,14 @@ use crate::capacity::expected::Expected;
 use crate::capacity::pick::pick;
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
-use crate::fleet::rows::node::NodeRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::policies::{placement, queue};
-use crate::words::because::placement::{Blocked, Rejection, Score};
+use crate::words::because::placement::{Blocked, Rejection};
 use crate::words::policy::Policy;
 use crate::words::replica::{Phase, PhaseWord};
 
 /// Why a replica, or a deployment's next one, is where it is or nowhere.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
     /// Of which deployment.
     pub deployment: DeploymentId,
@@ -61,35 +60,6 @@ pub struct Explanation {
     pub candidates: Vec<Candidate>,
 }
 
-/// One node's case.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Candidate {
-    /// Which.
-    pub node: NodeId,
-    /// Where.
-    pub zone: Zone,
-    /// How it is sold.
-    pub compute_class: ComputeClass,
-    /// GPUs that are free there.
-    pub free: u8,
-    /// Whom it serves now; only the provider and that organization are told.
-    pub serves: Option<OrganizationId>,
-    /// Whether it is an option.
-    pub verdict: Verdict,
-    /// The verdict as one sentence.
-    pub sentence: String,
-}
-
-/// Whether a node is an option.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// It is, with its rank.
-    Feasible(Score),
-    /// It is not: the first rule that fails.
-    Rejected(Rejection),
-}
-
 impl Explanation {
     /// It is somewhere: what the next one would wait for is not its concern.
     fn waits_for_nothing(&mut self) {
@@ -108,7 +78,6 @@ impl Explanation {
             ) = &mut candidate.verdict
             {
                 rejection.keep_to_the_provider();
-                candidate.sentence = format!("{}: {rejection}", candidate.node);
             }
         }
         let groups = groups::of(&self.candidates);
@@ -192,28 +161,16 @@ fn bare(deployment: &DeploymentId) -> Explanation {
 /// Every node's case for the deployment's next replica.
 fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp) -> Explanation {
     let ask = Ask::of(fleet, row);
-    let mut candidates: Vec<Candidate> = Vec::with_capacity(fleet.nodes.len());
-    let scanned = placement::scan(fleet, policy, row, &ask);
-    candidates.extend(scanned.map(|(node, verdict)| candidate(node, verdict)));
-    candidates.sort_by(|a, b| match (&a.verdict, &b.verdict) {
-        (Verdict::Feasible(a), Verdict::Feasible(b)) => a.cmp(b),
-        (Verdict::Feasible(_), Verdict::Rejected(_)) => Ordering::Less,
-        (Verdict::Rejected(_), Verdict::Feasible(_)) => Ordering::Greater,
-        (Verdict::Rejected(_), Verdict::Rejected(_)) => a.node.cmp(&b.node),
-    });
+    let candidates = candidates(fleet, policy, row, &ask);
     let groups = groups::of(&candidates);
-    let best = candidates.first();
-    let best = best.filter(|best| matches!(best.verdict, Verdict::Feasible(_)));
+    let best = candidates.first().and_then(|best| Some((fleet.node(&best.node)?, best.rank()?)));
     let earliest = when::earliest(fleet, row, &ask, &candidates, now)
         .or_else(|| when::would_call(fleet, policy, &ask, &candidates, now))
         .or_else(|| joining::earliest(fleet, &ask, &candidates).filter(|_| best.is_none()));
     let (summary, counterfactuals) = match best {
-        Some(best) => {
-            let node = fleet.node(&best.node);
-            let nearness = node.and_then(|node| pick(node, ask.gpus).nearness);
-            let expected = node.and_then(|node| Expected::of(fleet, row).said_of(node));
-            let seat = placement::with(best.sentence.clone(), expected);
-            let seat = placement::with(seat, nearness);
+        Some((node, score)) => {
+            let nearness = pick(node, ask.gpus).nearness;
+            let seat = placement::ranked(node, Expected::of(fleet, row), nearness).of(score);
             (format!("the next replica would go to {seat}"), Vec::new())
         }
         None => (
@@ -234,26 +191,17 @@ fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp)
     }
 }
 
-fn candidate(node: &NodeRow, verdict: Result<Score, Rejection>) -> Candidate {
-    let (verdict, sentence) = match verdict {
-        Ok(score) => {
-            let sentence = placement::sentence(node, &score);
-            (Verdict::Feasible(score), sentence)
-        }
-        Err(rejection) => {
-            let sentence = format!("{}: {rejection}", node.id);
-            (Verdict::Rejected(rejection), sentence)
-        }
-    };
-    Candidate {
-        node: node.id.clone(),
-        zone: node.zone.clone(),
-        compute_class: node.compute_class,
-        free: node.free(),
-        serves: node.held_for.as_ref().map(|held| held.organization.clone()),
-        verdict,
-        sentence,
+/// Every node's case: the options first, the best first; the others by name, as they are scanned.
+fn candidates(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, ask: &Ask) -> Vec<Candidate> {
+    let mut rejected = Vec::with_capacity(fleet.nodes.len());
+    let mut options: Vec<Candidate> = Vec::new();
+    for (node, verdict) in placement::scan(fleet, policy, row, ask) {
+        let cases = if verdict.is_ok() { &mut options } else { &mut rejected };
+        cases.push(Candidate::new(node, verdict));
     }
+    options.sort_by(|a, b| a.rank().cmp(&b.rank()));
+    options.append(&mut rejected);
+    options
 }
 
 fn pending(explanation: &Explanation, blocked: Blocked) -> String {

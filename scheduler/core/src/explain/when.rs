@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use wharfage_shared::capacity::Sku;
 use wharfage_shared::ids::NodeId;
 use wharfage_shared::notice::Leaves;
@@ -22,7 +22,7 @@ use crate::words::policy::Policy;
 use crate::words::replica::Phase;
 
 /// When something that is known ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Earliest {
     /// When; absent where nobody knows the moment.
     pub at: Option<Timestamp>,
@@ -45,7 +45,7 @@ pub(super) fn earliest(
         let because = format!("after {failures} failed starts the next is tried in {wait}");
         return Some(Earliest { at: Some(at), because });
     }
-    if candidates.iter().any(|candidate| matches!(candidate.verdict, Verdict::Feasible(_))) {
+    if candidates.first().is_some_and(|first| first.rank().is_some()) {
         return None;
     }
     let left = left(fleet, &ask.sku);
@@ -104,8 +104,8 @@ pub(super) fn would_call(
     candidates: &[Candidate],
     now: Timestamp,
 ) -> Option<Earliest> {
-    let fits = |candidate: &Candidate| matches!(candidate.verdict, Verdict::Feasible(_));
-    if candidates.iter().any(fits) || !reclaim::is_worth_asking(fleet, ask) {
+    let fits = candidates.first().is_some_and(|first| first.rank().is_some());
+    if fits || !reclaim::is_worth_asking(fleet, ask) {
         return None;
     }
     let node = reclaim::cheapest(fleet, ask, now)?;

@@ -150,7 +150,8 @@ pub fn stand_in(
     let free = node.slots.iter().filter(|slot| slot.is_usable()).take(ask.gpus.into());
     let gpus = free.map(|slot| slot.gpu.clone()).collect();
     let (id, zone, sold, mover) = (&node.id, &node.zone, node.sold(), step.replica);
-    let sentence = format!("{id} in {zone}, sold as {sold}: {mover} moves here to make room");
+    let sentence =
+        format!("{id} in {zone}, sold as {sold}: {mover} moves here to make room").into();
     Some(StandIn {
         seat: Seat::alone(node.id.clone(), gpus),
         engine_version: newest(&ask, node).unwrap_or_default().into(),

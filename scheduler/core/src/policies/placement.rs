@@ -21,6 +21,7 @@ use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::NodeRow;
 use crate::fleet::table::Table;
 use crate::words::because::placement::{Blocked, Placement, Rejection, Score};
+use crate::words::because::sentence::{Ranked, Sentence};
 use crate::words::catalogue::instance_type;
 use crate::words::policy::{PlacementPolicy, Policy};
 use crate::words::replica::Seat;
@@ -118,7 +119,7 @@ fn decision(
     score: Score,
 ) -> Decision {
     let Picked { gpus, nearness } = pick(node, ask.gpus);
-    let sentence = with(with(sentence(node, &score), expected.said_of(node)), nearness);
+    let sentence = ranked(node, expected, nearness);
     Decision {
         seat: Seat::alone(node.id.clone(), gpus),
         engine_version: newest(ask, node).unwrap_or_default().into(),
@@ -166,7 +167,8 @@ pub fn kept(
         node: node.id.clone(),
     };
     let (id, zone, sold) = (&node.id, &node.zone, node.compute_class);
-    let sentence = format!("{id} in {zone}, sold as {sold}: its seat was kept while others left");
+    let sentence =
+        format!("{id} in {zone}, sold as {sold}: its seat was kept while others left").into();
     let class = ask.classes.get(usize::from(class)).copied().unwrap_or(CapacityClass::OnDemand);
     Ok(Decision {
         seat: seat.clone(),
@@ -184,31 +186,15 @@ fn kept_on(fleet: &Fleet, ask: &Ask, node: &NodeRow) -> Result<(u8, bool), Rejec
     admits_once_empty(ask, node).map(|class| (class, true))
 }
 
-/// The rank as one sentence for people.
-pub fn sentence(node: &NodeRow, score: &Score) -> String {
-    let left = score.gpus_left.to_string();
-    let (room, left, free) = match (score.breaks_whole_node, score.gpus_left) {
-        (true, _) => ("no node in use had room, ", left.as_str(), " GPUs stay free"),
-        (false, 0) => ("it fits exactly", "", ""),
-        (false, _) => ("the fullest node with room, ", left.as_str(), " GPUs stay free"),
-    };
-    let serves =
-        if score.opens_node { "; it was idle" } else { "; it serves the organization already" };
-    let (id, zone) = (node.id.as_str(), node.zone.as_str());
-    let (how, sold) = match score.lends || node.is_lent() {
-        true => (", standard and lent as ", ComputeClass::Spot.word()),
-        false => (", sold as ", node.compute_class.word()),
-    };
-    // Every placement has one: joined at once, not formatted.
-    [id, " in ", zone, how, sold, ": ", room, left, free, serves].concat()
-}
-
-/// What is said of a seat, with what else is said of it.
-pub fn with(sentence: String, more: Option<String>) -> String {
-    match more {
-        Some(more) => format!("{sentence}; {more}"),
-        None => sentence,
-    }
+/// What is said of a seat beside its rank.
+pub fn ranked(node: &NodeRow, expected: Expected<'_>, more: Option<String>) -> Sentence {
+    Sentence::Ranked(Ranked {
+        zone: node.zone.clone(),
+        compute_class: node.compute_class,
+        is_lent: node.is_lent(),
+        start: expected.start_on(node),
+        more: more.map(String::into_boxed_str),
+    })
 }
 
 /// The zones that have nodes of the type and that the ask admits, in order.

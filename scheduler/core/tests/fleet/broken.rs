@@ -83,7 +83,7 @@ fn placed(replica: ReplicaId, seat: Seat, class: CapacityClass, at: Timestamp) -
         siblings: 0,
         node: seat.node.clone(),
     };
-    let because = Placement { class, score, sentence: "a test".to_owned() };
+    let because = Placement { class, score, sentence: "a test".into() };
     Event::Replica(Replicas::Placed {
         replica,
         seat,

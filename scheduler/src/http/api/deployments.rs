@@ -12,7 +12,7 @@ use wharfage_scheduler_core::words::principal::Role;
 use wharfage_scheduler_core::{Fleet, explain};
 use wharfage_shared::ids::DeploymentId;
 
-use super::replicas::explained;
+use super::replicas::{Explained, explained};
 use crate::http::baseten::settings;
 use crate::http::body::Write;
 use crate::http::coreweave::deployments::{Deployments, creation, replacement};
@@ -168,7 +168,7 @@ async fn explain(
     State(shared): State<Shared>,
     Who(caller): Who,
     Parted(id): Parted<String>,
-) -> Result<Json<Value>, Fault> {
+) -> Result<Json<Explained>, Fault> {
     let view = shared.handle.view();
     let row = find::<Deployments>(&view, &caller, &id)?;
     let (policy, now) = (shared.handle.policy(), shared.handle.now());
@@ -178,9 +178,9 @@ async fn explain(
     let waiting = waiting.take(MOST_EXPLAINED);
     let replicas = waiting.filter_map(|row| explain::replica(view.fleet(), policy, row.id, now));
     Ok(Json(shared.show_view(&view, &caller, |shown| {
-        let mut value = explained(shown, why);
-        value["replicas"] = replicas.map(|why| explained(shown, why)).collect();
-        value
+        let mut explanation = explained(shown, why);
+        explanation.replicas = Some(replicas.map(|why| explained(shown, why)).collect());
+        explanation
     })))
 }
 

@@ -4,9 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use serde::Serialize;
 use serde_json::{Value, json};
 use wharfage_scheduler_core::Fleet;
-use wharfage_scheduler_core::explain::{self, Explanation};
+use wharfage_scheduler_core::explain::{self, Candidate, Explanation};
 use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
 use wharfage_scheduler_core::words::command::{Action, deployments};
 use wharfage_scheduler_core::words::principal::{Caller, Role};
@@ -70,7 +71,7 @@ async fn explain(
     State(shared): State<Shared>,
     Who(caller): Who,
     Parted(id): Parted<String>,
-) -> Result<Json<Value>, Fault> {
+) -> Result<Json<Explained>, Fault> {
     let view = shared.handle.view();
     let row = find(&view, &caller, &id)?;
     let (policy, now) = (shared.handle.policy(), shared.handle.now());
@@ -89,19 +90,36 @@ async fn logs(
     Ok(Json(json!({"replica": row.id, "lines": shared.telemetry.lines(row.id)})))
 }
 
+/// An explanation as it is answered. The cases of a large fleet are written as they are, one after
+/// another, and never stand as a tree of JSON.
+#[derive(Serialize)]
+pub struct Explained {
+    #[serde(flatten)]
+    why: Value,
+    candidates: Vec<Candidate>,
+    /// Of a deployment: those of its replicas that wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Vec<Explained>>,
+}
+
 /// An explanation without what the caller must not learn.
-pub fn explained(shown: &Shown<'_>, why: Explanation) -> Value {
+pub fn explained(shown: &Shown<'_>, why: Explanation) -> Explained {
     let mut why =
         if shown.caller.is_provider() { why } else { why.for_tenant(&shown.caller.organization) };
-    why.candidates.retain(|candidate| {
+    let mut candidates = std::mem::take(&mut why.candidates);
+    candidates.retain(|candidate| {
         shown.fleet.node(&candidate.node).is_none_or(|node| shown.sees_node(node))
     });
     let earliest = why.earliest.as_ref().and_then(|earliest| earliest.at).map(instant);
     let mut value = json!(why);
+    if let Some(fields) = value.as_object_mut() {
+        // They stand beside the rest.
+        fields.remove("candidates");
+    }
     if let Some(at) = earliest {
         value["earliest"]["at"] = json!(at);
     }
-    value
+    Explained { why: value, candidates, replicas: None }
 }
 
 /// A replica that exists for the caller.

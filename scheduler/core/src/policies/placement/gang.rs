@@ -10,7 +10,7 @@ use std::sync::Arc;
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Zone};
 use wharfage_shared::ids::NodeId;
 
-use super::{Decision, Why, sentence, with, zones_of};
+use super::{Decision, Why, ranked, zones_of};
 use crate::capacity::ask::Ask;
 use crate::capacity::expected::Expected;
 use crate::capacity::fit::{admitted_together, fit, newest};
@@ -143,8 +143,7 @@ fn decision(fleet: &Fleet, ask: &Ask, expected: Expected<'_>, members: Vec<Score
     let (leader, peers) = (nodes[0], &nodes[1..]);
     let class = ask.classes.get(usize::from(score.class)).copied();
     let peers: Vec<&str> = peers.iter().map(|node| node.id.as_str()).collect();
-    let sentence = with(sentence(leader, &score), expected.said_of(leader));
-    let sentence = format!("{sentence}; with {} as one", peers.join(", "));
+    let sentence = ranked(leader, expected, Some(format!("with {} as one", peers.join(", "))));
     Decision {
         seat: Seat { node, gpus, others },
         engine_version: newest(ask, leader).unwrap_or_default().into(),

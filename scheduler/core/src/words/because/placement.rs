@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass, Sku, Zone};
 use wharfage_shared::ids::{GpuUuid, NodeId};
 use wharfage_shared::time::Timestamp;
+
+use super::sentence::{Ranked, Sentence};
 
 /// Why a node is not an option: the first rule that fails. Shown to people by `explain`.
 #[derive(
@@ -294,14 +297,58 @@ pub struct Score {
 }
 
 /// Why a replica stands where it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Written")]
 pub struct Placement {
     /// On what ground it may stand there.
     pub class: CapacityClass,
     /// The rank of the seat.
     pub score: Score,
     /// Why, as one sentence.
-    pub sentence: String,
+    pub sentence: Sentence,
+}
+
+impl Placement {
+    /// Why, in words.
+    pub fn said(&self) -> String {
+        self.sentence.of(&self.score)
+    }
+}
+
+/// The same in the log, where the sentence can be read too.
+#[derive(Deserialize)]
+struct Written {
+    class: CapacityClass,
+    score: Score,
+    sentence: String,
+    /// What the sentence follows from; logs of before have only the sentence.
+    #[serde(default)]
+    ranked: Option<Ranked>,
+}
+
+impl From<Written> for Placement {
+    fn from(Written { class, score, sentence, ranked }: Written) -> Self {
+        let sentence = ranked.map_or_else(|| sentence.into(), Sentence::Ranked);
+        Self { class, score, sentence }
+    }
+}
+
+impl Serialize for Placement {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ranked = match &self.sentence {
+            Sentence::Ranked(ranked) => Some(ranked),
+            Sentence::Told(_) => None,
+        };
+        let fields = 3 + usize::from(ranked.is_some());
+        let mut written = serializer.serialize_struct("Placement", fields)?;
+        written.serialize_field("class", &self.class)?;
+        written.serialize_field("score", &self.score)?;
+        written.serialize_field("sentence", &self.said())?;
+        if let Some(ranked) = ranked {
+            written.serialize_field("ranked", ranked)?;
+        }
+        written.end()
+    }
 }
 
 /// Why a replica is nowhere, coarsely.

@@ -139,7 +139,7 @@ fn explain_names_the_first_rule_that_each_node_fails() {
     let sentences: Vec<String> = explained
         .candidates
         .iter()
-        .map(|candidate| format!("{}: {}", candidate.node, candidate.sentence))
+        .map(|candidate| format!("{}: {}", candidate.node, candidate.sentence()))
         .collect();
     assert!(sentences[0].contains("cordoned"), "{sentences:#?}");
     assert!(sentences[1].contains("another organization"), "{sentences:#?}");

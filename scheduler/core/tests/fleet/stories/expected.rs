@@ -14,7 +14,7 @@ fn same_model(name: &str) -> Spec {
 
 fn because(world: &World, name: &str) -> String {
     let row = world.replicas(name)[0];
-    row.placement.as_ref().expect("it was placed").sentence.clone()
+    row.placement.as_ref().expect("it was placed").said()
 }
 
 /// Four idle nodes; a start without a cache took longer than the one with it, on node-3.

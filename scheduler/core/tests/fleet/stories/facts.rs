@@ -67,7 +67,7 @@ pub fn stands(standing: &Standing<'_>) -> Vec<Event> {
             seat,
             engine_version: "0.11.0".into(),
             start_deadline: Millis::from_seconds(600),
-            because: Placement { class, score, sentence: "a test".to_owned() }.into(),
+            because: Placement { class, score, sentence: "a test".into() }.into(),
             at: since,
         }),
     ];

@@ -27,7 +27,7 @@ fn taken(world: &World, name: &str) -> Vec<Vec<usize>> {
 
 fn because(world: &World, name: &str) -> String {
     let row = world.replicas(name)[0];
-    row.placement.as_ref().expect("it was placed").sentence.clone()
+    row.placement.as_ref().expect("it was placed").said()
 }
 
 #[test]
