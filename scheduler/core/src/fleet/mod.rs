@@ -204,6 +204,12 @@ impl Fleet {
         ids.filter_map(|id| self.replica(*id))
     }
 
+    /// The same as rows that stay as they are while the fleet is changed.
+    pub(crate) fn rows_of(&self, id: &DeploymentId) -> Vec<Arc<ReplicaRow>> {
+        let ids = self.deployments.get(id).into_iter().flat_map(|row| row.replicas.keys());
+        ids.filter_map(|id| self.replicas.get(id).map(Arc::clone)).collect()
+    }
+
     /// The replicas that are ordered to run or to stop on a node.
     pub fn replicas_on(&self, id: &NodeId) -> impl Iterator<Item = &ReplicaRow> {
         let ids = self.nodes.get(id).into_iter().flat_map(|row| row.replicas.iter());

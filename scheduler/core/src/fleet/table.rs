@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const LEAF: usize = 8;
 /// Children of a branch.
 const BRANCH: usize = 8;
+/// How deep a large table is.
+const USUAL_DEPTH: usize = 6;
 
 enum Node<K, V> {
     Leaf(Vec<(K, V)>),
@@ -195,7 +197,6 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
 
     /// Takes an entry out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        self.get(key)?;
         let old = Arc::make_mut(&mut self.root).remove(key);
         self.len -= usize::from(old.is_some());
         self.shrink();
@@ -223,7 +224,7 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
 
     /// The entries from `key` on, in order.
     pub fn from(&self, key: &K) -> Iter<'_, K, V> {
-        let mut iter = Iter { path: Vec::new() };
+        let mut iter = Iter { path: Vec::with_capacity(USUAL_DEPTH) };
         let mut node = &*self.root;
         loop {
             match node {

@@ -31,9 +31,6 @@ pub enum Alarm {
     Node(NodeId),
     /// A back-off, a single copy's lease, the end of a degraded one's time.
     Deployment(DeploymentId),
-    /// A start deadline. There is one for each placement, and ids ascend: a new alarm stands beside
-    /// the one before it.
-    Start(ReplicaId),
     /// The start or the end of a contract period.
     Contract(ContractId),
     /// A decrease that waits.
@@ -45,6 +42,9 @@ pub enum Alarm {
 pub struct Agenda {
     due: Due,
     alarms: Table<(Timestamp, Alarm), ()>,
+    /// Start deadlines. There is one for each placement, so that each is small, and ids ascend: a
+    /// new one stands beside the one before it.
+    starts: Table<(Timestamp, ReplicaId), ()>,
 }
 
 /// What must be looked at now.
@@ -123,11 +123,18 @@ impl Agenda {
 
     /// When the next alarm rings.
     pub fn next(&self) -> Option<Timestamp> {
-        self.alarms.first().map(|((at, _), ())| *at)
+        let alarm = self.alarms.first().map(|((at, _), ())| *at);
+        let start = self.starts.first().map(|((at, _), ())| *at);
+        [alarm, start].into_iter().flatten().min()
     }
 
     /// Puts what is due by now on the list of what must be looked at.
     pub fn ring(&mut self, fleet: &Fleet, now: Timestamp) {
+        while let Some(key) = self.starts.first().map(|(key, ())| *key).filter(|key| key.0 <= now) {
+            self.starts.remove(&key);
+            let of = fleet.replica(key.1).map(|row| row.deployment.clone());
+            self.due.deployments.extend(of);
+        }
         while let Some(key) = self.alarms.first().map(|(key, ())| key.clone()) {
             if key.0 > now {
                 return;
@@ -140,10 +147,6 @@ impl Agenda {
                     self.due.brakes = true;
                 }
                 Alarm::Deployment(deployment) => self.due.deployments.extend([deployment]),
-                Alarm::Start(replica) => {
-                    let of = fleet.replica(replica).map(|row| row.deployment.clone());
-                    self.due.deployments.extend(of);
-                }
                 Alarm::Contract(contract) => self.due.contracts.extend([contract]),
                 Alarm::Claim(claim) => self.due.claims.extend([claim]),
             }
@@ -259,13 +262,11 @@ impl Agenda {
     }
 
     fn note_replica(&mut self, fleet: &Fleet, policy: &Policy, event: &replica::Event) {
+        if is_seen_to(event) {
+            return;
+        }
         let Some(row) = fleet.replica(event.replica()) else { return };
         match event {
-            // The step that decided these has seen to what follows: the deployment is looked at,
-            // and the seat was the best.
-            replica::Event::Blocked { .. }
-            | replica::Event::Awaits { .. }
-            | replica::Event::Created { .. } => return,
             replica::Event::Placed { .. } => {
                 let of = fleet.deployment(&row.deployment);
                 self.wake_for(of);
@@ -278,7 +279,10 @@ impl Agenda {
                 let movers = row.took_from.iter().filter_map(|mover| fleet.replica(*mover));
                 self.due.deployments.extend(movers.map(|mover| mover.deployment.clone()));
             }
-            replica::Event::Promised { .. }
+            replica::Event::Blocked { .. }
+            | replica::Event::Awaits { .. }
+            | replica::Event::Created { .. }
+            | replica::Event::Promised { .. }
             | replica::Event::Seen { .. }
             | replica::Event::MemberSeen { .. }
             | replica::Event::MemberGone { .. }
@@ -416,7 +420,7 @@ impl Agenda {
         let alarm = || Alarm::Deployment(replica.deployment.clone());
         match &replica.phase {
             Phase::Placed { since, .. } if !replica.was_ready => {
-                self.arm(*since + replica.start_deadline, Alarm::Start(replica.id));
+                self.starts.insert((*since + replica.start_deadline, replica.id), ());
             }
             Phase::Placed { .. } => {
                 if let Some(since) = degraded_since(replica) {
@@ -452,6 +456,16 @@ impl Agenda {
             self.arm(at, Alarm::Contract(id.clone()));
         }
     }
+}
+
+/// Whether the step that decided it has seen to what follows: the deployment is looked at.
+fn is_seen_to(event: &replica::Event) -> bool {
+    matches!(
+        event,
+        replica::Event::Blocked { .. }
+            | replica::Event::Awaits { .. }
+            | replica::Event::Created { .. }
+    )
 }
 
 /// Whether a fact can only take room away.

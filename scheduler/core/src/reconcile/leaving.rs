@@ -130,7 +130,7 @@ pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
         (None, true) => Some(StopCause::Disabled),
         (None, false) => None,
     };
-    let rows: Vec<ReplicaRow> = plan.fleet.replicas_of(id).cloned().collect();
+    let rows = plan.fleet.rows_of(id);
     for replica in &rows {
         if let Some(because) = abandoned(plan, replica) {
             let (replica, at) = (replica.id, plan.now);

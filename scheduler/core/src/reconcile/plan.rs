@@ -73,8 +73,10 @@ impl Plan<'_> {
                 | replica::Event::Closed { .. }
                 | replica::Event::Dropped { .. }
         );
-        let row = self.fleet.replica(event.replica()).filter(|_| may_let_go);
-        let Some(row) = row else { return Vec::new() };
+        if !may_let_go {
+            return Vec::new();
+        }
+        let Some(row) = self.fleet.replica(event.replica()) else { return Vec::new() };
         match &row.phase {
             Phase::Promised { seat, .. } => seat.nodes().cloned().collect(),
             Phase::Pending { .. } => row.awaits.iter().map(|awaits| awaits.node.clone()).collect(),

@@ -94,6 +94,17 @@ pub struct Doubts {
     pub repair: Option<Repair>,
 }
 
+impl Doubts {
+    /// None at all.
+    pub const NONE: Self = Self {
+        clock: None,
+        incidents: Vec::new(),
+        repeated: None,
+        forgiven_at: None,
+        repair: None,
+    };
+}
+
 /// A reset or reboot that a node asked for and whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {

@@ -89,8 +89,11 @@ fn check_scaling(scaling: &Scaling) -> Result<(), Refusal> {
 
 /// What is known not to fit is refused where the deployment wants warnings to be refusals.
 fn check_memory(plan: &Plan<'_>, spec: &Spec) -> Result<(), Refusal> {
+    if !spec.extension.strict {
+        return Ok(());
+    }
     let tight = memory::of(plan.fleet, spec).filter(memory::Memory::is_tight);
-    let Some(tight) = tight.filter(|_| spec.extension.strict) else { return Ok(()) };
+    let Some(tight) = tight else { return Ok(()) };
     let description = format!("MemoryTight: {tight}; accepted: as many GPUs as that fits into");
     Err(Refusal::invalid("resources.gpuCount", description))
 }

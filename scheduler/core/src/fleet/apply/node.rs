@@ -12,7 +12,8 @@ use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::{Epoch, Generation};
 
 use crate::fleet::rows::interruptions::Taken;
-use crate::fleet::rows::node::{AgentStart, NodeRow, Slot};
+use crate::fleet::rows::node::{AgentStart, NodeRow, RareNode, Slot};
+use crate::fleet::rows::rarely::Rarely;
 use crate::fleet::{Fleet, PoolCount, TypeSeen};
 use crate::words::deployment::ModelKey;
 use crate::words::event::node::Event;
@@ -109,7 +110,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         Event::OrphanGone { node, replica, .. } => fleet.change_node(node, |row| {
             row.orphans.remove(replica);
             for slot in row.slots.iter_mut().filter(|slot| slot.orphan == Some(*replica)) {
-                let other = row.orphans.iter().find(|(_, gpus)| gpus.contains(&slot.gpu));
+                let other = row.rare.orphans.iter().find(|(_, gpus)| gpus.contains(&slot.gpu));
                 slot.orphan = other.map(|(id, _)| *id);
             }
         }),
@@ -173,21 +174,13 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
         reach: Reach::Joining,
         reach_since: at,
         health: Health::Qualifying,
-        asks: Vec::new(),
-        rules: BTreeMap::new(),
-        doubts: Doubts::default(),
         intent: Intent::Open,
-        notices: BTreeMap::new(),
-        past_notices: BTreeMap::new(),
-        departed_at: None,
+        rare: Rarely::default(),
         epoch: Epoch(0),
         start: None,
         inventory_hash: Arc::default(),
         inventory: Arc::default(),
         slots: Vec::new(),
-        orphans: BTreeMap::new(),
-        claimed: None,
-        called: None,
         held_for: None,
         held_since: None,
         generation: Generation(1),
@@ -196,17 +189,10 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
     let row = match old {
         None => fresh,
         Some(old) => NodeRow {
-            // The name is given anew to the same machine more often than to another one.
-            doubts: Doubts { clock: None, ..old.doubts },
             intent: old.intent,
-            notices: old.notices,
-            past_notices: old.past_notices,
-            departed_at: old.departed_at,
+            rare: enrolled_again(RareNode::clone(&old.rare)).into(),
             epoch: old.epoch,
             slots: old.slots,
-            orphans: old.orphans,
-            claimed: old.claimed,
-            called: old.called,
             held_for: old.held_for,
             held_since: old.held_since,
             generation: next(old.generation),
@@ -215,6 +201,13 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
         },
     };
     fleet.put_node(row);
+}
+
+/// What is held against a node is held against its name: that is given anew to the same machine
+/// more often than to another one.
+fn enrolled_again(old: RareNode) -> RareNode {
+    let doubts = Doubts { clock: None, ..old.doubts };
+    RareNode { asks: Vec::new(), rules: BTreeMap::new(), doubts, ..old }
 }
 
 /// The slots of an inventory, with the holders that are known; a GPU that is held stays listed

@@ -1,6 +1,5 @@
 //! What facts about replicas do to the fleet.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wharfage_shared::ids::{DeploymentId, EngineVersion, NodeId, ReplicaId};
@@ -11,6 +10,7 @@ use wharfage_shared::time::Timestamp;
 use super::{moves, node::next};
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::rarely::Rarely;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::because::placement::Blocked;
 use crate::words::deployment::StartKey;
@@ -62,7 +62,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             fleet.change_replica(*replica, |row| {
                 row.was_cached = was_cached;
                 let (seat, since) = (seat.clone(), *at);
-                row.awaits = None;
+                await_nothing(row);
                 row.phase = Phase::Placed { seat, since, seen: None, ready_since: None };
                 row.placement = Some(Arc::clone(because));
                 row.engine_version = engine_version.clone();
@@ -127,14 +127,8 @@ fn create(fleet: &mut Fleet, id: ReplicaId, of: &DeploymentId, revision: u32, at
         engine_version: EngineVersion::from(""),
         start_deadline: wharfage_shared::time::Millis::default(),
         was_ready: false,
-        ended: None,
-        took_from: Vec::new(),
-        awaits: None,
-        taken_by: None,
-        moves: Vec::new(),
-        moving: None,
+        rare: Rarely::default(),
         was_cached: false,
-        members: BTreeMap::new(),
     };
     fleet.last_replica = fleet.last_replica.max(id.0);
     fleet.change_deployment(of, |deployment| {
@@ -158,6 +152,13 @@ fn take_places(fleet: &mut Fleet, id: ReplicaId, victims: &[ReplicaId]) {
     }
 }
 
+/// Most await nothing, and nothing is kept of that.
+fn await_nothing(row: &mut ReplicaRow) {
+    if row.awaits.is_some() {
+        row.awaits = None;
+    }
+}
+
 /// Its slots are its own from now on.
 fn place(fleet: &mut Fleet, id: ReplicaId, seat: &Seat) {
     for (node, gpus) in seat.members() {
@@ -176,12 +177,13 @@ fn place(fleet: &mut Fleet, id: ReplicaId, seat: &Seat) {
 
 /// Whether the model lies in the caches of all its nodes.
 fn is_cached(fleet: &Fleet, id: ReplicaId, seat: &Seat) -> bool {
+    let cached = |node| fleet.node(node).map_or(&[][..], |node| node.inventory.models.as_slice());
+    if seat.nodes().any(|node| cached(node).is_empty()) {
+        return false;
+    }
     let spec = fleet.replica(id).and_then(|row| fleet.spec_of(row));
     let Some(spec) = spec else { return false };
-    seat.nodes().all(|node| {
-        let listed = fleet.node(node).map(|node| node.inventory.models.as_slice());
-        listed.unwrap_or_default().iter().any(|known| spec.model.is(known))
-    })
+    seat.nodes().all(|node| cached(node).iter().any(|known| spec.model.is(known)))
 }
 
 fn change_slots(
@@ -286,7 +288,7 @@ fn end(fleet: &mut Fleet, id: ReplicaId, because: StopCause, at: Timestamp, prov
         };
         let seat = row.phase.seat().filter(|_| !was_promised).cloned();
         row.phase = Phase::Stopped { because, at, seat, proven };
-        row.awaits = None;
+        await_nothing(row);
     });
     if proven {
         fleet.change_deployment(&deployment, |row| {

@@ -424,6 +424,7 @@ impl Fleet {
         let before = NodeEntries::of(row);
         let row = Arc::make_mut(row);
         change(row);
+        row.rare.tidy();
         self.index.node_changed(Some(before), row);
     }
 

@@ -27,13 +27,27 @@ impl Fleet {
         let Some(row) = self.replicas.get_mut(&id) else { return };
         let of = self.deployments.get(&row.deployment).map(|of| &**of);
         let before = ReplicaEntries::of(of, row);
-        change(Arc::make_mut(row));
-        if before.is_placed == is_placed(row) {
+        let row = Arc::make_mut(row);
+        change(row);
+        row.rare.tidy();
+        let now_placed = is_placed(row);
+        if before.is_placed == now_placed {
             let after = ReplicaEntries::of(of, row);
             return self.index.replica_changed(before, after);
         }
-        // Whether the deployment is above its `min` may change, for all its replicas.
-        let (of, now_placed) = (row.deployment.clone(), !before.is_placed);
+        let placed = of.map(|of| of.placed_after(now_placed));
+        if let (Some(of), Some(placed)) = (of, placed)
+            && of.is_above_min() == of.would_be_above_min(placed)
+        {
+            // The usual case: only this one's entries change.
+            let after = ReplicaEntries::of(Some(of), row);
+            if let Some(of) = self.deployments.get_mut(&row.deployment) {
+                Arc::make_mut(of).placed = placed;
+            }
+            return self.index.replica_changed(before, after);
+        }
+        // The deployment comes above its `min` or back, which counts for all its replicas.
+        let of = row.deployment.clone();
         self.index.replica_changed(before, ReplicaEntries::default());
         self.count_placed(&of, !now_placed, now_placed);
         self.put_replica_in(id);
@@ -41,10 +55,19 @@ impl Fleet {
 
     /// The only way to put a replica's row in or to take it out.
     pub(in crate::fleet) fn put_replica(&mut self, id: ReplicaId, row: Option<ReplicaRow>) {
-        let before = self.replica(id).map(|row| self.entries_of(row)).unwrap_or_default();
+        let old = self.replica(id);
+        let before = old.map(|row| self.entries_of(row)).unwrap_or_default();
         let (was_placed, will_be_placed) = (before.is_placed, row.as_ref().is_some_and(is_placed));
+        let of = row.as_ref().or(old).map(|row| row.deployment.clone());
+        if !was_placed && !will_be_placed {
+            let after = row.as_ref().map(|row| self.entries_of(row)).unwrap_or_default();
+            match row {
+                Some(row) => drop(self.replicas.insert(id, Arc::new(row))),
+                None => drop(self.replicas.remove(&id)),
+            }
+            return self.index.replica_changed(before, after);
+        }
         self.index.replica_changed(before, ReplicaEntries::default());
-        let of = row.as_ref().or(self.replica(id)).map(|row| row.deployment.clone());
         match row {
             Some(row) => drop(self.replicas.insert(id, Arc::new(row))),
             None => drop(self.replicas.remove(&id)),

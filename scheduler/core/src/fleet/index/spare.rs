@@ -109,8 +109,8 @@ impl Fleet {
         }
         let Some(row) = self.deployment(of) else { return };
         let was_above = row.is_above_min();
-        let placed = if is { row.placed + 1 } else { row.placed.saturating_sub(1) };
-        let is_above = placed > row.spec.scaling.bounds.min();
+        let placed = row.placed_after(is);
+        let is_above = row.would_be_above_min(placed);
         if was_above && !is_above {
             self.put_spares(of, false, is_placed);
         }

@@ -50,6 +50,16 @@ pub struct DeploymentRow {
 impl DeploymentRow {
     /// Whether it holds more than its `min`.
     pub fn is_above_min(&self) -> bool {
-        self.placed > self.spec.scaling.bounds.min()
+        self.would_be_above_min(self.placed)
+    }
+
+    /// Whether so many placed ones would be more than its `min`.
+    pub(in crate::fleet) fn would_be_above_min(&self, placed: u32) -> bool {
+        placed > self.spec.scaling.bounds.min()
+    }
+
+    /// How many are placed once one more is, or one less.
+    pub(in crate::fleet) fn placed_after(&self, one_more: bool) -> u32 {
+        if one_more { self.placed + 1 } else { self.placed.saturating_sub(1) }
     }
 }

@@ -7,4 +7,5 @@ pub mod gateway;
 pub mod interruptions;
 pub mod meter;
 pub mod node;
+pub mod rarely;
 pub mod replica;

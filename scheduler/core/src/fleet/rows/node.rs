@@ -1,6 +1,7 @@
 //! A node as the fleet holds it: its four axes, its slots, whom it serves.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::{Epoch, Generation};
 
+use super::rarely::{Rare, Rarely};
 use crate::words::because::placement::Rejection;
 use crate::words::claim::Claimed;
 use crate::words::node::{AskFact, Called, Departure, Doubts, Health, Intent, NoticeFact, Reach};
@@ -46,23 +48,11 @@ pub struct NodeRow {
     pub reach_since: Timestamp,
     /// Whether its hardware may be used.
     pub health: Health,
-    /// What its agent asks for because of its hardware.
-    #[serde(default)]
-    pub asks: Vec<AskFact>,
-    /// The rules that stop something here, and since when.
-    #[serde(default)]
-    pub rules: BTreeMap<String, Timestamp>,
-    /// What the scheduler itself holds against it.
-    #[serde(default)]
-    pub doubts: Doubts,
     /// What an operator wants of it.
     pub intent: Intent,
-    /// Notices in force, by id.
-    pub notices: BTreeMap<NoticeId, NoticeFact>,
-    /// Notices whose deadline has passed and that its agent may still report.
-    pub past_notices: BTreeMap<NoticeId, Timestamp>,
-    /// The deadline of a notice that took the whole node has passed.
-    pub departed_at: Option<Timestamp>,
+    /// It asks for something, is doubted, noticed, claimed, called back: what few have of that.
+    #[serde(flatten)]
+    pub rare: Rarely<RareNode>,
     /// The newest start of its agent.
     pub epoch: Epoch,
     /// What names that start; absent = the next heartbeat begins a new one.
@@ -73,14 +63,6 @@ pub struct NodeRow {
     pub inventory: Arc<Inventory>,
     /// Its GPUs in NVML's order, with their holders.
     pub slots: Vec<Slot>,
-    /// Replicas that it runs and the log does not know there, with what they hold.
-    pub orphans: BTreeMap<ReplicaId, Vec<GpuUuid>>,
-    /// The claim that it is set aside for, from before it is empty for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claimed: Option<Claimed>,
-    /// It was lent as spot and is called back, or was lately.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub called: Option<Called>,
     /// For whom its active time counts.
     pub held_for: Option<HeldFor>,
     /// Since when it has served that organization.
@@ -90,6 +72,62 @@ pub struct NodeRow {
     pub generation: Generation,
     /// Replicas that are ordered to run or to stop here, in the order of their ids.
     pub replicas: Vec<ReplicaId>,
+}
+
+/// What few nodes have; read as if it were the row's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RareNode {
+    /// What its agent asks for because of its hardware.
+    #[serde(default)]
+    pub asks: Vec<AskFact>,
+    /// The rules that stop something here, and since when.
+    #[serde(default)]
+    pub rules: BTreeMap<String, Timestamp>,
+    /// What the scheduler itself holds against it.
+    #[serde(default)]
+    pub doubts: Doubts,
+    /// Notices in force, by id.
+    pub notices: BTreeMap<NoticeId, NoticeFact>,
+    /// Notices whose deadline has passed and that its agent may still report.
+    pub past_notices: BTreeMap<NoticeId, Timestamp>,
+    /// The deadline of a notice that took the whole node has passed.
+    pub departed_at: Option<Timestamp>,
+    /// Replicas that it runs and the log does not know there, with what they hold.
+    pub orphans: BTreeMap<ReplicaId, Vec<GpuUuid>>,
+    /// The claim that it is set aside for, from before it is empty for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<Claimed>,
+    /// It was lent as spot and is called back, or was lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<Called>,
+}
+
+impl Rare for RareNode {
+    const NONE: &'static Self = &Self {
+        asks: Vec::new(),
+        rules: BTreeMap::new(),
+        doubts: Doubts::NONE,
+        notices: BTreeMap::new(),
+        past_notices: BTreeMap::new(),
+        departed_at: None,
+        orphans: BTreeMap::new(),
+        claimed: None,
+        called: None,
+    };
+}
+
+impl Deref for NodeRow {
+    type Target = RareNode;
+
+    fn deref(&self) -> &RareNode {
+        &self.rare
+    }
+}
+
+impl DerefMut for NodeRow {
+    fn deref_mut(&mut self) -> &mut RareNode {
+        &mut self.rare
+    }
 }
 
 /// One start of an agent.

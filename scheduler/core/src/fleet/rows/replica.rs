@@ -1,6 +1,7 @@
 //! A replica as the fleet holds it.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use wharfage_shared::ids::{DeploymentId, EngineVersion, NodeId, OrganizationId, 
 use wharfage_shared::replica::{Ended, ReportedPhase};
 use wharfage_shared::time::{Millis, Timestamp};
 
+use super::rarely::{Rare, Rarely};
 use crate::words::because::placement::{Blocked, Placement};
 use crate::words::replica::{Awaits, MemberFact, Move, Moving, Phase, Seat, Taker};
 use wharfage_shared::order::StopCause;
@@ -36,6 +38,17 @@ pub struct ReplicaRow {
     pub start_deadline: Millis,
     /// It was ready at some time.
     pub was_ready: bool,
+    /// It is taken from, it moves, it is a gang, it has ended: what few have of that.
+    #[serde(flatten)]
+    pub rare: Rarely<RareReplica>,
+    /// Its model lay in the cache of its node when it was placed.
+    #[serde(default)]
+    pub was_cached: bool,
+}
+
+/// What few replicas have; read as if it were the row's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RareReplica {
     /// How its engine ended.
     pub ended: Option<Ended>,
     /// Those that left for it when its seat was promised.
@@ -53,12 +66,35 @@ pub struct ReplicaRow {
     /// Where it moves and for whom, until it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moving: Option<Arc<Moving>>,
-    /// Its model lay in the cache of its node when it was placed.
-    #[serde(default)]
-    pub was_cached: bool,
     /// What is known of a gang's members by node, beside what its leader says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<NodeId, MemberFact>,
+}
+
+impl Rare for RareReplica {
+    const NONE: &'static Self = &Self {
+        ended: None,
+        took_from: Vec::new(),
+        awaits: None,
+        taken_by: None,
+        moves: Vec::new(),
+        moving: None,
+        members: BTreeMap::new(),
+    };
+}
+
+impl Deref for ReplicaRow {
+    type Target = RareReplica;
+
+    fn deref(&self) -> &RareReplica {
+        &self.rare
+    }
+}
+
+impl DerefMut for ReplicaRow {
+    fn deref_mut(&mut self) -> &mut RareReplica {
+        &mut self.rare
+    }
 }
 
 impl ReplicaRow {
