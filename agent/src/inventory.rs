@@ -55,7 +55,7 @@ impl Definitions {
             gpus: gpus.identities.clone(),
             driver_version: gpus.driver_version.clone(),
             gpu_trouble: gpus.trouble.clone(),
-            engines: self.engines.offers(),
+            engines: self.engines.offers().into(),
             hooks: self.hooks.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: clock::kernel_release(),

@@ -2,6 +2,8 @@
 //!
 //! A field that a GPU or driver does not support is absent, never zero.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{GpuUuid, HookId};
@@ -17,8 +19,8 @@ pub struct Inventory {
     /// Why GPUs cannot be read, as one sentence for an operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_trouble: Option<String>,
-    /// The engines that the node's owner has defined here.
-    pub engines: Vec<EngineOffer>,
+    /// The engines that the node's owner has defined here: the same on many nodes.
+    pub engines: Arc<[EngineOffer]>,
     /// The hooks that the node's owner has defined here.
     pub hooks: Vec<HookId>,
     /// Versions of agent and kernel, for people.
@@ -66,9 +68,9 @@ pub struct FalseReady {
 pub struct GpuIdentity {
     /// Its UUID.
     pub uuid: GpuUuid,
-    /// The GPU that it is a part of, where it is a MIG instance.
+    /// The GPU that it is a part of, where it is a MIG instance: few are, and a fleet keeps many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub part_of: Option<GpuUuid>,
+    pub part_of: Option<Box<GpuUuid>>,
     /// Its product name.
     pub name: String,
     /// Its memory in MiB.
@@ -90,7 +92,7 @@ pub struct GpuIdentity {
 impl GpuIdentity {
     /// The GPU itself: what breaks, is reset and is replaced as a whole.
     pub fn board(&self) -> &GpuUuid {
-        self.part_of.as_ref().unwrap_or(&self.uuid)
+        self.part_of.as_deref().unwrap_or(&self.uuid)
     }
 }
 

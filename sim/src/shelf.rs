@@ -123,7 +123,7 @@ impl Shelf {
         };
         let inventory = Inventory {
             gpus: (0..gpus).map(gpu).collect(),
-            engines: vec![offer],
+            engines: [offer].into(),
             ..Inventory::default()
         };
         let (hash, key) = ("hash".to_owned(), String::new());

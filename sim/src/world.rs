@@ -364,13 +364,14 @@ fn inventory(index: usize, sku: &Sku, hooks: &BTreeMap<HookId, Millis>) -> Inven
         gpus: (0..gpus_of(sku)).map(gpu).collect(),
         driver_version: Some("570.86.15".to_owned()),
         gpu_trouble: None,
-        engines: vec![EngineOffer {
+        engines: [EngineOffer {
             name: ENGINE.to_owned(),
             versions: vec!["0.10.0".to_owned()],
             flags: Vec::new(),
             env: Vec::new(),
             gangs: vec!["0.10.0".to_owned()],
-        }],
+        }]
+        .into(),
         hooks: hooks.keys().cloned().collect(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         false_ready: Vec::new(),

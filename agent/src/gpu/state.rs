@@ -322,7 +322,7 @@ pub(crate) mod tests {
         let slot = |instance: &&str| Slot {
             identity: GpuIdentity {
                 uuid: GpuUuid::from(*instance),
-                part_of: Some(whole.uuid.clone()),
+                part_of: Some(whole.uuid.clone().into()),
                 ..whole.slots[0].identity.clone()
             },
             mig: None,

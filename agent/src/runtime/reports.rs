@@ -143,7 +143,7 @@ impl Runtime {
             last_answer_ago: self.last_answer_at.map(|at| now.since(at)),
             reports_sent: self.number,
             unknown_fields: self.parts.decoder.unknown_fields(),
-            engines: self.inventory.engines.clone(),
+            engines: self.inventory.engines.to_vec(),
             hooks: self.inventory.hooks.clone(),
             refused: self.parts.definitions.refused.clone(),
             alarms: alarms

@@ -60,13 +60,14 @@ pub async fn introduce(machine: &Machine) -> Heartbeat {
     let mut beat = heartbeat(&machine.name);
     beat.epoch = Some(machine.beat(&beat).await.expect("an epoch").epoch);
     let mut full = inventory(&machine.name);
-    full.engines.push(EngineOffer {
+    let offer = EngineOffer {
         name: "vllm".to_owned(),
         versions: vec!["1.0.0".to_owned()],
         flags: Vec::new(),
         env: Vec::new(),
         gangs: Vec::new(),
-    });
+    };
+    full.engines = [offer].into();
     beat.inventory = Some(full);
     beat.readings = readings(&machine.name);
     machine.next(&mut beat).await;

@@ -475,7 +475,7 @@ fn inventory(node: &NodeId) -> Inventory {
     };
     Inventory {
         gpus: (0..8).map(identity).collect(),
-        engines: vec![engine],
+        engines: [engine].into(),
         ..Inventory::default()
     }
 }

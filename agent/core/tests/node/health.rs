@@ -36,7 +36,7 @@ fn identity(number: usize) -> GpuIdentity {
 /// An instance of the first GPU.
 fn instance(number: usize) -> GpuIdentity {
     let uuid = GpuUuid::from(format!("MIG-{number}").as_str());
-    GpuIdentity { uuid, part_of: Some(identity(0).uuid), ..identity(0) }
+    GpuIdentity { uuid, part_of: Some(identity(0).uuid.into()), ..identity(0) }
 }
 
 fn seen(at: Boottime, xid: u32, text: String, source: XidSource, sequence: Option<u64>) -> XidSeen {

@@ -212,7 +212,7 @@ fn slot(instance: &Device<'_>, parent: &GpuIdentity) -> Option<Slot> {
     };
     let identity = GpuIdentity {
         uuid: GpuUuid::from(uuid.as_str()),
-        part_of: Some(parent.uuid.clone()),
+        part_of: Some(parent.uuid.clone().into()),
         name: format!("{} MIG {profile}", parent.name),
         memory_mib,
         pci: parent.pci.clone(),

@@ -201,7 +201,7 @@ fn inventory(node: usize) -> Inventory {
         env: Vec::new(),
         gangs: Vec::new(),
     };
-    Inventory { gpus: (0..8).map(gpu).collect(), engines: vec![offer], ..Inventory::default() }
+    Inventory { gpus: (0..8).map(gpu).collect(), engines: [offer].into(), ..Inventory::default() }
 }
 
 fn reading(gpu: &GpuIdentity) -> GpuReading {

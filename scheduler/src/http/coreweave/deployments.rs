@@ -153,7 +153,7 @@ pub fn offer(view: &View, caller: &Caller, organization: &OrganizationId) -> Off
         offer.zones.extend(fleet.pools().map(|pool| pool.zone.clone()));
     }
     for node in fleet.nodes().filter(|node| open(node.owner.as_ref())) {
-        for engine in &node.inventory.engines {
+        for engine in node.inventory.engines.iter() {
             offer.add_engine(engine);
         }
     }

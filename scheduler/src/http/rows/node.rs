@@ -210,7 +210,7 @@ impl Shown<'_> {
                 .map(|replica| replica.id)
                 .collect(),
             orphans: if provider { node.orphans.keys().copied().collect() } else { Vec::new() },
-            engines: node.inventory.engines.clone(),
+            engines: node.inventory.engines.to_vec(),
             driver_version: node.inventory.driver_version.clone(),
             gpu_trouble: node.inventory.gpu_trouble.clone(),
             agent_version: node.inventory.agent_version.clone(),

@@ -371,7 +371,11 @@ impl Agent {
             env: Vec::new(),
             gangs: Vec::new(),
         };
-        Inventory { gpus: (0..8).map(gpu).collect(), engines: vec![offer], ..Inventory::default() }
+        Inventory {
+            gpus: (0..8).map(gpu).collect(),
+            engines: [offer].into(),
+            ..Inventory::default()
+        }
     }
 
     /// Replicas take their next step; what a segment needs to be cut for is cut.

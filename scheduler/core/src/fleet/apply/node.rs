@@ -233,14 +233,14 @@ fn slots(mut old: Vec<Slot>, inventory: &Inventory) -> Vec<Slot> {
 
 /// What a host has, in place of what was known of it.
 fn take_inventory(fleet: &mut Fleet, node: &NodeId, hash: &str, inventory: &Inventory) {
-    if let Some(row) = fleet.nodes.get(node) {
-        let before = Arc::clone(&row.inventory);
-        fleet.index.cache_changed(node, &before.models, &inventory.models);
-    }
+    let Some(row) = fleet.nodes.get(node) else { return };
+    let before = Arc::clone(&row.inventory);
+    fleet.index.cache_changed(node, &before.models, &inventory.models);
+    let has = Arc::new(fleet.index.offers.exchange(&before, inventory));
     fleet.change_node(node, |row| {
         row.inventory_hash = hash.into();
         row.slots = slots(std::mem::take(&mut row.slots), inventory);
-        row.inventory = Arc::new(inventory.clone());
+        row.inventory = has;
     });
     measure(fleet, node, inventory);
 }

@@ -210,6 +210,7 @@ fn rebuilt(fleet: &Fleet, found: &mut Findings) {
         ("zones", kept.zones == anew.zones),
         ("ruled", kept.ruled == anew.ruled && kept.standing == anew.standing),
         ("caches", kept.caches == anew.caches),
+        ("offers", kept.offers == anew.offers),
         ("pending", kept.pending == anew.pending),
         ("promised", kept.promised == anew.promised),
         ("spares", kept.spares == anew.spares),

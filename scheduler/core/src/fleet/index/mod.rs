@@ -3,11 +3,13 @@
 //! They change only through `change_node` and `change_replica` (and the few tables that nothing
 //! else refers to), so that a row and its index entries cannot part.
 
+mod offers;
 mod replicas;
 mod spare;
 
 use std::sync::Arc;
 
+use self::offers::Offers;
 use self::replicas::ReplicaEntries;
 pub(crate) use self::spare::{Dearness, Spare, Spares};
 
@@ -45,6 +47,8 @@ pub(crate) struct Index {
     pub ruled: Table<NodeId, ()>,
     /// Nodes by what lies in their caches.
     pub caches: Table<(ModelKey, NodeId), ()>,
+    /// What nodes offer to run.
+    pub offers: Offers,
     /// Nodes that have joined and are to stay.
     pub standing: u32,
     /// Replicas that are nowhere yet.
@@ -432,6 +436,7 @@ impl Fleet {
     pub(in crate::fleet) fn put_node(&mut self, row: NodeRow) {
         let row = Arc::new(row);
         let before = self.nodes.insert(row.id.clone(), Arc::clone(&row));
+        self.index.offers.row_put(before.as_deref(), &row);
         let cached = before.as_ref().map(|before| before.inventory.models.as_slice());
         self.index.cache_changed(&row.id, cached.unwrap_or_default(), &row.inventory.models);
         self.index.node_changed(before.map(|before| NodeEntries::of(&before)), &row);
@@ -440,6 +445,7 @@ impl Fleet {
     /// The indexes of the rows as they are: after a snapshot was read.
     pub(in crate::fleet) fn index_anew(&mut self) {
         self.index = Index::default();
+        self.share_offers_anew();
         for row in self.nodes.values() {
             self.index.node_changed(None, row);
             self.index.cache_changed(&row.id, &[], &row.inventory.models);

@@ -172,3 +172,23 @@ fn a_node_that_was_given_up_and_comes_back_waits_for_the_proof_of_what_ran_there
     assert!(world.now > START, "the checks of the world hold that nobody else is placed there");
     world.until(60, "the node serves the next", |world| world.ready("theirs") == ["node-1"]);
 }
+
+#[test]
+fn nodes_that_offer_the_same_share_one_list_of_it_before_and_after_a_restart() {
+    let engines = |world: &World, node: &str| {
+        let row = world.fleet().node(&NodeId::from(node)).expect("it has enrolled");
+        std::sync::Arc::clone(&row.inventory.engines)
+    };
+    let share = |world: &World, one: &str, other: &str| {
+        std::sync::Arc::ptr_eq(&engines(world, one), &engines(world, other))
+    };
+    let mut world = World::with_nodes(3, 0);
+    world.run(10);
+    assert!(share(&world, "node-1", "node-2") && share(&world, "node-1", "node-3"));
+    world.agent("node-2").runs_alone();
+    world.run(10);
+    assert!(engines(&world, "node-2").iter().all(|engine| engine.gangs.is_empty()));
+    assert!(!share(&world, "node-1", "node-2") && share(&world, "node-1", "node-3"));
+    world.restart_scheduler();
+    assert!(!share(&world, "node-1", "node-2") && share(&world, "node-1", "node-3"));
+}

@@ -93,7 +93,7 @@ impl Agent {
         let whole = self.inventory.gpus.remove(at);
         let instance = |number: usize| GpuIdentity {
             uuid: GpuUuid::new(format!("MIG-{}-{at}-{number}", self.node)),
-            part_of: Some(whole.uuid.clone()),
+            part_of: Some(whole.uuid.clone().into()),
             ..whole.clone()
         };
         let instances: Vec<GpuIdentity> = (0..instances).map(instance).collect();
@@ -124,7 +124,7 @@ impl Agent {
             gpus: (0..gpus).map(gpu).collect(),
             driver_version: Some("580.65.06".to_owned()),
             gpu_trouble: None,
-            engines: vec![engine("vllm", "0.11.0"), engine("sglang", "0.5.3")],
+            engines: [engine("vllm", "0.11.0"), engine("sglang", "0.5.3")].into(),
             hooks: Vec::new(),
             agent_version: "0.1.0".to_owned(),
             false_ready: Vec::new(),
@@ -213,7 +213,9 @@ impl Agent {
 
     /// Its engines cannot run over several nodes.
     pub fn runs_alone(&mut self) {
-        self.inventory.engines.iter_mut().for_each(|engine| engine.gangs.clear());
+        let engines = self.inventory.engines.iter().cloned();
+        let alone = |engine| EngineOffer { gangs: Vec::new(), ..engine };
+        self.inventory.engines = engines.map(alone).collect();
         self.inventory_changed();
     }
 
