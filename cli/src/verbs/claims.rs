@@ -66,7 +66,26 @@ fn shown(answer: &Value, how: Output) -> Result<(), Failure> {
     for condition in claim["status"]["conditions"].as_array().into_iter().flatten() {
         println!("{}", output::cell(condition.get("message")));
     }
+    if let Some(price) = claim.pointer("/status/wharfage") {
+        println!("{}", an_hour(price));
+    }
     Ok(())
+}
+
+/// What a create adds to the bill of an hour.
+fn an_hour(price: &Value) -> String {
+    let text = |value: &Value, name| output::cell(value.get(name));
+    let Some(sum) = price.get("costPerHour").filter(|sum| !sum.is_null()) else {
+        return "what an hour costs is not known: there is no price for this type".to_owned();
+    };
+    let sum = format!("an hour costs {} {} more", output::cell(Some(sum)), text(price, "currency"));
+    let line = |line: &Value| {
+        let (instances, rate) = (text(line, "instances"), text(line, "rate"));
+        format!("{instances} x {rate} ({})", text(line, "line"))
+    };
+    let lines = price["costs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let lines: Vec<String> = lines.iter().map(line).collect();
+    if lines.is_empty() { sum } else { format!("{sum}: {}", lines.join(", ")) }
 }
 
 /// The path of a claim, from its id or its name.

@@ -2,14 +2,13 @@
 
 use tokio::sync::oneshot;
 use wharfage_scheduler_core::Reply;
-use wharfage_scheduler_core::words::command::Answer;
 
-use super::{Rendered, SubmitError, Submitted, View};
+use super::{Outcome, Rendered, SubmitError, Submitted, View};
 
 /// One answer, decided and not told yet.
 pub(super) enum Waiting {
     /// To a command: the answer with the position that holds it.
-    Submit(oneshot::Sender<Result<Submitted, SubmitError>>, Result<(Answer, u64), SubmitError>),
+    Submit(oneshot::Sender<Result<Submitted, SubmitError>>, Result<(Outcome, u64), SubmitError>),
     /// To a command with an idempotency key.
     Once(oneshot::Sender<Result<Rendered, SubmitError>>, Result<Rendered, SubmitError>),
     /// To a report.
@@ -22,7 +21,7 @@ impl Waiting {
         match self {
             Waiting::Submit(reply, decided) => {
                 let view = view.clone();
-                let told = decided.map(|(answer, position)| Submitted { answer, view, position });
+                let told = decided.map(|(outcome, position)| Submitted { outcome, view, position });
                 let _ = reply.send(told);
             }
             Waiting::Once(reply, decided) => {

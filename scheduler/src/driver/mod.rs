@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use wharfage_scheduler_core::words::command::{Answer, Command};
 use wharfage_scheduler_core::words::refusal::Refusal;
-use wharfage_scheduler_core::{Fleet, Heard, Policy, Reply, WhatIf};
+use wharfage_scheduler_core::{Cost, Fleet, Heard, Policy, Reply, WhatIf};
 use wharfage_shared::ids::NodeId;
 use wharfage_shared::time::Timestamp;
 
@@ -69,11 +69,20 @@ pub struct Fact {
     pub record: Arc<Record>,
 }
 
+/// What a command that was carried out came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The answer.
+    pub answer: Answer,
+    /// What it adds to the bill of an hour, where that is told and every price is known.
+    pub cost: Option<Cost>,
+}
+
 /// A command that was carried out and is durable.
 #[derive(Clone)]
 pub struct Submitted {
-    /// The answer.
-    pub answer: Answer,
+    /// What it came to.
+    pub outcome: Outcome,
     /// A view that holds what the command made true.
     pub view: View,
     /// The position up to which the log holds it.
@@ -95,7 +104,7 @@ pub struct Once {
 }
 
 /// Makes status and body of an answer out of the fleet after the command.
-pub type Render = Box<dyn FnOnce(&Fleet, &Answer) -> (u16, String) + Send>;
+pub type Render = Box<dyn FnOnce(&Fleet, &Outcome) -> (u16, String) + Send>;
 
 /// The answer to a write with an `Idempotency-Key`.
 #[derive(Clone, Debug, PartialEq, Eq)]

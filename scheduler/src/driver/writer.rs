@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use wharfage_scheduler_core::words::command::Command;
+use wharfage_scheduler_core::words::command::{Action, Command, claims, deployments};
 use wharfage_scheduler_core::words::event;
-use wharfage_scheduler_core::{Answer, Controller, Event, Heard, Reply};
+use wharfage_scheduler_core::words::refusal::Refusal;
+use wharfage_scheduler_core::{Controller, Decided, Event, Heard, Priced, Reply};
 use wharfage_shared::heartbeat::HeartbeatAnswer;
 use wharfage_shared::ids::NodeId;
 use wharfage_shared::time::Timestamp;
@@ -21,7 +22,7 @@ use wharfage_shared::time::Timestamp;
 use super::answer::Waiting;
 use super::commit::{Commits, Ended};
 use super::record::{Cause, Record};
-use super::{Asked, Fact, Once, Rendered, Shared, SubmitError, Told};
+use super::{Asked, Fact, Once, Outcome, Rendered, Shared, SubmitError, Told};
 use crate::log::Draft;
 
 /// Reports and commands that are taken in one round before commits are looked at again.
@@ -116,13 +117,27 @@ impl Writer {
         }
     }
 
-    fn submit(&mut self, command: Command) -> Result<(Answer, u64), SubmitError> {
+    fn submit(&mut self, command: Command) -> Result<(Outcome, u64), SubmitError> {
         self.refuse_while_full()?;
         let now = self.shared.clock.now();
         let cause = Cause::of(&command);
-        let decided = self.controller.submit(now, command)?;
-        self.record(now, cause, decided.events);
-        Ok((decided.answer, self.position))
+        let (outcome, events) = self.decide(now, command)?;
+        self.record(now, cause, events);
+        Ok((outcome, self.position))
+    }
+
+    /// What a command comes to; a create is told what it costs.
+    fn decide(
+        &mut self,
+        now: Timestamp,
+        command: Command,
+    ) -> Result<(Outcome, Vec<Event>), Refusal> {
+        if !creates_capacity(&command.action) {
+            let Decided { answer, events } = self.controller.submit(now, command)?;
+            return Ok((Outcome { answer, cost: None }, events));
+        }
+        let Priced { decided, cost } = self.controller.submit_priced(now, command)?;
+        Ok((Outcome { answer: decided.answer, cost }, decided.events))
     }
 
     fn submit_once(&mut self, command: Command, once: Once) -> Result<Rendered, SubmitError> {
@@ -142,8 +157,8 @@ impl Writer {
         self.refuse_while_full()?;
         let now = self.shared.clock.now();
         let cause = Cause::of(&command);
-        let mut decided = self.controller.submit(now, command)?;
-        let (status, body) = (once.render)(self.controller.fleet(), &decided.answer);
+        let (outcome, mut events) = self.decide(now, command)?;
+        let (status, body) = (once.render)(self.controller.fleet(), &outcome);
         let kept = self.controller.keep_answer(event::request::Event {
             key,
             body_sha256: once.body_sha256,
@@ -151,8 +166,8 @@ impl Writer {
             body: body.clone(),
             at: now,
         });
-        decided.events.push(kept);
-        self.record(now, cause, decided.events);
+        events.push(kept);
+        self.record(now, cause, events);
         Ok(Rendered { status, body, is_repeated: false })
     }
 
@@ -282,4 +297,13 @@ impl Writer {
     fn refuse_while_full(&self) -> Result<(), SubmitError> {
         if self.commits.is_pausing() { Err(SubmitError::DiskFull) } else { Ok(()) }
     }
+}
+
+/// Whether a command makes something that instances are billed for.
+fn creates_capacity(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Deployment(deployments::Action::Create { .. })
+            | Action::Claim(claims::Action::Create { .. })
+    )
 }

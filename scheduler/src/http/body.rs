@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use wharfage_scheduler_core::Fleet;
-use wharfage_scheduler_core::words::command::{Action, Answer, Command};
+use wharfage_scheduler_core::words::command::{Action, Command};
 use wharfage_scheduler_core::words::event::request::RequestKey;
 use wharfage_scheduler_core::words::principal::Caller;
 
@@ -17,7 +17,7 @@ use super::fault::{Fault, Reason, Style};
 use super::gate::Who;
 use super::route::style_of;
 use super::{Shared, query};
-use crate::driver::{Once, SubmitError};
+use crate::driver::{Once, Outcome, SubmitError};
 use crate::secrets::{self, Opens};
 
 /// Longest body: specs are small, and what is larger is no spec.
@@ -69,8 +69,11 @@ impl Write {
         let key = key(&parts.headers)?;
         let dry_run = query::flag(&parts.uri, "dryRun")?;
         let bytes = to_bytes(body, LONGEST_BODY).await.map_err(unread)?;
-        if !bytes.is_empty() && style != Style::Baseten {
-            check_content_type(&parts.headers)?;
+        if !bytes.is_empty() {
+            check_content_encoding(&parts.headers)?;
+            if style != Style::Baseten {
+                check_content_type(&parts.headers)?;
+            }
         }
         let digest = digest(&parts.uri, &bytes);
         let body = object(&bytes)?;
@@ -106,7 +109,7 @@ impl Write {
         render: F,
     ) -> Result<Response, Fault>
     where
-        F: FnOnce(&Fleet, &Answer) -> (StatusCode, Value) + Send + 'static,
+        F: FnOnce(&Fleet, &Outcome) -> (StatusCode, Value) + Send + 'static,
     {
         let command = Command { caller: self.caller.clone(), action };
         if self.dry_run {
@@ -117,7 +120,7 @@ impl Write {
         let (status, body, repeated) = match &self.key {
             None => {
                 let done = shared.handle.submit(command).await?;
-                let (status, body) = render(done.view.fleet(), &done.answer);
+                let (status, body) = render(done.view.fleet(), &done.outcome);
                 (status.as_u16(), body.to_string(), false)
             }
             Some(key) => {
@@ -126,8 +129,8 @@ impl Write {
                     path: self.uri.path().to_owned(),
                     key: key.clone(),
                     body_sha256: self.digest.clone(),
-                    render: Box::new(|fleet, answer| {
-                        let (status, body) = render(fleet, answer);
+                    render: Box::new(|fleet, outcome| {
+                        let (status, body) = render(fleet, outcome);
                         (status.as_u16(), body.to_string())
                     }),
                 };
@@ -226,13 +229,41 @@ fn unread(error: axum::Error) -> Fault {
 
 /// A body of another type was made for somebody else; a missing type is forgiven.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Fault> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let kind = value.to_str().unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(kind) = content_type(headers) else { return Ok(()) };
     if kind == "application/json" || kind.ends_with("+json") {
         return Ok(());
     }
     let detail = format!("Content-Type: it is `{kind}`; accepted: application/json");
+    Err(Fault::new(Reason::MediaType, detail))
+}
+
+/// Whoever speaks another of Connect's encodings could not read the answer either, so this is asked
+/// of an empty body too.
+pub fn check_connect(headers: &HeaderMap) -> Result<(), Fault> {
+    let Some(kind) = content_type(headers).filter(|kind| kind != "application/json") else {
+        return Ok(());
+    };
+    let detail = format!(
+        "Content-Type: it is `{kind}`; accepted: application/json. Connect is spoken in JSON here, \
+         not in binary protobuf, in streams or as gRPC: have the client use its JSON codec"
+    );
+    Err(Fault::new(Reason::MediaType, detail))
+}
+
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or_default();
+    Some(kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// A small body gains nothing by compression, and one that grows when it is opened is a trap.
+fn check_content_encoding(headers: &HeaderMap) -> Result<(), Fault> {
+    let Some(coding) = headers.get(header::CONTENT_ENCODING) else { return Ok(()) };
+    let coding = coding.to_str().unwrap_or_default().trim().to_ascii_lowercase();
+    if coding == "identity" {
+        return Ok(());
+    }
+    let detail =
+        format!("Content-Encoding: it is `{coding}`; accepted: bodies without compression");
     Err(Fault::new(Reason::MediaType, detail))
 }
 

@@ -3,12 +3,12 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use wharfage_billing::money::MicroRate;
 use wharfage_scheduler_core::words::command::Answer;
 use wharfage_scheduler_core::words::principal::Caller;
 use wharfage_scheduler_core::{Fleet, Parting, WhatIf};
 use wharfage_shared::order::StopCause;
 
+use super::price;
 use super::rows::instant;
 
 /// The answer to `?dryRun=true`; nothing was changed.
@@ -24,11 +24,6 @@ pub fn show(fleet: &Fleet, caller: &Caller, outcome: &WhatIf) -> Response {
             json!({"node": it.node, "drainAt": drain_at, "until": gone_at})
         })
         .collect();
-    let micros = outcome.cost.as_ref().map(|cost| cost.micros);
-    let rate = micros.and_then(MicroRate::from_micros).map(|rate| rate.to_string());
-    let lines = outcome.cost.as_ref().map(|cost| cost.lines.as_slice()).unwrap_or_default();
-    // What belongs to several organizations is the provider's to add up.
-    let payer = lines.first().map_or(&caller.organization, |line| &line.organization);
     let mut body = json!({
         "dryRun": true,
         "placements": outcome.placements,
@@ -36,14 +31,10 @@ pub fn show(fleet: &Fleet, caller: &Caller, outcome: &WhatIf) -> Response {
         "reclaims": reclaims,
         "leaving": leaving,
         "othersLeaving": outcome.others_leaving,
-        "costPerHour": rate,
-        "costPerHourMicros": micros,
-        "currency": fleet.organization(payer).map(|row| &row.currency),
-        "costs": lines,
-        "tenancy": "dedicated",
-        "billing": "node-hours: a node serves one organization at a time and is billed whole \
-                    while it is active",
     });
+    for (name, value) in price::fields(fleet, &caller.organization, outcome.cost.as_ref()) {
+        body[name] = value;
+    }
     if let Answer::Settings { status, message } = &outcome.answer {
         body["status"] = json!(status);
         body["message"] = json!(message);

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use wharfage_link::peer::Peer;
 use wharfage_scheduler_core::words::principal::{Caller, Role};
 
+use super::body::check_connect;
 use super::fault::{Fault, Reason, Style};
 use super::limits::Lane;
 use super::route::{Access, style_of};
@@ -48,6 +49,9 @@ pub struct Post {
 pub async fn pass(State(post): State<Post>, mut request: Request, next: Next) -> Response {
     let outcome = post.admit(&request).and_then(|caller| {
         post.check_query(&request)?;
+        if post.style == Style::Connect {
+            check_connect(request.headers())?;
+        }
         Ok(caller)
     });
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());

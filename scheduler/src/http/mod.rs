@@ -19,6 +19,7 @@ pub mod route;
 pub mod rows;
 
 mod dry_run;
+mod price;
 mod probes;
 mod seal;
 

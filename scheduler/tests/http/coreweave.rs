@@ -79,7 +79,12 @@ async fn lists_are_narrowed_by_updated_after_and_dry_runs_change_nothing() {
     assert_eq!(dry["costs"], json!([line]));
     assert_eq!((&dry["preempted"], &dry["reclaims"]), (&json!([]), &json!([])));
     assert_eq!(scheduler.driver.handle.view().position(), before);
-    scheduler.post(DEPLOYMENTS, "acme-operator", &deployment("chat")).await.expect(200);
+    let made = scheduler.post(DEPLOYMENTS, "acme-operator", &deployment("chat")).await.expect(200);
+    let price = ["costPerHour", "costPerHourMicros", "currency", "costs", "tenancy", "billing"];
+    for name in price {
+        let told = &made["deployment"]["status"]["wharfage"][name];
+        assert_eq!(*told, dry[name], "{name}: {made}");
+    }
     let all = scheduler.get(DEPLOYMENTS, "acme-viewer").await.expect(200);
     let updated = all["deployments"][0]["status"]["updatedAt"].as_str().expect("an instant");
     let path = format!("{DEPLOYMENTS}?updatedAfter={updated}");
@@ -127,6 +132,38 @@ async fn connect_says_the_same() {
     assert_eq!(gone["code"], "not_found");
     let missing = call("GetDeployment", "acme-viewer", json!({})).await.expect(400);
     assert_eq!(missing["code"], "invalid_argument");
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn connect_is_spoken_in_json_and_every_other_encoding_is_told_so() {
+    let scheduler = Scheduler::start("encodings").await;
+    let send = |method: &str, name: &'static str, value: &str, body: Vec<u8>| {
+        let path = format!("/coreweave.inference.v1alpha1.DeploymentService/{method}");
+        let request = client().post(format!("{}{path}", scheduler.url));
+        let request = request.header("authorization", "Bearer acme-operator");
+        read(request.header(name, value).body(body))
+    };
+    let kinds = ["application/proto", "application/connect+json", "application/grpc", "text/json"];
+    for kind in kinds {
+        // An empty message is an empty body, and asks for an answer in its own encoding too.
+        let methods = ["CreateDeployment", "ListDeployments", "GetDeploymentParameters"];
+        for (method, body) in methods.into_iter().zip([b"\n\x01a".to_vec(), Vec::new(), Vec::new()])
+        {
+            let refused = send(method, "content-type", kind, body).await.expect(415);
+            let message = refused["message"].as_str().expect("a sentence");
+            assert!(
+                message.contains(&format!("`{kind}`; accepted: application/json")),
+                "{message}"
+            );
+            assert!(message.contains("spoken in JSON"), "{message}");
+        }
+    }
+    let packed = send("ListDeployments", "content-encoding", "gzip", vec![31, 139]).await;
+    let message = packed.expect(415)["message"].to_string();
+    assert!(message.contains("`gzip`; accepted: bodies without compression"), "{message}");
+    let kind = "application/json; charset=utf-8";
+    send("ListDeployments", "content-type", kind, b"{}".to_vec()).await.expect(200);
     scheduler.stop().await;
 }
 

@@ -63,8 +63,12 @@ async fn a_replica_shows_where_it_is_how_far_and_why() {
     let scheduler = Scheduler::start("replicas").await;
     let mut node = scheduler.node("node-1", "standard").await;
     scheduler.gateways().await;
-    scheduler.post("/api/v1/deployments", "acme-operator", &deployment("chat")).await.expect(201);
-    scheduler.post("/api/v1/deployments", "acme-operator", &deployment("more")).await.expect(201);
+    for (name, cost, lines) in [("chat", "49.24", 1), ("more", "0.00", 0)] {
+        let made = scheduler.post("/api/v1/deployments", "acme-operator", &deployment(name)).await;
+        let made = made.expect(201);
+        assert_eq!((&made["costPerHour"], &made["currency"]), (&json!(cost), &json!("USD")));
+        assert_eq!(made["costs"].as_array().map(Vec::len), Some(lines), "{made}");
+    }
     node.next().await;
     node.say(ReportedPhase::Loading, 250);
     node.next().await;

@@ -1,17 +1,18 @@
-//! What one state of the fleet costs more per hour than another: the instances that would newly
-//! serve somebody, each at the rate of the band that it would fill.
+//! What a command adds to the bill of an hour: the instances that newly serve somebody, each at the
+//! rate of the band that it fills.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use wharfage_billing::money::MicroRate;
 use wharfage_shared::capacity::{CapacityType, ComputeClass, Region, Sku};
-use wharfage_shared::ids::OrganizationId;
+use wharfage_shared::ids::{NodeId, OrganizationId};
 use wharfage_shared::time::Timestamp;
 
 use crate::fleet::Fleet;
 use crate::fleet::rows::node::NodeRow;
 use crate::words::contract::{ContractTerms, Price};
+use crate::words::event::{Event, node};
 use crate::words::principal::Caller;
 
 /// What a command would add to the bill of an hour.
@@ -19,7 +20,7 @@ use crate::words::principal::Caller;
 pub struct Cost {
     /// In millionths of the organization's currency.
     pub micros: u64,
-    /// Instances that would newly serve somebody, by the line of the bill that they would be on.
+    /// Instances that newly serve somebody, by the line of the bill that they are on.
     pub lines: Vec<CostLine>,
 }
 
@@ -51,17 +52,25 @@ enum Ground {
     Spot,
 }
 
-type Counts = BTreeMap<(OrganizationId, Region, Sku, Ground), u32>;
+type Key = (OrganizationId, Region, Sku, Ground);
 
-/// What `after` costs more than `before`, as far as the caller pays it; absent where a price is not
-/// known.
-pub(super) fn more(before: &Fleet, after: &Fleet, caller: &Caller, now: Timestamp) -> Option<Cost> {
-    let (had, mut cost) = (held(before, caller), Cost::default());
-    for (key, has) in held(after, caller) {
-        let had = had.get(&key).copied().unwrap_or(0);
-        let (organization, region, sku, ground) = key;
+/// What the facts that made `after` of `before` cost more, as far as the caller pays it; absent
+/// where a price is not known.
+pub(super) fn more(
+    before: &Fleet,
+    after: &Fleet,
+    events: &[Event],
+    caller: &Caller,
+    now: Timestamp,
+) -> Option<Cost> {
+    let mut cost = Cost::default();
+    for ((organization, region, sku, ground), added) in added(before, after, events, caller) {
+        let has = match ground {
+            Ground::Fill => filling(after, &organization, &region, &sku).max(added),
+            Ground::Claim | Ground::Spot => added,
+        };
         for (line, rate, instances) in
-            rates(after, &organization, &region, &sku, ground, now)?.between(had, has)
+            rates(after, &organization, &region, &sku, ground, now)?.between(has - added, has)
         {
             let added = rate.micros().checked_mul(instances.into())?;
             cost.micros = cost.micros.checked_add(added)?;
@@ -79,17 +88,54 @@ pub(super) fn more(before: &Fleet, after: &Fleet, caller: &Caller, now: Timestam
     Some(cost)
 }
 
-/// Nodes that serve somebody whom the caller may see.
-fn held(fleet: &Fleet, caller: &Caller) -> Counts {
-    let mut counts = Counts::new();
-    for node in fleet.nodes() {
-        let Some(held) = node.held_for.as_ref().filter(|it| caller.sees(&it.organization)) else {
-            continue;
-        };
-        let key = (held.organization.clone(), node.region(), node.sku.clone(), ground(fleet, node));
-        *counts.entry(key).or_default() += 1;
+/// How many more instances serve organizations that the caller may see. Only nodes that the facts
+/// give to somebody are looked at: the fleet is large, and this is told with every create.
+fn added(before: &Fleet, after: &Fleet, events: &[Event], caller: &Caller) -> BTreeMap<Key, u32> {
+    let given = events.iter().filter_map(|event| match event {
+        Event::Node(node::Event::Held { node, .. }) => Some(node),
+        _other => None,
+    });
+    let given: BTreeSet<&NodeId> = given.collect();
+    let mut counts: BTreeMap<Key, (u32, u32)> = BTreeMap::new();
+    for id in given {
+        if let Some(key) = key(before, id, caller) {
+            counts.entry(key).or_default().0 += 1;
+        }
+        if let Some(key) = key(after, id, caller) {
+            counts.entry(key).or_default().1 += 1;
+        }
     }
-    counts
+    let more = counts.into_iter().filter(|(_, (had, has))| has > had);
+    more.map(|(key, (had, has))| (key, has - had)).collect()
+}
+
+/// On which account a node's time stands, if it serves somebody whom the caller may see.
+fn key(fleet: &Fleet, id: &NodeId, caller: &Caller) -> Option<Key> {
+    let node = fleet.node(id)?;
+    let held = node.held_for.as_ref().filter(|held| caller.sees(&held.organization))?;
+    let ground = ground(fleet, node);
+    Some((held.organization.clone(), node.region(), node.sku.clone(), ground))
+}
+
+/// Instances that fill the organization's contracts: the ledger's count without what claims still
+/// wait for, and with its own nodes, which the ledger leaves out.
+fn filling(fleet: &Fleet, organization: &OrganizationId, region: &Region, sku: &Sku) -> u32 {
+    let capacity = fleet.index.capacity.get(&(region.clone(), sku.clone()));
+    let shares = capacity.and_then(|capacity| capacity.organizations.get(organization));
+    let mut count = shares.map_or(0, |shares| shares.used);
+    let claims = fleet.claims().filter(|claim| {
+        let customer = claim.spec.capacity_type == CapacityType::Customer;
+        customer && claim.organization == *organization && claim.spec.sku == *sku
+    });
+    let instances = claims.flat_map(|claim| &claim.instances).filter_map(|id| fleet.node(id));
+    for node in instances.filter(|node| node.region() == *region) {
+        match (node.owner.is_some(), node.is_allocated()) {
+            (true, true) => count += 1,
+            (false, false) => count = count.saturating_sub(1),
+            (true, false) | (false, true) => {}
+        }
+    }
+    count
 }
 
 fn ground(fleet: &Fleet, node: &NodeRow) -> Ground {

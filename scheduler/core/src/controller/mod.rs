@@ -56,6 +56,15 @@ pub struct Decided<T> {
     pub events: Vec<Event>,
 }
 
+/// A command that was carried out, with what it adds to the bill of an hour.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Priced {
+    /// The answer and the facts.
+    pub decided: Decided<Answer>,
+    /// What it adds; absent where a price is not known.
+    pub cost: Option<Cost>,
+}
+
 /// What machines say.
 #[derive(Clone, Debug)]
 pub enum Heard {
@@ -123,6 +132,14 @@ impl Controller {
                 Err(refusal)
             }
         }
+    }
+
+    /// As [`Controller::submit`], with what the command adds to the bill of an hour.
+    pub fn submit_priced(&mut self, now: Timestamp, command: Command) -> Result<Priced, Refusal> {
+        let (before, caller) = (self.fleet.clone(), command.caller.clone());
+        let decided = self.submit(now, command)?;
+        let cost = cost::more(&before, &self.fleet, &decided.events, &caller, self.now);
+        Ok(Priced { decided, cost })
     }
 
     /// Takes in what a machine says.

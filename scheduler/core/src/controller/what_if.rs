@@ -8,8 +8,8 @@ use wharfage_shared::notice::NoticeSource;
 use wharfage_shared::order::StopCause;
 use wharfage_shared::time::Timestamp;
 
-use super::cost::{self, Cost};
-use super::{Controller, Decided};
+use super::cost::Cost;
+use super::{Controller, Decided, Priced};
 use crate::fleet::Fleet;
 use crate::words::command::{Answer, Command};
 use crate::words::event::{Event, node, replica};
@@ -79,9 +79,9 @@ impl Controller {
     pub fn what_if(&self, now: Timestamp, command: Command) -> Result<WhatIf, Refusal> {
         let mut copy = self.clone();
         let caller = command.caller.clone();
-        let Decided { answer, events } = copy.submit(now, command)?;
+        let Priced { decided: Decided { answer, events }, cost } =
+            copy.submit_priced(now, command)?;
         let fleet = &copy.fleet;
-        let cost = cost::more(&self.fleet, fleet, &caller, now);
         let mut outcome = WhatIf {
             answer,
             placements: Vec::new(),

@@ -13,6 +13,7 @@ use wharfage_scheduler_core::{Fleet, explain};
 use wharfage_shared::ids::DeploymentId;
 
 use super::replicas::{Explained, explained};
+use crate::driver::Outcome;
 use crate::http::baseten::settings;
 use crate::http::body::Write;
 use crate::http::coreweave::deployments::{Deployments, creation, replacement};
@@ -21,7 +22,7 @@ use crate::http::fault::Fault;
 use crate::http::gate::Who;
 use crate::http::route::{Access, Route};
 use crate::http::rows::deployment::spec;
-use crate::http::{Parted, Shared};
+use crate::http::{Parted, Shared, price};
 
 /// Pending replicas that one answer explains: beyond them the reasons repeat themselves.
 const MOST_EXPLAINED: usize = 20;
@@ -133,11 +134,15 @@ async fn answer(
     action: Action,
 ) -> Result<Response, Fault> {
     let (of, caller) = (shared.clone(), write.caller.clone());
-    let render = move |fleet: &Fleet, _: &_| {
-        let row = of.show_fleet(fleet, &caller, |shown| {
-            fleet.deployment(&id).map(|row| shown.deployment(row))
-        });
-        (status, json!(row))
+    let render = move |fleet: &Fleet, outcome: &Outcome| {
+        let row = fleet.deployment(&id);
+        let mut body =
+            of.show_fleet(fleet, &caller, |shown| json!(row.map(|row| shown.deployment(row))));
+        if let Some(row) = row.filter(|_| status == StatusCode::CREATED) {
+            let cost = price::fields(fleet, &row.organization, outcome.cost.as_ref());
+            cost.into_iter().for_each(|(name, value)| body[name] = value);
+        }
+        (status, body)
     };
     write.carry_out(shared, action, render).await
 }

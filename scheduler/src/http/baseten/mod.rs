@@ -48,7 +48,7 @@ async fn patch(
         ));
     }
     let action = Action::Deployment(deployments::Action::Settings { id, patch });
-    write.carry_out(&shared, action, |_, answer| (StatusCode::OK, shown(answer))).await
+    write.carry_out(&shared, action, |_, outcome| (StatusCode::OK, shown(&outcome.answer))).await
 }
 
 fn shown(answer: &Answer) -> serde_json::Value {

@@ -22,6 +22,8 @@ pub struct Claims;
 impl Service for Claims {
     type Row = ClaimRow;
 
+    const COSTS: bool = true;
+
     const WORDS: Words = Words {
         one: "capacityClaim",
         all: "capacityClaims",

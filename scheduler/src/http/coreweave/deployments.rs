@@ -22,6 +22,8 @@ pub struct Deployments;
 impl Service for Deployments {
     type Row = DeploymentRow;
 
+    const COSTS: bool = true;
+
     const WORDS: Words = Words {
         one: "deployment",
         all: "deployments",

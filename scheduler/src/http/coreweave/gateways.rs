@@ -23,6 +23,8 @@ pub struct Gateways;
 impl Service for Gateways {
     type Row = GatewayRow;
 
+    const COSTS: bool = false;
+
     const WORDS: Words = Words {
         one: "gateway",
         all: "gateways",

@@ -15,12 +15,12 @@ use wharfage_shared::ids::OrganizationId;
 use wharfage_shared::time::Timestamp;
 
 use super::resource::{id_of, updated_after};
-use crate::driver::View;
+use crate::driver::{Outcome, View};
 use crate::http::body::Write;
 use crate::http::fault::Fault;
 use crate::http::gate::Who;
 use crate::http::route::{Access, Route};
-use crate::http::{Parted, Shared, query};
+use crate::http::{Parted, Shared, price, query};
 
 /// One service of the API.
 pub trait Service: 'static {
@@ -29,6 +29,9 @@ pub trait Service: 'static {
 
     /// What it is called.
     const WORDS: Words;
+
+    /// Whether instances are billed for it, so that a create is told what an hour costs more.
+    const COSTS: bool;
 
     /// Every resource of all organizations, those on their way out too.
     fn rows(fleet: &Fleet) -> impl Iterator<Item = &Self::Row>;
@@ -184,7 +187,9 @@ fn shown_one<S: Service>(shared: &Shared, caller: &Caller, id: &str) -> Result<J
 
 async fn create<S: Service>(State(shared): State<Shared>, write: Write) -> Result<Response, Fault> {
     let (id, action) = S::creation(&shared, &shared.handle.view(), &write)?;
-    answer::<S>(&shared, write, id, action).await
+    // A strict client is answered in that API's words alone.
+    let is_priced = S::COSTS && !shared.config.compat.strict;
+    answer::<S>(&shared, write, id, action, is_priced).await
 }
 
 async fn update<S: Service>(
@@ -207,7 +212,7 @@ async fn replace<S: Service>(shared: &Shared, write: Write, id: String) -> Resul
     let view = shared.handle.view();
     let row = find::<S>(&view, &write.caller, &id)?;
     let action = S::replacement(shared, &view, &write, row)?;
-    answer::<S>(shared, write, id, action).await
+    answer::<S>(shared, write, id, action, false).await
 }
 
 async fn delete<S: Service>(
@@ -244,12 +249,19 @@ async fn answer<S: Service>(
     write: Write,
     id: String,
     action: Action,
+    is_priced: bool,
 ) -> Result<Response, Fault> {
     let (of, caller) = (shared.clone(), write.caller.clone());
-    let render = move |fleet: &Fleet, _: &_| {
+    let render = move |fleet: &Fleet, outcome: &Outcome| {
         let row = S::row(fleet, &id);
         let shown = row.map(|row| S::show(&of, fleet, &caller, row, false));
-        (StatusCode::OK, json!({S::WORDS.one: shown}))
+        let mut body = json!({S::WORDS.one: shown});
+        if let Some(row) = row.filter(|_| is_priced) {
+            let whose = S::head(row).organization;
+            let cost = price::fields(fleet, whose, outcome.cost.as_ref());
+            body[S::WORDS.one]["status"]["wharfage"] = cost.into();
+        }
+        (StatusCode::OK, body)
     };
     write.carry_out(shared, action, render).await
 }

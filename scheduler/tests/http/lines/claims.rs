@@ -186,7 +186,9 @@ async fn line_24_a_capacity_type_is_needed_and_managed_is_the_later_name_of_serv
         let refused = make(&strict, "hold", old, 1).await.expect(400);
         assert_eq!(fields(&refused), ["resources.capacityType"], "the August revision: {old}");
     }
-    make(&strict, "hold", "MANAGED", 1).await.expect(200);
+    let made = make(&strict, "hold", "MANAGED", 1).await.expect(200);
+    let status = &made["capacityClaim"]["status"];
+    assert!(status.get("wharfage").is_none(), "what an hour costs is a word of our own: {made}");
     strict.stop().await;
 }
 

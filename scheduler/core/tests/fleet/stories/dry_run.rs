@@ -99,6 +99,37 @@ fn spot_and_claims_cost_what_their_own_lines_say() {
 }
 
 #[test]
+fn a_create_is_told_the_cost_that_its_dry_run_told() {
+    let mut world = priced(4, 1);
+    world.sign("acme", 1, 30).expect("a Reserved contract");
+    world.run(1);
+    let claim = |name: &str, capacity_type, instances| {
+        let spec = claimed(name, capacity_type, instances);
+        Action::Claim(Claims::Create { id: name.into(), organization: "acme".into(), spec })
+    };
+    let mut cheap = spec("cheap");
+    cheap.classes = vec![CapacityClass::Spot];
+    let steps = [
+        (claim("own", CapacityType::Customer, 1), vec!["reserved 1 0.00"]),
+        (create(many("chat", 1)), vec![]),
+        (create(many("more", 1)), vec!["on_demand 1 48.00"]),
+        (claim("hold", CapacityType::Serverless, 1), vec!["claim 1 52.00"]),
+        (create(cheap), vec!["spot 1 20.00"]),
+        (create(many("late", 2)), vec!["on_demand 1 48.00"]),
+    ];
+    for (action, expected) in steps {
+        let dry = told(what_if(&world, action.clone()).cost);
+        let command = Command { caller: Caller::provider(), action };
+        let mut copy = world.controller.clone();
+        let priced = copy.submit_priced(world.now, command.clone()).expect("a good command");
+        let told = told(priced.cost);
+        assert_eq!((&told, &told.0), (&dry, &expected.into_iter().map(str::to_owned).collect()));
+        world.command(command.action).expect("a good command");
+        world.run(40);
+    }
+}
+
+#[test]
 fn without_a_price_the_cost_is_unknown_and_never_nothing() {
     let mut world = World::with_nodes(1, 0);
     world.organization("acme");
