@@ -12,6 +12,7 @@ use wharfage_shared::ids::{NodeId, PoolId};
 use crate::bad_key::{self, BadKey};
 use crate::engines::is_env_name;
 use crate::health::settings as health;
+use crate::notices::settings::Notices;
 use crate::plain;
 
 /// No margin, estimate or drain is longer than a day.
@@ -139,24 +140,6 @@ pub struct Nvml {
     /// Where the kernel lists what is on the PCI bus.
     #[serde(default = "default_pci_devices")]
     pub pci_devices: PathBuf,
-}
-
-/// Where notices come from.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Notices {
-    /// The notice file (`docs/notices.md`).
-    pub file: Option<NoticeFile>,
-    /// Whether a shutdown of this host is heard from logind (default: where systemd runs).
-    pub logind: Option<bool>,
-}
-
-/// The notice file.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NoticeFile {
-    /// Where it appears; its folder exists.
-    pub path: PathBuf,
 }
 
 /// The status page.
@@ -308,6 +291,7 @@ impl Config {
         }
         self.replicas.check(self.driver)?;
         self.health.check()?;
+        self.notices.check()?;
         for bucket in &self.buckets {
             if bucket.name.is_empty()
                 || self.buckets.iter().filter(|b| b.name == bucket.name).count() > 1
@@ -564,6 +548,7 @@ mod tests {
                 "status.listen: 0.0.0.0:7090 is not loopback",
             ),
             ("[nvml]\nenabled = \"no\"\n", "line 5"),
+            ("[notices]\nhold_seconds = 0\n", "notices.hold_seconds: 0 is out of what is accepted"),
             ("[health.off]\nG16 = \"\"\n", "health.off: G16 is switched off without a reason"),
             ("[health.off]\nG99 = \"x\"\n", "G1 to G22"),
             ("[health.off]\nG22 = \"x\"\n", "health.off: G22 is the scheduler's"),

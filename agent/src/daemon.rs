@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::{Agent, Effect, Found, Input};
 use wharfage_agent_sys::clock;
@@ -30,9 +30,8 @@ use crate::journal::desired::DesiredFile;
 use crate::journal::health::HealthFile;
 use crate::journal::history::HistoryFile;
 use crate::journal::segments::{Opened, SegmentLog};
-use crate::notices::Alarm;
-use crate::notices::logind;
-use crate::notices::watch::{Pace, watch};
+use crate::notices::hearing::Hearing;
+use crate::notices::start::{Listening, listen};
 use crate::reload;
 use crate::runtime::{Ask, Ears, End, Parts, Runtime, core_config};
 use crate::status;
@@ -78,7 +77,8 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
     let report_now = Arc::new(Notify::new());
     let segment_closed = Arc::new(Notify::new());
     let (output, last_words) = Output::new(state);
-    let (done_with, done) = mpsc::channel(16);
+    let done_with = broadcast::Sender::new(16);
+    let hearing = Arc::<Hearing>::default();
     let (delay, shutdown_delay) = watch::channel(None);
     let wires = Wires {
         report_now: Arc::clone(&report_now),
@@ -86,15 +86,18 @@ pub async fn run(config: Config, path: PathBuf) -> Result<(), Failure> {
         decoder: decoder.clone(),
         output: output.clone(),
         pulse,
-        done_with,
+        done_with: done_with.clone(),
+        hearing: Arc::clone(&hearing),
         shutdown_delay,
     };
     let (mut parts, first) = awake(&config, driver, &settled, wires).await?;
     parts.troubles.extend(why);
     let driver = Arc::clone(&parts.driver);
-    let alarms = watch_notices(&config, inputs.clone(), (done, delay), &stop);
+    let listening =
+        Listening { inputs: inputs.clone(), done: done_with, hearing: Arc::clone(&hearing), delay };
+    let alarms = listen(&config.notices, listening, &stop);
     let (nonce, delay) = (parts.nonce.clone(), parts.shutdown_delay.clone());
-    let told = health::Told { nonce, gpus: gpus.clone(), delay, inputs };
+    let told = health::Told { nonce, gpus: gpus.clone(), delay, hearing, inputs };
     let (kernel, deaf) = health::start(&driver, told, &stop);
     parts.troubles.extend(deaf);
     tokio::spawn(reload_on_hangup(hangups, path, Arc::clone(&driver), asks.clone(), stop.clone()));
@@ -127,25 +130,6 @@ async fn wind_up(end: End, driver: &Driver, tasks: impl Future) -> Result<(), Fa
     }
 }
 
-/// Listens to every source of notices that the settings name; what is wrong with one comes back.
-fn watch_notices(
-    config: &Config,
-    inputs: mpsc::Sender<Input>,
-    (done, delay): (mpsc::Receiver<NoticeId>, watch::Sender<Option<Millis>>),
-    stop: &CancellationToken,
-) -> mpsc::Receiver<Alarm> {
-    let (alarm, alarms) = mpsc::channel(16);
-    if let Some(file) = &config.notices.file {
-        let (path, pace) = (file.path.clone(), Pace::default());
-        tokio::spawn(watch(path, pace, inputs.clone(), alarm.clone(), stop.clone()));
-    }
-    if config.notices.logind.unwrap_or_else(is_run_by_systemd) {
-        let ears = logind::Ears { inputs, alarms: alarm, done, delay };
-        tokio::spawn(logind::watch(ears, stop.clone()));
-    }
-    alarms
-}
-
 /// What carries replicas on this host; with one sentence when they do not become units although
 /// nobody said that they should not.
 async fn driver(
@@ -170,7 +154,8 @@ struct Wires {
     decoder: Decoder,
     output: Output,
     pulse: Pulse,
-    done_with: mpsc::Sender<NoticeId>,
+    done_with: broadcast::Sender<NoticeId>,
+    hearing: Arc<Hearing>,
     shutdown_delay: watch::Receiver<Option<Millis>>,
 }
 
@@ -241,6 +226,7 @@ async fn awake(
         troubles,
         pulse: wires.pulse,
         done_with: wires.done_with,
+        hearing: wires.hearing,
         shutdown_delay: wires.shutdown_delay,
     };
     Ok((parts, first))
@@ -278,10 +264,6 @@ fn end_on_signals(stop: &CancellationToken) -> Result<(), Failure> {
 
 fn no_signals(error: std::io::Error) -> Failure {
     Failure::unavailable(format!("cannot listen for signals: {error}"))
-}
-
-fn is_run_by_systemd() -> bool {
-    Path::new("/run/systemd/system").is_dir()
 }
 
 /// SIGHUP: the file is read again, and what came of that is the runtime's to hear.

@@ -42,6 +42,16 @@ pub enum NoticeSource {
     Drill,
     /// The host's login manager: a shutdown was asked for.
     Logind,
+    /// Amazon's instance metadata.
+    Aws,
+    /// Google's metadata server.
+    Gcp,
+    /// Azure's Scheduled Events.
+    Azure,
+    /// Alibaba's instance metadata.
+    Alibaba,
+    /// Tencent's instance metadata.
+    Tencent,
     /// The agent itself: it was told to end and to take its replicas along.
     Agent,
     /// A source that only a newer agent knows: its notice counts like any other.
@@ -107,6 +117,7 @@ mod tests {
         for (text, source) in [
             ("\"file\"", NoticeSource::File),
             ("\"logind\"", NoticeSource::Logind),
+            ("\"aws\"", NoticeSource::Aws),
             ("\"weather\"", NoticeSource::Other),
         ] {
             let read: NoticeSource = serde_json::from_str(text).expect("a source");

@@ -1,16 +1,19 @@
 //! Notices in force: what the node's sources heard, drills, and a reclaim of the scheduler.
 //!
-//! Guards the rules that the earliest certain deadline binds and that a withdrawn notice leaves
-//! nothing behind.
+//! Guards the rules that the earliest certain deadline binds, that a deadline only moves earlier, and
+//! that a withdrawn notice leaves nothing behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_shared::ids::NoticeId;
-use wharfage_shared::notice::{Certainty, Notice, NoticeKind, NoticeSource, Reclaim};
+use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource, Reclaim};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::time::{Boottime, Millis};
 
 use crate::clock::SchedulerClock;
+
+/// A node that lives on for so long after its deadline was not taken away.
+const EXPIRED_AFTER: Millis = Millis::from_seconds(300);
 
 /// Everything that says the node (or what stands on it) will go.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,8 @@ pub(crate) struct Notices {
     drills_so_far: u64,
     reclaim: Option<Reclaimed>,
     acknowledged: BTreeSet<NoticeId>,
+    /// Those whose deadline passed long ago, while the node is still there.
+    expired: BTreeSet<NoticeId>,
 }
 
 /// A reclaim on the host's clock.
@@ -50,13 +55,20 @@ pub(crate) enum Heard {
 }
 
 impl Notices {
-    /// A source heard a notice, or heard it again; the first hearing is kept.
+    /// A source heard a notice, or heard it again. The first hearing is kept, and the earliest
+    /// deadline: one that is put off is withdrawn and heard under another id. A deadline that has
+    /// passed is now.
     pub fn hear(&mut self, mut notice: Notice) -> Heard {
+        notice.gone_at = notice.gone_at.max(notice.heard_at);
         let Some(known) = self.heard.get(&notice.id) else {
             self.heard.insert(notice.id.clone(), notice);
             return Heard::New;
         };
         notice.heard_at = known.heard_at;
+        notice.gone_at = notice.gone_at.min(known.gone_at);
+        if known.certainty == Certainty::Certain {
+            notice.certainty = Certainty::Certain;
+        }
         if *known == notice {
             return Heard::Same;
         }
@@ -72,7 +84,7 @@ impl Notices {
             id: id.clone(),
             kind: NoticeKind::Preempt,
             source: NoticeSource::Drill,
-            leaves: wharfage_shared::notice::Leaves::Node,
+            leaves: Leaves::Node,
             gone_at: now + window,
             heard_at: now,
             certainty: Certainty::Certain,
@@ -88,6 +100,7 @@ impl Notices {
     pub fn withdraw(&mut self, id: &NoticeId) -> bool {
         self.drills.remove(id);
         self.acknowledged.remove(id);
+        self.expired.remove(id);
         self.heard.remove(id).is_some()
     }
 
@@ -99,6 +112,33 @@ impl Notices {
             self.withdraw(id);
         }
         over
+    }
+
+    /// Notices that this node has outlived by now: those that it did not know of.
+    pub fn expire(&mut self, now: Boottime) -> Vec<NoticeId> {
+        let over: Vec<NoticeId> = self
+            .outlived()
+            .filter(|(_, at)| *at <= now)
+            .map(|(notice, _)| notice.id.clone())
+            .collect();
+        self.expired.extend(over.iter().cloned());
+        over
+    }
+
+    /// Notices that this node has outlived.
+    pub fn expired(&self) -> Vec<NoticeId> {
+        self.expired.iter().cloned().collect()
+    }
+
+    /// What takes the whole node, with the moment from which it is outlived.
+    fn outlived(&self) -> impl Iterator<Item = (&Notice, Boottime)> {
+        let takes_the_node = |notice: &&Notice| {
+            notice.certainty == Certainty::Certain
+                && notice.leaves == Leaves::Node
+                && !self.expired.contains(&notice.id)
+        };
+        let all = self.heard.values().filter(takes_the_node);
+        all.map(|notice| (notice, notice.gone_at + EXPIRED_AFTER))
     }
 
     fn is_over(&self, id: &NoticeId, now: Boottime) -> bool {
@@ -133,9 +173,11 @@ impl Notices {
         });
     }
 
-    /// Whether anything at all says that the node goes: then nothing new starts.
+    /// Whether it is certain that the node goes: then nothing new starts. What is merely likely may
+    /// be weeks ahead; the scheduler decides what comes here meanwhile.
     pub fn any(&self) -> bool {
-        !self.heard.is_empty() || self.reclaim.is_some()
+        let certain = |notice: &Notice| notice.certainty == Certainty::Certain;
+        self.heard.values().any(certain) || self.reclaim.is_some()
     }
 
     /// The certain notice with the earliest deadline. A merely likely one is reported and starts
@@ -179,8 +221,10 @@ impl Notices {
         self.heard.values().cloned().chain(reclaim.map(|(notice, _)| notice.clone())).collect()
     }
 
-    /// The end of the next drill.
+    /// The end of the next drill, or the moment from which the node has outlived a notice.
     pub fn wake(&self) -> Option<Boottime> {
-        self.drills.iter().filter_map(|id| self.heard.get(id)).map(|notice| notice.gone_at).min()
+        let drills = self.drills.iter().filter_map(|id| self.heard.get(id));
+        let drills = drills.map(|notice| notice.gone_at);
+        drills.chain(self.outlived().map(|(_, at)| at)).min()
     }
 }

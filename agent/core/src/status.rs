@@ -43,6 +43,8 @@ pub struct Status {
     pub gone: Vec<Gone>,
     /// Notices in force, a reclaim included.
     pub notices: Vec<Notice>,
+    /// Those of them whose deadline passed long ago, while the node is still there.
+    pub notices_expired: Vec<NoticeId>,
     /// The evacuation under way, or the last one.
     pub evacuation: Option<EvacuationStatus>,
     /// The open segment.

@@ -104,7 +104,7 @@ impl Host {
              driver = \"process\"\non_exit = \"stop\"\n\
              [nvml]\n{}\
              [health]\nread_kmsg = false\n\
-             [notices]\nlogind = false\n\
+             [notices]\nlogind = false\ncloud = \"none\"\n\
              [status]\nlisten = \"127.0.0.1:{}\"\n\
              [[bucket]]\nname = \"models\"\ndirectory = {:?}\ngenerate_missing = true\n\
              generate_mib = 1\n[env]\n{env}",

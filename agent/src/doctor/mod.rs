@@ -2,6 +2,7 @@
 //! It looks and leaves nothing behind (a control group and a small file, made to see whether they
 //! can be, are removed again); a running agent is not disturbed by it.
 
+mod cloud;
 mod criu;
 mod cuda;
 mod definitions;

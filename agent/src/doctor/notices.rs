@@ -8,7 +8,7 @@ use std::path::Path;
 use wharfage_agent_sys::clock;
 use wharfage_shared::time::Millis;
 
-use super::{Finding, is_run_by_systemd};
+use super::{Finding, cloud, is_run_by_systemd};
 use crate::config::Config;
 use crate::health::evidence::inhibitor;
 use crate::notices::file::{Look, NoticeFile};
@@ -17,6 +17,7 @@ use crate::notices::logind;
 pub(super) async fn look(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(file(config));
+    findings.extend(cloud::look(config).await);
     match config.notices.logind {
         Some(false) => {}
         None if !is_run_by_systemd() => {}
@@ -26,7 +27,8 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
         findings.push(Finding::limited(
             "notices",
             "no source is configured: the node is lost without a warning when it is taken away",
-            "set notices.logind = true where systemd runs, and [notices.file]",
+            "set notices.logind = true where systemd runs, notices.cloud where it is a cloud's machine, \
+             and [notices.file]",
         ));
     }
     findings

@@ -21,6 +21,7 @@ use self::socket::Keeper;
 use crate::config::Config;
 use crate::drivers::Driver;
 use crate::gpu::Gpus;
+use crate::notices::hearing::Hearing;
 
 /// What watching the host's health needs.
 pub struct Told {
@@ -30,6 +31,8 @@ pub struct Told {
     pub gpus: watch::Receiver<Arc<Gpus>>,
     /// How long a shutdown of this host waits for its replicas.
     pub delay: watch::Receiver<Option<Millis>>,
+    /// When sources of notices were last heard.
+    pub hearing: Arc<Hearing>,
     /// Where looks and words go.
     pub inputs: mpsc::Sender<Input>,
 }
@@ -41,9 +44,10 @@ pub fn start(
     told: Told,
     stop: &CancellationToken,
 ) -> (mpsc::Receiver<Said>, Option<String>) {
-    let Told { nonce, gpus, delay, inputs } = told;
+    let Told { nonce, gpus, delay, hearing, inputs } = told;
     let config = driver.config();
-    tokio::spawn(evidence::watch(Arc::clone(driver), delay, inputs.clone(), stop.clone()));
+    let ears = evidence::Ears { delay, hearing };
+    tokio::spawn(evidence::watch(Arc::clone(driver), ears, inputs.clone(), stop.clone()));
     tokio::spawn(smoke::watch(Arc::clone(driver), gpus.clone(), inputs.clone(), stop.clone()));
     let deaf = match socket::bind(&config.state_dir) {
         Ok(socket) => {

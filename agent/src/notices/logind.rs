@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::input::Input;
 use wharfage_agent_sys::clock;
@@ -45,7 +45,7 @@ pub struct Ears {
     /// Where it is said that this source is deaf, or no longer.
     pub alarms: mpsc::Sender<Alarm>,
     /// Notices that the node is done with.
-    pub done: mpsc::Receiver<NoticeId>,
+    pub done: broadcast::Receiver<NoticeId>,
     /// How long a shutdown waits for this node; nothing while no inhibitor is held.
     pub delay: watch::Sender<Option<Millis>>,
 }
@@ -62,7 +62,7 @@ pub async fn watch(mut ears: Ears, stop: CancellationToken) {
         };
         ears.delay.send_replace(None);
         let text = format!("a shutdown of this host would come without a notice: {why}");
-        drop(ears.alarms.send((NoticeSource::Logind, Some(text))).await);
+        drop(ears.alarms.send(Alarm::deaf(NoticeSource::Logind, Some(text))).await);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(RETRY) => {}
@@ -82,11 +82,11 @@ async fn listen(ears: &mut Ears) -> zbus::Result<()> {
     let mut held = Some(inhibit(&login).await?);
     let mut window = Millis(login.inhibit_delay_max_usec().await? / 1000);
     ears.delay.send_replace(Some(window));
-    drop(ears.alarms.send((NoticeSource::Logind, None)).await);
+    drop(ears.alarms.send(Alarm::deaf(NoticeSource::Logind, None)).await);
     let mut heard: Option<NoticeId> = None;
     loop {
         let signal = tokio::select! {
-            Some(id) = ears.done.recv() => {
+            Ok(id) = ears.done.recv() => {
                 if heard.as_ref() == Some(&id) {
                     // Closing it lets the shutdown go on.
                     held = None;

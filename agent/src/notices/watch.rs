@@ -69,7 +69,7 @@ async fn tell(look: Look, inputs: &mpsc::Sender<Input>, alarms: &mpsc::Sender<Al
         Look::Alarm(why) => Some(why.clone()),
         Look::Heard { .. } | Look::Withdrawn(_) | Look::Quiet => None,
     };
-    drop(alarms.send((NoticeSource::File, alarm)).await);
+    drop(alarms.send(Alarm::deaf(NoticeSource::File, alarm)).await);
     let (heard, withdrawn) = match look {
         Look::Heard { notice, instead_of } => (Some(notice), instead_of),
         Look::Withdrawn(id) => (None, Some(id)),
@@ -205,7 +205,7 @@ mod tests {
             self.watching.await.expect("no panic");
             assert!(self.inputs.try_recv().is_err(), "nothing else was heard");
             while let Ok(alarm) = self.alarms.try_recv() {
-                assert_eq!(alarm, (NoticeSource::File, None));
+                assert_eq!(alarm, Alarm::deaf(NoticeSource::File, None));
             }
         }
     }

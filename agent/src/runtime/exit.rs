@@ -75,6 +75,6 @@ impl Runtime {
             return;
         }
         // A source that is not there waits for nothing; the notice file takes no answer.
-        drop(self.parts.done_with.try_send(id));
+        drop(self.parts.done_with.send(id));
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::Agent;
 use wharfage_agent_core::health::policy::XidPolicy;
@@ -44,7 +44,8 @@ use crate::journal::desired::DesiredFile;
 use crate::journal::health::HealthFile;
 use crate::journal::history::HistoryFile;
 use crate::journal::segments::SegmentLog;
-use crate::notices::Alarm;
+use crate::notices::hearing::Hearing;
+use crate::notices::{Alarm, Matter};
 use crate::status::Shown;
 use crate::supervised::Pulse;
 use crate::uplink::Output;
@@ -162,8 +163,10 @@ pub struct Parts {
     pub troubles: Vec<String>,
     /// Beaten at every turn: the node's decisions go on.
     pub pulse: Pulse,
-    /// Where logind's source hears that the node is done with a notice.
-    pub done_with: mpsc::Sender<NoticeId>,
+    /// Where sources hear that the node is done with a notice.
+    pub done_with: broadcast::Sender<NoticeId>,
+    /// When each source of notices was last heard.
+    pub hearing: Arc<Hearing>,
     /// How long a shutdown of this host waits for its replicas.
     pub shutdown_delay: watch::Receiver<Option<Millis>>,
 }
@@ -212,7 +215,7 @@ pub struct Runtime {
     notes: VecDeque<KeptNote>,
     /// What cannot be written, by what it was.
     disk_alarms: BTreeMap<&'static str, String>,
-    notice_alarms: BTreeMap<NoticeSource, String>,
+    notice_alarms: BTreeMap<(NoticeSource, Matter), String>,
     config_alarm: Option<String>,
     leaving: Option<Leaving>,
     kernel_alarm: Option<String>,
@@ -288,7 +291,7 @@ impl Runtime {
                 () = stop.cancelled(), if self.leaving.is_none() => {}
                 Some(input) = ears.inputs.recv() => self.step(input),
                 Some(ask) = ears.asks.recv() => self.answer(ask),
-                Some((source, alarm)) = ears.alarms.recv() => self.notice_alarm(source, alarm),
+                Some(alarm) = ears.alarms.recv() => self.notice_alarm(alarm),
                 Ok(()) = ears.gpus.changed() => {
                     let gpus = Arc::clone(&ears.gpus.borrow_and_update());
                     self.hear_gpus(gpus);
@@ -388,15 +391,16 @@ impl Runtime {
         self.parts.report_now.notify_one();
     }
 
-    fn notice_alarm(&mut self, source: NoticeSource, alarm: Option<String>) {
-        let Some(text) = alarm else {
-            self.notice_alarms.remove(&source);
+    fn notice_alarm(&mut self, alarm: Alarm) {
+        let about = (alarm.source, alarm.matter);
+        let Some(text) = alarm.text else {
+            self.notice_alarms.remove(&about);
             return;
         };
-        if self.notice_alarms.get(&source) != Some(&text) {
+        if self.notice_alarms.get(&about) != Some(&text) {
             self.note(None, text.clone());
         }
-        self.notice_alarms.insert(source, text);
+        self.notice_alarms.insert(about, text);
     }
 
     fn note(&mut self, replica: Option<ReplicaId>, text: String) {

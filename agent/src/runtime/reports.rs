@@ -131,8 +131,13 @@ impl Runtime {
         let sources = self.disk_alarms.values().chain(self.notice_alarms.values());
         let alarms = own.into_iter().flatten().chain(sources);
         let promises = promises(self.parts.orders.values());
+        let core = self.parts.agent.status();
+        let expired = core.notices_expired.iter().map(|id| {
+            format!("notice_expired_but_alive: `{id}` is in force and the node is still there")
+        });
+        let expired: Vec<String> = expired.collect();
         Shown {
-            core: self.parts.agent.status(),
+            core,
             engine_loads: self.shown_loads(now),
             gpus: status::gpus::all(&self.gpus, &self.gpu_owners(), &promises, now),
             gpus_missing: self.gpus.missing.clone(),
@@ -149,10 +154,12 @@ impl Runtime {
             alarms: alarms
                 .cloned()
                 .chain(self.gpus.alarms())
+                .chain(expired)
                 .chain(self.parts.driver.untended())
                 .collect(),
             driver: self.parts.driver.way.word(),
             shutdown_delay: *self.parts.shutdown_delay.borrow(),
+            hearing: self.parts.hearing.shown(now),
             notes: self.notes.iter().cloned().collect(),
         }
     }

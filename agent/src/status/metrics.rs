@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::gpus::ShownGpu;
 use super::{Shown, engines, memory};
+use crate::notices::cloud::told::word;
 
 /// All of them.
 pub fn text(shown: &Shown) -> String {
@@ -48,6 +49,7 @@ pub fn text(shown: &Shown) -> String {
     }
     out.gauge("wharfage_agent_notices", "Notices in force.");
     out.value("", &core.notices.len().to_string());
+    hearing(shown, &mut out);
     out.gauge("wharfage_agent_segments_waiting", "Closed segments not yet acknowledged.");
     out.value("", &core.segments_waiting.to_string());
     out.gauge("wharfage_agent_alarms", "Things that are wrong now and need an operator.");
@@ -55,6 +57,18 @@ pub fn text(shown: &Shown) -> String {
     out.gauge("wharfage_agent_definitions_refused", "Engine and hook files that are refused.");
     out.value("", &shown.refused.len().to_string());
     out.finish()
+}
+
+/// Sources that were never heard have no age: their trouble is an alarm.
+fn hearing(shown: &Shown, out: &mut Text) {
+    let help = "Seconds since a source of notices last answered rightly.";
+    let ages = shown.hearing.iter().filter_map(|heard| {
+        let source = word(heard.source).to_owned();
+        let labels = [("source", source), ("question", heard.question.to_owned())];
+        Some((labelled(&labels), heard.last_heard_ago?.as_seconds().to_string()))
+    });
+    let name = "wharfage_agent_notice_source_age_seconds";
+    out.family(name, Kind::Gauge, help, ages.collect());
 }
 
 /// A name after `wharfage_gpu_`, its kind, its help, and how it is read.

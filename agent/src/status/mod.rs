@@ -34,6 +34,7 @@ use wharfage_shared::time::Millis;
 use crate::config;
 use crate::exit::Failure;
 use crate::gpu::census::Missing;
+use crate::notices::hearing::Heard;
 use crate::plain;
 use crate::runtime::{Ask, KeptNote};
 use gpus::ShownGpu;
@@ -77,6 +78,8 @@ pub struct Shown {
     pub driver: &'static str,
     /// How long a shutdown of this host waits for its replicas; absent where it does not.
     pub shutdown_delay: Option<Millis>,
+    /// When each source of notices that is asked was last heard.
+    pub hearing: Vec<Heard>,
     /// What is wrong now, one sentence each.
     pub alarms: Vec<String>,
     /// The last lines of the journal.

@@ -159,6 +159,7 @@ fn shown(gpus: Vec<ShownGpu>) -> Shown {
         hooks: Vec::new(),
         refused: Vec::new(),
         driver: "process",
+        hearing: Vec::new(),
         shutdown_delay: None,
         alarms: Vec::new(),
         notes: Vec::new(),

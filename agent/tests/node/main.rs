@@ -11,6 +11,7 @@ mod gpus;
 mod health;
 mod journeys;
 mod kills;
+mod notices;
 mod refusals;
 mod release;
 mod settings;

@@ -251,7 +251,7 @@ impl Layout {
              [health.off]\nG15 = \"development: CUDA knows nothing of fake GPUs\"\n\
              G16 = \"development: the disk is whatever it is\"\n\
              G18 = \"development: a shutdown waits for nothing\"\n\
-             [notices]\nlogind = false\n[notices.file]\npath = {notice}\n\
+             [notices]\nlogind = false\ncloud = \"none\"\n[notices.file]\npath = {notice}\n\
              [status]\nlisten = \"127.0.0.1:{port}\"\n\
              [timing]\ncheckpoint_seconds = 5\ndrain_seconds = 2\nstop_seconds = 5\n\
              [[bucket]]\nname = \"models\"\ndirectory = {models}\ngenerate_missing = true\n\

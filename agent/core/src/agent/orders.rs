@@ -24,6 +24,14 @@ impl Agent {
             out.note(None, format!("drill `{drill}` is over"));
             out.report_now();
         }
+        for id in self.notices.expire(self.now) {
+            let text = format!(
+                "notice_expired_but_alive: the deadline of `{id}` passed long ago and the node is \
+                 still there; nothing new starts until its source takes it back"
+            );
+            out.note(None, text);
+            out.report_now();
+        }
         self.notices.reclaim(self.desired.reclaim.as_ref(), &self.clock, self.now);
         self.map_deadlines();
         self.begin_evacuation();

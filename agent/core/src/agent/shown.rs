@@ -46,6 +46,7 @@ impl Agent {
             replicas: replicas.map(|(id, replica)| replica.status(self.standing(*id))).collect(),
             gone: self.departed.values().map(|departed| departed.gone.clone()).collect(),
             notices: self.notices.all(),
+            notices_expired: self.notices.expired(),
             evacuation: self.evacuation.as_ref().map(|e| e.shown(self.now, still_serving)),
             open_segment: self.meter.open_segment(),
             segments_waiting: self.meter.closed().len(),

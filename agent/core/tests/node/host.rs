@@ -100,7 +100,7 @@ pub struct Host {
     pub heard: Option<Report>,
     /// Deadlines of the notices in force.
     pub deadlines: BTreeMap<NoticeId, u64>,
-    /// A notice was heard again with a later deadline.
+    /// A notice was taken back while others may be in force.
     put_off: bool,
     /// Ends of drills, which are notices that withdraw themselves.
     drills: Vec<u64>,
@@ -231,14 +231,15 @@ impl Host {
         match &input {
             Input::NoticeHeard(notice) => {
                 let before = self.deadlines.get(&notice.id).copied();
-                self.put_off |= before.is_some_and(|before| before < notice.gone_at.0);
-                self.deadlines.insert(notice.id.clone(), notice.gone_at.0);
+                let gone_at =
+                    before.map_or(notice.gone_at.0, |before| before.min(notice.gone_at.0));
+                self.deadlines.insert(notice.id.clone(), gone_at);
             }
             Input::Drill { window } => {
                 self.drills.push(self.now + window.0);
             }
             Input::NoticeWithdrawn(id) => {
-                self.deadlines.remove(id);
+                self.put_off |= self.deadlines.remove(id).is_some();
             }
             _ => {}
         }

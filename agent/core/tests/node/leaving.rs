@@ -230,7 +230,7 @@ fn a_drill_is_a_notice_that_ends_with_itself() {
 }
 
 #[test]
-fn a_likely_notice_stops_nothing_but_lets_nothing_new_start() {
+fn a_likely_notice_is_reported_and_changes_nothing_by_itself() {
     let mut host = Host::ready(Habits::default(), vec![order(1)]);
     let hint = Notice { certainty: Certainty::Likely, ..host.notice("hint", 60_000) };
     host.tell(Input::NoticeHeard(hint));
@@ -238,10 +238,62 @@ fn a_likely_notice_stops_nothing_but_lets_nothing_new_start() {
         desired.orders.push(wharfage_shared::order::Order::Run(Box::new(order(2))));
     });
     host.run_for(90_000);
-    assert!(host.alive(1));
-    assert!(!host.alive(2));
+    assert!(host.alive(1) && host.alive(2));
     let report = host.agent.report(Boottime(host.now));
-    assert_eq!(report.replicas[1].because.as_deref(), Some("waits: the node is under a notice"));
+    assert_eq!(report.notices[0].certainty, Certainty::Likely);
+    // The same event, certain now, and heard once more as likely.
+    host.tell(Input::NoticeHeard(host.notice("hint", 60_000)));
+    let hint = Notice { certainty: Certainty::Likely, ..host.notice("hint", 60_000) };
+    host.tell(Input::NoticeHeard(hint));
+    let report = host.agent.report(Boottime(host.now));
+    assert_eq!(report.notices[0].certainty, Certainty::Certain);
+    assert!(host.agent.status().evacuation.is_some());
+}
+
+#[test]
+fn two_sources_of_one_event_are_one_evacuation_by_the_earlier_deadline() {
+    let mut host = Host::ready(Habits::default(), vec![order(1)]);
+    let t0 = host.now;
+    host.reachable = false;
+    host.tell(Input::NoticeHeard(host.notice("metadata", 120_000)));
+    host.run_for(5_000);
+    host.tell(Input::NoticeHeard(host.notice("shutdown", 55_000)));
+    // The metadata states another time with every answer; what only it says comes later.
+    host.tell(Input::NoticeHeard(host.notice("metadata", 119_000)));
+    host.run_for(5_000);
+    let evacuation = host.agent.status().evacuation.expect("under way");
+    assert_eq!((evacuation.heard_at.0, evacuation.gone_at.0), (t0, t0 + 60_000));
+    // The shutdown is taken back: what the first source said first counts again.
+    host.tell(Input::NoticeWithdrawn("shutdown".into()));
+    let evacuation = host.agent.status().evacuation.expect("under way");
+    assert_eq!((evacuation.heard_at.0, evacuation.gone_at.0), (t0, t0 + 120_000));
+    assert_eq!(evacuation.ended_at, None, "still the same one");
+    host.run_for(120_000);
+    assert!(!host.alive(1));
+    let ends = host.journal(t0);
+    assert_eq!(ends.matches("the node is empty").count(), 1, "{ends}");
+}
+
+#[test]
+fn a_deadline_that_has_passed_is_now_and_a_node_that_outlives_it_says_so_once() {
+    let mut host = Host::ready(Habits::default(), vec![order(1)]);
+    let t0 = host.now;
+    host.reachable = false;
+    let past = Notice { gone_at: Boottime(host.now - 5_000), ..host.notice("late", 0) };
+    host.tell(Input::NoticeHeard(past));
+    host.run_for(2_000);
+    assert!(!host.alive(1), "there is no time left");
+    assert_eq!(host.agent.status().notices[0].gone_at, Boottime(t0));
+    host.run_for(297_000);
+    assert!(host.agent.status().notices_expired.is_empty());
+    host.run_for(600_000);
+    let expired = host.agent.status().notices_expired;
+    assert_eq!(expired.iter().map(|id| id.as_str()).collect::<Vec<_>>(), ["late"]);
+    let journal = host.journal(t0);
+    assert_eq!(journal.matches("300.0 node notice_expired_but_alive").count(), 1, "{journal}");
+    assert_eq!(journal.matches("notice_expired_but_alive").count(), 1, "{journal}");
+    host.tell(Input::NoticeWithdrawn("late".into()));
+    assert!(host.agent.status().notices_expired.is_empty());
 }
 
 #[test]
@@ -286,7 +338,7 @@ fn a_measured_hook_replaces_what_was_configured() {
 }
 
 #[test]
-fn a_notice_that_is_put_off_lets_traffic_resume_until_it_is_time_again() {
+fn a_deadline_never_moves_later_and_one_that_is_put_off_is_another_notice() {
     let mut host = Host::ready(Habits::default(), vec![hooked(1)]);
     host.reachable = false;
     host.tell(Input::NoticeHeard(host.notice("spot-7", 60_000)));
@@ -294,11 +346,15 @@ fn a_notice_that_is_put_off_lets_traffic_resume_until_it_is_time_again() {
     assert_eq!(host.agent.status().replicas[0].phase, ReportedPhase::Draining);
     let t0 = host.now;
     host.tell(Input::NoticeHeard(host.notice("spot-7", 3_600_000)));
+    assert_eq!(host.agent.status().replicas[0].phase, ReportedPhase::Draining, "it stays");
+    host.tell(Input::NoticeHeard(host.notice("spot-8", 3_600_000)));
+    host.tell(Input::NoticeWithdrawn("spot-7".into()));
     host.run_for(3_600_000);
     tells(
         &host.journal(t0),
         r"
-            0.0 node heard again, changed: notice `spot-7`: gone in 3600s
+            0.0 node heard notice `spot-8`: gone in 3600s
+            0.0 node notice `spot-7` withdrawn
             0.0 r-1 traffic resumes
             3578.0 r-1 traffic goes off: its node is under a notice
             3588.0 r-1 drain hook `flush` started

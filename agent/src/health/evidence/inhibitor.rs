@@ -1,5 +1,6 @@
-//! G18: a shutdown of the machine waits for long enough that the longest hook still ends. It
-//! decides about spot capacity only, which is taken away by shutdowns.
+//! G18: the node hears of its end, and early enough. A shutdown of the machine waits for so long that
+//! the longest hook still ends, and the cloud's metadata service, where there is one, is heard. It
+//! decides about spot capacity only, which is taken away like that.
 //!
 //! What counts is what logind itself says while it holds a shutdown back for this agent: a file of
 //! its configuration may say something that it has not read yet.
@@ -10,13 +11,44 @@ use wharfage_shared::health::GateId;
 use super::{Context, seen};
 use crate::config::Config;
 use crate::hooks::definition;
+use crate::notices::cloud::told::word;
+use crate::notices::hearing::Ear;
 
 /// What is left between the longest hook and the end of the delay.
 const MARGIN_SECONDS: u64 = 10;
 
 pub(super) fn look(context: &Context) -> Vec<Evidence> {
-    let (saw, evidence) = delay(context);
+    let shutdowns = delay(context);
+    let (saw, evidence) = match metadata(context) {
+        Some(cloud) if weight(cloud.0) >= weight(shutdowns.0) => cloud,
+        Some(_) | None => shutdowns,
+    };
     vec![seen(GateId::INHIBITOR, None, saw, evidence)]
+}
+
+/// Whether what the cloud says is heard, where one is asked.
+fn metadata(context: &Context) -> Option<(Saw, String)> {
+    let said = context.ears.iter().map(|(source, ear)| {
+        let source = word(*source);
+        match ear {
+            Ear::Heard => (Saw::Pass, format!("{source}'s metadata service is heard")),
+            Ear::Waiting => {
+                (Saw::Unknown, format!("{source}'s metadata service has not been heard yet"))
+            }
+            Ear::Blind(text) => (Saw::Fail, text.clone()),
+        }
+    });
+    said.max_by_key(|(saw, _)| weight(*saw))
+}
+
+/// The worst of what was seen counts.
+fn weight(saw: Saw) -> u8 {
+    match saw {
+        Saw::NotApplicable => 0,
+        Saw::Pass => 1,
+        Saw::Unknown => 2,
+        Saw::Fail => 3,
+    }
 }
 
 /// So long a shutdown must wait for the gate to pass: until the longest hook has ended.

@@ -16,13 +16,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_core::health::{Evidence, Saw};
 use wharfage_agent_core::input::Input;
+use wharfage_agent_sys::clock;
 use wharfage_agent_sys::process::ProcessId;
 use wharfage_shared::health::GateId;
 use wharfage_shared::ids::GpuUuid;
+use wharfage_shared::notice::NoticeSource;
 use wharfage_shared::time::{Boottime, Millis};
 
 use crate::config::Config;
 use crate::drivers::Driver;
+use crate::notices::hearing::{Ear, Hearing};
 
 /// The host is looked at so often.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -35,6 +38,8 @@ pub(crate) struct Context {
     pub config: Config,
     /// How long a shutdown waits for this agent; nothing while none is held back.
     pub shutdown_delay: Option<Millis>,
+    /// Each source of notices that is asked, as well as it is heard.
+    pub ears: BTreeMap<NoticeSource, Ear>,
     /// Since when processes of the agent are stuck in the kernel.
     pub stuck: Arc<Mutex<BTreeMap<ProcessId, Boottime>>>,
 }
@@ -47,10 +52,18 @@ struct Group {
     hangs: Option<JoinHandle<Vec<Evidence>>>,
 }
 
+/// How the node hears of its end.
+pub struct Ears {
+    /// How long a shutdown waits for this agent; nothing while none is held back.
+    pub delay: watch::Receiver<Option<Millis>>,
+    /// When sources of notices were last heard.
+    pub hearing: Arc<Hearing>,
+}
+
 /// Looks until `stop` and tells what was seen.
 pub async fn watch(
     driver: Arc<Driver>,
-    delay: watch::Receiver<Option<Millis>>,
+    ears: Ears,
     inputs: mpsc::Sender<Input>,
     stop: CancellationToken,
 ) {
@@ -69,8 +82,9 @@ pub async fn watch(
             _ = due.tick() => {}
         }
         let config = Config::clone(&driver.config());
-        let (shutdown_delay, stuck) = (*delay.borrow(), Arc::clone(&stuck));
-        let context = Arc::new(Context { config, shutdown_delay, stuck });
+        let (shutdown_delay, stuck) = (*ears.delay.borrow(), Arc::clone(&stuck));
+        let heard = ears.hearing.ears(clock::boottime());
+        let context = Arc::new(Context { config, shutdown_delay, ears: heard, stuck });
         for group in &mut groups {
             let seen = group.look_once(&context).await;
             if inputs.send(Input::Evidence(seen)).await.is_err() {

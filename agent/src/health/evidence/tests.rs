@@ -16,7 +16,7 @@ pub(super) fn context(folder: &Folder) -> Context {
         folder.path().display()
     );
     let config = toml::from_str(&text).expect("a configuration");
-    Context { config, shutdown_delay: None, stuck: Arc::default() }
+    Context { config, shutdown_delay: None, ears: BTreeMap::new(), stuck: Arc::default() }
 }
 
 fn saw(looks: &[Evidence], gate: &str) -> Saw {
@@ -131,6 +131,29 @@ fn a_shutdown_that_waits_less_than_the_hooks_fails_and_one_that_nobody_holds_bac
     assert_eq!(look(Some(70)), Saw::Pass);
     context.config.notices.logind = Some(false);
     assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::NotApplicable);
+}
+
+#[test]
+fn a_node_that_does_not_hear_its_cloud_is_not_fit_for_spot() {
+    let folder = Folder::new("gate-blind");
+    let mut context = context(&folder);
+    let mut look = |ear: Ear| {
+        context.ears.insert(NoticeSource::Aws, ear);
+        let looks = inhibitor::look(&context);
+        (saw(&looks, "G18"), looks[0].evidence.clone())
+    };
+    let said = "aws's metadata service has not been heard yet".to_owned();
+    assert_eq!(look(Ear::Waiting), (Saw::Unknown, said));
+    let said = "aws's metadata service is heard".to_owned();
+    assert_eq!(look(Ear::Heard), (Saw::Pass, said));
+    assert_eq!(look(Ear::Blind("silent".to_owned())), (Saw::Fail, "silent".to_owned()));
+    // A shutdown that waits long enough does not make up for it.
+    std::fs::create_dir(folder.path().join("systemd")).expect("made");
+    context.shutdown_delay = Some(Millis::from_seconds(600));
+    assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::Fail);
+    context.ears.insert(NoticeSource::Aws, Ear::Heard);
+    context.shutdown_delay = Some(Millis::from_seconds(1));
+    assert_eq!(saw(&inhibitor::look(&context), "G18"), Saw::Fail, "nor the other way round");
 }
 
 /// Lines of a file of `/proc`, some as the kernel writes them and some not.

@@ -28,6 +28,8 @@ pub struct Node {
     agent: Option<Child>,
     status: Port,
     join: String,
+    /// Which cloud it listens to: none, unless a story has one.
+    pub notices: String,
     /// Further tables of `agent.toml`.
     pub settings: String,
     /// NVML's library: the fake one, unless a story takes it away.
@@ -53,7 +55,9 @@ impl Node {
         let cuda_library = root.join("libcuda.so.1");
         let nvml_library = beside_tests("libwharfage_fake_nvml.so");
         let status = Port::kept();
-        let node = Self { root, agent: None, status, join, settings, nvml_library, cuda_library };
+        let notices = "cloud = \"none\"".to_owned();
+        let node =
+            Self { root, agent: None, status, join, notices, settings, nvml_library, cuda_library };
         node.gpus(&serde_json::json!([{"uuid": "GPU-a"}, {"uuid": "GPU-b"}]));
         node.engine("stub", &[]);
         node
@@ -144,7 +148,7 @@ impl Node {
              engines_dir = \"{}\"\nhooks_dir = \"{}\"\nrequire_root_owned = false\n\
              driver = \"process\"\non_exit = \"stop\"\n{further}\n\
              [nvml]\nlibrary = \"{}\"\ncuda_library = \"{}\"\ndriver_gpus = \"{}\"\npci_devices = \"{}\"\n\
-             [notices]\nlogind = false\n[notices.file]\npath = \"{}\"\n\
+             [notices]\nlogind = false\n{}\n[notices.file]\npath = \"{}\"\n\
              [status]\nlisten = \"127.0.0.1:{}\"\n[timing]\nstop_margin_seconds = 3\n\
              checkpoint_seconds = 2\ndrain_seconds = 1\nstop_seconds = 1\n\
              [[bucket]]\nname = \"models\"\ndirectory = \"{}\"\ngenerate_missing = true\n\
@@ -158,6 +162,7 @@ impl Node {
             self.cuda_library.display(),
             at("driver"),
             at("pci"),
+            self.notices,
             at("notices/notice.json"),
             self.status.number(),
             at("bucket"),

@@ -7,7 +7,7 @@ use wharfage_shared::enroll::MachineProblem;
 use wharfage_shared::health::Health;
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
 use wharfage_shared::ids::{NodeId, NoticeId};
-use wharfage_shared::notice::{Notice, NoticeSource};
+use wharfage_shared::notice::{Certainty, Notice, NoticeSource};
 use wharfage_shared::segment::SegmentsAcknowledged;
 use wharfage_shared::time::{Boottime, ClockOffset, Millis, Timestamp};
 use wharfage_shared::version::{DesiredVersion, Epoch, PROTOCOL_VERSION};
@@ -310,11 +310,12 @@ fn is_known(row: &NodeRow, hardware: &Hardware) -> bool {
 }
 
 /// Notices that the node's own sources hear: what appears is in force, what disappears was taken
-/// back. What the scheduler said itself is not among them.
+/// back. What the scheduler said itself is not among them, and what is merely likely closes nothing.
 fn notices(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
     let Some(row) = plan.fleet.node(&heartbeat.node) else { return };
     let mut changes = Vec::new();
-    for notice in &heartbeat.notices {
+    let is_certain = |notice: &&Notice| notice.certainty == Certainty::Certain;
+    for notice in heartbeat.notices.iter().filter(is_certain) {
         let fact = notice_fact(plan, heartbeat, notice);
         let known = row.notices.get(&notice.id);
         let same = known.is_some_and(|known| {
