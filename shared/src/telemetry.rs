@@ -90,6 +90,20 @@ pub struct GpuIdentity {
 }
 
 impl GpuIdentity {
+    /// A whole GPU of which no more is known.
+    pub fn whole(uuid: GpuUuid, name: &str, memory_mib: u64) -> Self {
+        Self {
+            uuid,
+            part_of: None,
+            name: name.to_owned(),
+            memory_mib,
+            pci: None,
+            serial: None,
+            numa: None,
+            nvlink: None,
+        }
+    }
+
     /// The GPU itself: what breaks, is reset and is replaced as a whole.
     pub fn board(&self) -> &GpuUuid {
         self.part_of.as_deref().unwrap_or(&self.uuid)
@@ -111,6 +125,19 @@ pub struct EngineOffer {
     /// Those of the versions that can run over several nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gangs: Vec<String>,
+}
+
+impl EngineOffer {
+    /// An engine in these versions, each on one node, without flags.
+    pub fn of<const N: usize>(name: &str, versions: [&str; N]) -> Self {
+        Self {
+            name: name.to_owned(),
+            versions: versions.map(str::to_owned).to_vec(),
+            flags: Vec::new(),
+            env: Vec::new(),
+            gangs: Vec::new(),
+        }
+    }
 }
 
 /// One reading of one GPU.

@@ -350,26 +350,20 @@ pub(crate) fn gpus_of(sku: &Sku) -> u8 {
 fn inventory(index: usize, sku: &Sku, hooks: &BTreeMap<HookId, Millis>) -> Inventory {
     let memory_gb = instance_type(sku).map_or(80, |listed| u64::from(listed.memory_gb));
     let name = instance_type(sku).map_or("GPU", |listed| listed.gpu);
-    let gpu = |number: u8| GpuIdentity {
-        uuid: GpuUuid::new(format!("GPU-{}-{number}", index + 1)),
-        part_of: None,
-        name: name.to_owned(),
-        memory_mib: memory_gb * 1024,
-        pci: None,
-        serial: None,
-        numa: None,
-        nvlink: None,
+    let gpu = |number: u8| {
+        GpuIdentity::whole(
+            GpuUuid::new(format!("GPU-{}-{number}", index + 1)),
+            name,
+            memory_gb * 1024,
+        )
     };
     Inventory {
         gpus: (0..gpus_of(sku)).map(gpu).collect(),
         driver_version: Some("570.86.15".to_owned()),
         gpu_trouble: None,
         engines: [EngineOffer {
-            name: ENGINE.to_owned(),
-            versions: vec!["0.10.0".to_owned()],
-            flags: Vec::new(),
-            env: Vec::new(),
             gangs: vec!["0.10.0".to_owned()],
+            ..EngineOffer::of(ENGINE, ["0.10.0"])
         }]
         .into(),
         hooks: hooks.keys().cloned().collect(),

@@ -245,15 +245,8 @@ fn gpu(node: &NodeId, number: usize) -> String {
 
 /// Eight H100.
 pub fn inventory(node: &NodeId) -> Inventory {
-    let identity = |number| GpuIdentity {
-        uuid: gpu(node, number).as_str().into(),
-        part_of: None,
-        name: "NVIDIA H100 80GB HBM3".to_owned(),
-        memory_mib: 81_559,
-        pci: None,
-        serial: None,
-        numa: None,
-        nvlink: None,
+    let identity = |number| {
+        GpuIdentity::whole(gpu(node, number).as_str().into(), "NVIDIA H100 80GB HBM3", 81_559)
     };
     Inventory { gpus: (0..8).map(identity).collect(), ..Inventory::default() }
 }

@@ -456,22 +456,10 @@ fn gpu(node: &NodeId, number: usize) -> wharfage_shared::ids::GpuUuid {
 }
 
 fn inventory(node: &NodeId) -> Inventory {
-    let identity = |number| GpuIdentity {
-        uuid: gpu(node, number),
-        part_of: None,
-        name: "NVIDIA H100 80GB HBM3".to_owned(),
-        memory_mib: 81_559,
-        pci: None,
-        serial: None,
-        numa: None,
-        nvlink: None,
-    };
+    let identity = |number| GpuIdentity::whole(gpu(node, number), "NVIDIA H100 80GB HBM3", 81_559);
     let engine = EngineOffer {
-        name: "vllm".to_owned(),
-        versions: vec!["0.22.0+crwv.2".to_owned(), "0.22.0".to_owned()],
         flags: vec!["max-model-len".to_owned()],
-        env: Vec::new(),
-        gangs: Vec::new(),
+        ..EngineOffer::of("vllm", ["0.22.0+crwv.2", "0.22.0"])
     };
     Inventory {
         gpus: (0..8).map(identity).collect(),

@@ -21,16 +21,7 @@ pub fn policy() -> XidPolicy {
 
 fn identity(number: usize) -> GpuIdentity {
     let uuid = GpuUuid::from(format!("GPU-{number}").as_str());
-    GpuIdentity {
-        uuid,
-        part_of: None,
-        name: "H100".to_owned(),
-        memory_mib: 81_559,
-        pci: None,
-        serial: None,
-        numa: None,
-        nvlink: None,
-    }
+    GpuIdentity::whole(uuid, "H100", 81_559)
 }
 
 /// An instance of the first GPU.

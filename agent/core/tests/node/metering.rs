@@ -153,16 +153,7 @@ fn a_segment_is_cut_after_a_day() {
 fn a_node_whose_every_gpu_is_silent_is_unusable_unless_it_serves() {
     let mut host = Host::ready(Habits::default(), vec![order(1)]);
     let inventory = wharfage_shared::telemetry::Inventory {
-        gpus: vec![wharfage_shared::telemetry::GpuIdentity {
-            uuid: "GPU-1".into(),
-            part_of: None,
-            name: "H100".to_owned(),
-            memory_mib: 81_559,
-            pci: None,
-            serial: None,
-            numa: None,
-            nvlink: None,
-        }],
+        gpus: vec![wharfage_shared::telemetry::GpuIdentity::whole("GPU-1".into(), "H100", 81_559)],
         ..Default::default()
     };
     host.tell(Input::Inventory(inventory));
@@ -179,16 +170,8 @@ fn a_node_whose_every_gpu_is_silent_is_unusable_unless_it_serves() {
 #[test]
 fn a_held_node_that_lacks_a_gpu_is_not_its_users_time_unless_something_starts_or_serves_there() {
     let mut host = Host::ready(Habits::default(), vec![order(1)]);
-    let gpu = |uuid: &str| wharfage_shared::telemetry::GpuIdentity {
-        uuid: uuid.into(),
-        part_of: None,
-        name: "H100".to_owned(),
-        memory_mib: 81_559,
-        pci: None,
-        serial: None,
-        numa: None,
-        nvlink: None,
-    };
+    let gpu =
+        |uuid: &str| wharfage_shared::telemetry::GpuIdentity::whole(uuid.into(), "H100", 81_559);
     let gpus = vec![gpu("GPU-1"), gpu("GPU-2")];
     host.tell(Input::Inventory(wharfage_shared::telemetry::Inventory {
         gpus,

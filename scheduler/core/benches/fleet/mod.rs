@@ -184,23 +184,11 @@ fn ready(replica: ReplicaId, gpus: Vec<GpuUuid>) -> ReplicaReport {
 }
 
 fn inventory(node: usize) -> Inventory {
-    let gpu = |number| GpuIdentity {
-        uuid: GpuUuid::new(format!("GPU-{}", uuid((1 << 40) + (node * 8 + number) as u64))),
-        part_of: None,
-        name: "H100".to_owned(),
-        memory_mib: 81_559,
-        pci: None,
-        serial: None,
-        numa: None,
-        nvlink: None,
+    let gpu = |number| {
+        let uuid = uuid((1 << 40) + (node * 8 + number) as u64);
+        GpuIdentity::whole(GpuUuid::new(format!("GPU-{uuid}")), "H100", 81_559)
     };
-    let offer = EngineOffer {
-        name: "vllm".to_owned(),
-        versions: vec!["0.33.0".to_owned()],
-        flags: Vec::new(),
-        env: Vec::new(),
-        gangs: Vec::new(),
-    };
+    let offer = EngineOffer::of("vllm", ["0.33.0"]);
     Inventory { gpus: (0..8).map(gpu).collect(), engines: [offer].into(), ..Inventory::default() }
 }
 

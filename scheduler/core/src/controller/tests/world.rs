@@ -354,23 +354,14 @@ fn boottime(now: i64) -> Boottime {
 
 impl Agent {
     fn inventory(&self) -> Inventory {
-        let gpu = |number| GpuIdentity {
-            uuid: format!("GPU-{}-{number}", self.node).as_str().into(),
-            part_of: None,
-            name: "H100".to_owned(),
-            memory_mib: 81_559,
-            pci: None,
-            serial: None,
-            numa: None,
-            nvlink: None,
+        let gpu = |number| {
+            GpuIdentity::whole(
+                format!("GPU-{}-{number}", self.node).as_str().into(),
+                "H100",
+                81_559,
+            )
         };
-        let offer = EngineOffer {
-            name: "vllm".to_owned(),
-            versions: vec!["0.33.0".to_owned(), "0.22.0".to_owned()],
-            flags: Vec::new(),
-            env: Vec::new(),
-            gangs: Vec::new(),
-        };
+        let offer = EngineOffer::of("vllm", ["0.33.0", "0.22.0"]);
         Inventory {
             gpus: (0..8).map(gpu).collect(),
             engines: [offer].into(),

@@ -103,22 +103,13 @@ impl Agent {
 
     /// A host that has just started.
     pub fn new(node: &NodeId, gpus: usize, now: Timestamp) -> Self {
-        let gpu = |at: usize| GpuIdentity {
-            uuid: GpuUuid::new(format!("GPU-{node}-{at}")),
-            part_of: None,
-            name: "NVIDIA H100 80GB HBM3".to_owned(),
-            memory_mib: 81_559,
-            pci: None,
-            serial: None,
-            numa: None,
-            nvlink: None,
+        let gpu = |at: usize| {
+            let uuid = GpuUuid::new(format!("GPU-{node}-{at}"));
+            GpuIdentity::whole(uuid, "NVIDIA H100 80GB HBM3", 81_559)
         };
         let engine = |name: &str, version: &str| EngineOffer {
-            name: name.to_owned(),
-            versions: vec![version.to_owned()],
-            flags: Vec::new(),
-            env: Vec::new(),
             gangs: vec![version.to_owned()],
+            ..EngineOffer::of(name, [version])
         };
         let inventory = Inventory {
             gpus: (0..gpus).map(gpu).collect(),
