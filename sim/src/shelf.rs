@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use wharfage_scheduler_core::capacity::ask::Ask;
-use wharfage_scheduler_core::policies::consolidation::{self, Full};
+use wharfage_scheduler_core::policies::consolidation::{self, Full, Within};
 use wharfage_scheduler_core::policies::placement;
 use wharfage_scheduler_core::words::because::placement::{Placement, Score};
 use wharfage_scheduler_core::words::deployment::{
@@ -104,23 +104,9 @@ impl Shelf {
 
     fn join(&mut self, number: usize, pool: &PoolId, gpus: u8) {
         let node = NodeId::new(format!("node-{number:06}"));
-        let gpu = |at| GpuIdentity {
-            uuid: format!("GPU-{number}-{at}").as_str().into(),
-            part_of: None,
-            name: "GPU".to_owned(),
-            memory_mib: 81_559,
-            pci: None,
-            serial: None,
-            numa: None,
-            nvlink: None,
-        };
-        let offer = EngineOffer {
-            name: "vllm".to_owned(),
-            versions: vec!["0.33.0".to_owned()],
-            flags: Vec::new(),
-            env: Vec::new(),
-            gangs: Vec::new(),
-        };
+        let gpu =
+            |at| GpuIdentity::whole(format!("GPU-{number}-{at}").as_str().into(), "GPU", 81_559);
+        let offer = EngineOffer::of("vllm", ["0.33.0"]);
         let inventory = Inventory {
             gpus: (0..gpus).map(gpu).collect(),
             engines: [offer].into(),
@@ -218,7 +204,8 @@ impl Shelf {
     fn consolidate(&mut self, ask: &Ask, id: &DeploymentId, most: usize) -> Option<usize> {
         let of = self.fleet.deployment(id)?;
         let full = Full::of(&self.fleet);
-        let plan = consolidation::decide(&self.fleet, &self.policy, of, ask, most, &full, NOW)?;
+        let within = Within { most, despite_owners: false, full: &full };
+        let plan = consolidation::decide(&self.fleet, &self.policy, of, ask, within, NOW)?;
         for step in &plan.moves {
             let row = self.fleet.replica(step.replica)?;
             let gpus = row.phase.seat().map_or(0, |seat| seat.gpus.len());

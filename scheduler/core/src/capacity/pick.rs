@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::telemetry::GpuIdentity;
 
-use crate::fleet::rows::node::NodeRow;
+use crate::fleet::rows::node::{NodeRow, Slot};
 
 /// The GPUs and how near they are to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +42,13 @@ struct Cost {
 
 /// The best `count` of the usable GPUs, or all of them where there are fewer.
 pub fn pick(node: &NodeRow, count: u8) -> Picked {
+    among(node, count, Slot::is_usable)
+}
+
+/// The same among others than those that are usable now.
+pub fn among(node: &NodeRow, count: u8, is_usable: impl Fn(&Slot) -> bool) -> Picked {
     let usable: Vec<usize> =
-        (0..node.slots.len()).filter(|at| node.slots[*at].is_usable()).collect();
+        (0..node.slots.len()).filter(|at| is_usable(&node.slots[*at])).collect();
     let places = Places::of(node);
     let count = usize::from(count).min(usable.len());
     let chosen = if count == usable.len() || places.are_alike() {

@@ -4,6 +4,7 @@ mod candidate;
 mod counterfactual;
 mod groups;
 mod joining;
+mod moving;
 mod starved;
 mod when;
 
@@ -50,6 +51,8 @@ pub struct Explanation {
     pub earliest: Option<Earliest>,
     /// What would help, where no such event is known and no node is an option.
     pub unknown: Option<String>,
+    /// Who could move so that it fits, and why that does not happen yet.
+    pub moves: Option<String>,
     /// Single changes with which it would run now.
     pub counterfactuals: Vec<Counterfactual>,
     /// Since it waits, so many of a higher priority have been placed: it is starved.
@@ -113,6 +116,10 @@ pub fn replica(
                 explanation.earliest = Some(comes);
                 explanation.unknown = None;
             }
+            if let (Blocked::NoRoom, Some(of)) = (blocked, of) {
+                let ask = Ask::of(fleet, of);
+                explanation.moves = moving::would_help(fleet, policy, of, &ask, now);
+            }
             explanation.summary = pending(&explanation, *blocked);
             explanation.ahead = of.map_or(0, |of| ahead(fleet, of, row));
         }
@@ -151,6 +158,7 @@ fn bare(deployment: &DeploymentId) -> Explanation {
         ahead: 0,
         earliest: None,
         unknown: None,
+        moves: None,
         counterfactuals: Vec::new(),
         overtaken: 0,
         groups: Vec::new(),
@@ -210,6 +218,8 @@ fn pending(explanation: &Explanation, blocked: Blocked) -> String {
     let when = explanation.earliest.as_ref().map(|earliest| &earliest.because);
     let when = when.or(explanation.unknown.as_ref());
     let when = when.map_or_else(String::new, |when| format!("; {when}"));
+    let moves = explanation.moves.as_ref();
+    let moves = moves.map_or_else(String::new, |moves| format!("; {moves}"));
     let others = match explanation.counterfactuals.as_slice() {
         [] => String::new(),
         others => format!("; {}", counterfactual::sentence(others)),
@@ -219,7 +229,7 @@ fn pending(explanation: &Explanation, blocked: Blocked) -> String {
         1 => "; starved: 1 of higher priority has been placed since".to_owned(),
         many => format!("; starved: {many} of higher priority have been placed since"),
     };
-    format!("pending: {blocked}{counts}{when}{others}{starved}")
+    format!("pending: {blocked}{counts}{when}{moves}{others}{starved}")
 }
 
 /// Replicas of a higher priority of the same organization and type that were placed while this one

@@ -16,6 +16,7 @@ use wharfage_shared::time::{Millis, Timestamp};
 use crate::capacity::ask::Ask;
 use crate::capacity::expected::Expected;
 use crate::capacity::fit::{admits, fit, newest};
+use crate::capacity::pick::{Picked, among, pick};
 use crate::capacity::standing::{Standing, standing};
 use crate::fleet::Fleet;
 use crate::fleet::index::SeatGroup;
@@ -85,11 +86,27 @@ impl Full {
     pub fn of(fleet: &Fleet) -> Self {
         let mut full = Self::default();
         for node in fleet.nodes().filter(|node| node.free() == 0) {
-            let Some(held) = &node.held_for else { continue };
-            let key = (node.sku.clone(), held.organization.clone());
-            full.0.entry(key).or_default().push(node.id.clone());
+            full.add(node);
         }
         full
+    }
+
+    /// Those on which room could be made for one ask.
+    pub fn for_one(fleet: &Fleet, ask: &Ask) -> Self {
+        let mut full = Self::default();
+        let serves = |node: &&NodeRow| {
+            let held = node.held_for.as_ref();
+            node.sku == ask.sku && held.is_some_and(|held| held.organization == ask.organization)
+        };
+        let nodes = fleet.nodes().filter(serves).filter(|node| node.free() == 0);
+        nodes.take(MOST_NODES).for_each(|node| full.add(node));
+        full
+    }
+
+    fn add(&mut self, node: &NodeRow) {
+        let Some(held) = &node.held_for else { return };
+        let key = (node.sku.clone(), held.organization.clone());
+        self.0.entry(key).or_default().push(node.id.clone());
     }
 
     fn serving<'a>(&'a self, ask: &Ask) -> &'a [NodeId] {
@@ -98,14 +115,25 @@ impl Full {
     }
 }
 
-/// The cheapest plan of at most `most` moves after which the deployment's next replica fits.
+/// Within what a plan is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Within<'a> {
+    /// Replicas that may move.
+    pub most: usize,
+    /// Whether those count too that their owners want left alone: to tell that they stand in the
+    /// way, never to move them.
+    pub despite_owners: bool,
+    /// Nodes that no index holds.
+    pub full: &'a Full,
+}
+
+/// The cheapest plan after which the deployment's next replica fits.
 pub fn decide(
     fleet: &Fleet,
     policy: &Policy,
     deployment: &DeploymentRow,
     ask: &Ask,
-    most: usize,
-    full: &Full,
+    within: Within<'_>,
     now: Timestamp,
 ) -> Option<Plan> {
     // One node is looked at at a time.
@@ -113,15 +141,15 @@ pub fn decide(
         return None;
     }
     let mut best: Option<(Cost, Plan)> = None;
-    let full = full.serving(ask).iter().take(MOST_NODES).filter_map(|id| fleet.node(id));
+    let full = within.full.serving(ask).iter().take(MOST_NODES).filter_map(|id| fleet.node(id));
     let full = full.filter(|node| node.free() == 0).map(|node| (node, 0));
     for (node, free) in emptiest_first(fleet, ask).chain(full) {
         if free >= ask.gpus || admits(fleet, ask, node).is_err() {
             continue;
         }
         let missing = ask.gpus - free;
-        let movers = movers(fleet, deployment, node, now);
-        for (cost, set) in sets(fleet, &movers, missing, most) {
+        let movers = movers(fleet, deployment, node, within.despite_owners, now);
+        for (cost, set) in sets(fleet, &movers, missing, within.most) {
             if best.as_ref().is_some_and(|(cheapest, _)| *cheapest <= cost) {
                 break;
             }
@@ -147,11 +175,10 @@ pub fn stand_in(
     let rank = policy.placement_in(&node.pool);
     let score = fit(fleet, rank, &ask, &of.id, Expected::of(fleet, of), node).ok()?;
     let class = ask.classes.get(usize::from(score.class)).copied()?;
-    let free = node.slots.iter().filter(|slot| slot.is_usable()).take(ask.gpus.into());
-    let gpus = free.map(|slot| slot.gpu.clone()).collect();
+    let Picked { gpus, nearness } = pick(node, ask.gpus);
     let (id, zone, sold, mover) = (&node.id, &node.zone, node.sold(), step.replica);
-    let sentence =
-        format!("{id} in {zone}, sold as {sold}: {mover} moves here to make room").into();
+    let sentence = format!("{id} in {zone}, sold as {sold}: {mover} moves here to make room");
+    let sentence = nearness.into_iter().fold(sentence, |said, more| format!("{said}; {more}")).into();
     Some(StandIn {
         seat: Seat::alone(node.id.clone(), gpus),
         engine_version: newest(&ask, node).unwrap_or_default().into(),
@@ -159,15 +186,10 @@ pub fn stand_in(
     })
 }
 
-/// What is free already, then what those that move leave.
+/// Of what is free already and what those that move leave the GPUs that are nearest to each other.
 fn seat_once_left(node: &NodeRow, set: &[&ReplicaRow], needed: u8) -> Seat {
-    let slots = || node.slots.iter().enumerate();
-    let free = slots().filter(|(_, slot)| slot.is_usable());
-    let left = slots().filter(|(_, slot)| set.iter().any(|row| is_left_by(slot, row)));
-    let mut chosen: Vec<_> = free.chain(left).take(needed.into()).collect();
-    chosen.sort_unstable_by_key(|(at, _)| *at);
-    let gpus = chosen.into_iter().map(|(_, slot)| slot.gpu.clone()).collect();
-    Seat::alone(node.id.clone(), gpus)
+    let is_open = |slot: &Slot| slot.is_usable() || set.iter().any(|row| is_left_by(slot, row));
+    Seat::alone(node.id.clone(), among(node, needed, is_open).gpus)
 }
 
 /// Nodes in use by the organization that are not full.
@@ -214,6 +236,7 @@ fn movers<'a>(
     fleet: &'a Fleet,
     of: &DeploymentRow,
     node: &NodeRow,
+    despite_owners: bool,
     now: Timestamp,
 ) -> Vec<&'a ReplicaRow> {
     let mut movers: Vec<&ReplicaRow> = fleet
@@ -222,7 +245,7 @@ fn movers<'a>(
         .filter(|row| {
             let Some(theirs) = fleet.deployment(&row.deployment) else { return false };
             let stays = theirs.spec.extension.single_copy
-                || !theirs.spec.extension.consolidation
+                || !(theirs.spec.extension.consolidation || despite_owners)
                 || row.phase.seat().is_some_and(Seat::is_gang)
                 || theirs.spec.priority > of.spec.priority
                 || theirs.backoff_until.is_some_and(|until| until > now)

@@ -16,7 +16,7 @@ use super::promise::withdraw;
 use crate::capacity::ask::Ask;
 use crate::capacity::standing::{Standing, grace, standing};
 use crate::fleet::rows::replica::ReplicaRow;
-use crate::policies::consolidation::{self, Full, MOST_MOVES};
+use crate::policies::consolidation::{self, Full, MOST_MOVES, Within};
 use crate::policies::{placement, queue};
 use crate::words::because::placement::Blocked;
 use crate::words::deployment::Priority;
@@ -52,7 +52,8 @@ pub(super) fn look(plan: &mut Plan<'_>) {
         }
         searches += 1;
         let most = MOST_MOVES.min(left as usize);
-        match consolidation::decide(plan.fleet, plan.policy, of, &ask, most, &full, plan.now) {
+        let within = Within { most, despite_owners: false, full: &full };
+        match consolidation::decide(plan.fleet, plan.policy, of, &ask, within, plan.now) {
             Some(decision) => make(plan, replica, decision),
             None => drop(hopeless.insert(ask, priority)),
         }

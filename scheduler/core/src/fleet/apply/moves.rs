@@ -56,4 +56,19 @@ impl Fleet {
         let from = (Timestamp(now.minus(COUNTS).0 + 1), ReplicaId(0));
         u32::try_from(self.moves.from(&from).count()).unwrap_or(u32::MAX)
     }
+
+    /// When so many more may begin, where `most` may within an hour; never where they are more.
+    pub fn moves_allowed_at(&self, now: Timestamp, most: u32, more: usize) -> Option<Timestamp> {
+        let (most, used) = (most as usize, self.moves_within_an_hour(now) as usize);
+        let over = (used + more).saturating_sub(most);
+        if more > most {
+            return None;
+        }
+        if over == 0 {
+            return Some(now);
+        }
+        let from = (Timestamp(now.minus(COUNTS).0 + 1), ReplicaId(0));
+        let ((at, _), ()) = self.moves.from(&from).nth(over - 1)?;
+        Some(*at + COUNTS)
+    }
 }

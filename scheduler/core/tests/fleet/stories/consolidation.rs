@@ -1,12 +1,13 @@
 //! Replicas that move so that a waiting one fits, and those that stay where they are.
 
-use wharfage_scheduler_core::Policy;
-use wharfage_scheduler_core::explain;
 use wharfage_scheduler_core::words::deployment::{GpuCount, Priority, Spec};
+use wharfage_scheduler_core::words::event::replica::Event as Replicas;
 use wharfage_scheduler_core::words::replica::Phase;
+use wharfage_scheduler_core::{Event, Policy, explain};
 use wharfage_shared::capacity::ComputeClass;
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::order::StopCause;
+use wharfage_shared::time::Millis;
 
 use crate::world::{World, cordon, spec};
 
@@ -118,6 +119,40 @@ fn nobody_moves_where_the_fleet_says_so_or_its_budget_is_used_up() {
     }
 }
 
+/// What explain says of moves that would make room for `big`.
+fn told(world: &World) -> String {
+    let row = world.replicas("big").into_iter().next().expect("it waits").id;
+    let policy = world.controller.policy();
+    let explained = explain::replica(world.fleet(), policy, row, world.now).expect("it is there");
+    let said = explained.moves.unwrap_or_default();
+    assert!(explained.summary.contains(&said), "{}", explained.summary);
+    said
+}
+
+#[test]
+fn explain_says_that_a_move_would_help_and_what_stands_in_the_way() {
+    type Change = fn(&mut Spec);
+    let stays: Change = |spec| spec.extension.consolidation = false;
+    let single: Change = |spec| spec.extension.single_copy = true;
+    let policies: [(bool, u32, Change, &str); 5] = [
+        (false, 60, |_| {}, ", and consolidation is switched off"),
+        (true, 0, |_| {}, ", and 0 moves an hour are allowed"),
+        (true, 60, stays, ", and their deployments say `consolidation: false`"),
+        (true, 60, |_| {}, ", which is decided every 30s for what waits as long"),
+        (true, 60, single, ""),
+    ];
+    for (consolidation, budget, change, why) in policies {
+        let consolidation_moves_per_hour = budget;
+        let policy = Policy { consolidation, consolidation_moves_per_hour, ..Policy::default() };
+        let mut world = scattered(policy, change);
+        world.deploy(of("big", 8, 900));
+        world.run(5);
+        let a = world.replica_on("a", "node-1").expect("it serves");
+        let moves = format!("moving {a} to node-2 would make room on node-1{why}");
+        assert_eq!(told(&world), if why.is_empty() { String::new() } else { moves });
+    }
+}
+
 #[test]
 fn what_must_not_move_stays_and_so_does_a_higher_priority() {
     type Change = fn(&mut Spec);
@@ -226,6 +261,18 @@ fn the_budget_is_one_of_every_hour() {
     world.deploy(of("next", 8, 100));
     world.run(3400);
     assert_eq!(world.pending("next"), 1, "the budget is used up");
+    let next = world.replicas("next")[0].id;
+    let policy = world.controller.policy();
+    let told = explain::replica(world.fleet(), policy, next, world.now).expect("it waits").moves;
+    let told = told.expect("a move would help");
+    let (before, wait) = told.rsplit_once(": the next in ").expect("it says when");
+    assert!(before.ends_with(", and of 1 moves an hour 0 are left"), "{told}");
+    let begun = world.log.iter().rev().find_map(|event| match event {
+        Event::Replica(Replicas::RoomMade { at, .. }) => Some(*at),
+        _other => None,
+    });
+    let allowed = begun.expect("one has moved") + Millis::from_seconds(3600);
+    assert_eq!(wait, allowed.since(world.now).to_string());
     world.until(300, "it serves", |world| world.ready("next").len() == 1);
     assert!(world.now.since(moved_at).0 >= 3_500_000);
 }
@@ -246,4 +293,32 @@ fn a_full_node_is_emptied_where_only_its_zone_will_do() {
     world.deploy(Spec { zone, ..of("here", 4, 100) });
     world.until(120, "it serves", |world| world.ready("here") == ["node-1"]);
     assert_eq!(moves(&world), 1);
+}
+
+#[test]
+fn who_moves_gets_gpus_that_are_near_each_other() {
+    let mut world = World::with_nodes(2, 0);
+    for node in ["node-1", "node-2"] {
+        let sides = [0, 1, 0, 1, 0, 1, 0, 1].map(|numa| (Some(0), Some(numa)));
+        world.agent(node).places(&sides);
+    }
+    world.run(1);
+    // Node-1 keeps a pair on its first side and a single one on its second.
+    let holders = [("a", 2), ("b", 1), ("x", 4), ("c", 4), ("y", 1)];
+    for (name, gpus) in holders {
+        world.deploy(of(name, gpus, 100));
+        world.until(60, "it serves", |world| world.ready(name).len() == 1);
+    }
+    for name in ["x", "y"] {
+        world.delete(name).expect("it goes");
+    }
+    world.run(40);
+    world.deploy(of("big", 8, 100));
+    world.until(120, "it serves", |world| world.ready("big").len() == 1);
+    let moved = world.replicas("c")[0];
+    let seat = moved.phase.seat().expect("it stands");
+    let gpus = [1, 3, 5, 7].map(|gpu| format!("GPU-node-1-{gpu}").as_str().into());
+    assert_eq!(seat.gpus, gpus, "the free side of the host, not the first that are free");
+    let said = &moved.placement.as_ref().expect("it was placed").sentence;
+    assert!(said.ends_with("its GPUs share NVLinks and are near memory node 1"), "{said}");
 }
