@@ -92,7 +92,10 @@ async fn carry_out(driver: &Arc<Driver>, asked: Asked, cut: &CancellationToken) 
     if let Err(error) = std::fs::create_dir_all(&logs) {
         return failed(format!("no folder for what it prints: {error}"));
     }
-    let env = environment(driver, &asked, folder.as_ref(), previous.as_ref());
+    let engine = driver.folder(replica).params().ok();
+    let url = engine.map(|params| format!("http://127.0.0.1:{}", params.engine_port));
+    let url = url.unwrap_or_default();
+    let env = environment(&asked, url, folder.as_ref(), previous.as_ref());
     let log = logs.join(format!("{replica}-{kind}.log"));
     let run = Run { definition, env, log, deadline: asked.deadline };
     let inputs = driver.inputs.clone();
@@ -117,16 +120,15 @@ async fn carry_out(driver: &Arc<Driver>, asked: Asked, cut: &CancellationToken) 
     }
 }
 
+/// What the hook is told; a gang's member also which part of it this is.
 fn environment(
-    driver: &Driver,
     asked: &Asked,
+    engine_url: String,
     folder: Option<&PathBuf>,
     previous: Option<&PathBuf>,
 ) -> BTreeMap<String, String> {
     let path = |path: Option<&PathBuf>| path.map(|p| p.display().to_string()).unwrap_or_default();
-    let engine = driver.folder(asked.order.replica).params().ok();
-    let url = engine.map(|params| format!("http://127.0.0.1:{}", params.engine_port));
-    [
+    let always = [
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         ("WHARFAGE_REPLICA", asked.order.replica.to_string()),
         ("WHARFAGE_MODEL", asked.order.model_name.clone()),
@@ -134,10 +136,14 @@ fn environment(
         ("WHARFAGE_REASON", asked.reason.clone()),
         ("WHARFAGE_CHECKPOINT_DIR", path(folder)),
         ("WHARFAGE_PREVIOUS_CHECKPOINT", path(previous)),
-        ("WHARFAGE_ENGINE_URL", url.unwrap_or_default()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
+        ("WHARFAGE_ENGINE_URL", engine_url),
+    ];
+    let of_gang = asked.order.gang.iter().flat_map(|gang| {
+        let (rank, members) = (gang.rank.to_string(), gang.world_size.to_string());
+        [("WHARFAGE_RANK", rank), ("WHARFAGE_WORLD_SIZE", members)]
+    });
+    let all = always.into_iter().chain(of_gang);
+    all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A hook that runs as another user must be able to write its checkpoint.
@@ -150,4 +156,38 @@ fn hand_over(definition: &Definition, folder: Option<&PathBuf>) -> Result<(), St
 
 fn failed(why: String) -> Ending {
     Ending { outcome: HookOutcome::Failed, detail: Some(why) }
+}
+
+#[cfg(test)]
+mod tests {
+    use wharfage_shared::order::Gang;
+
+    use super::*;
+    use crate::testing::order;
+
+    fn names(gang: Option<Gang>) -> Vec<String> {
+        let asked = Asked {
+            order: RunOrder { gang, ..order(7) },
+            kind: HookKind::Drain,
+            hook: HookId::from("bye"),
+            reason: "a drain".to_owned(),
+            deadline: Boottime(1),
+        };
+        let told = environment(&asked, String::new(), None, None).into_iter();
+        let told = told.filter(|(name, _)| name.ends_with("RANK") || name.ends_with("SIZE"));
+        told.map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    #[test]
+    fn a_member_of_a_gang_is_told_which_part_it_is_and_nobody_else() {
+        let gang = Gang {
+            rank: 1,
+            world_size: 2,
+            gpus: 16,
+            leader_host: "node-1.internal".to_owned(),
+            leader_port: 12_007,
+        };
+        assert_eq!(names(Some(gang)), ["WHARFAGE_RANK=1", "WHARFAGE_WORLD_SIZE=2"]);
+        assert_eq!(names(None), Vec::<String>::new());
+    }
 }

@@ -1,5 +1,7 @@
 //! Each rule broken once, by facts that no decision would make: the check of that rule finds it.
 
+mod gangs;
+mod lending;
 mod moves;
 
 use wharfage_scheduler_core::words::because::placement::{Placement, Score};
@@ -42,12 +44,17 @@ fn after(facts: impl Fn(&Fleet, Timestamp) -> Vec<Event>) -> Vec<String> {
     world.deploy_for("zeta", wait).expect("a deployment");
     world.until(60, "it serves", |world| world.ready("one") == ["node-1"]);
     world.run(1);
-    let before = world.fleet().clone();
-    let mut fleet = before.clone();
-    for event in facts(&before, world.now) {
-        fleet.apply(&event);
-    }
-    let found = invariants::check_step(&before, &fleet);
+    let facts = facts(world.fleet(), world.now);
+    breaks(&world, &[], &facts)
+}
+
+/// What one step of these facts breaks, after others that were before it.
+fn breaks(world: &World, before: &[Event], facts: &[Event]) -> Vec<String> {
+    let mut fleet = world.fleet().clone();
+    before.iter().for_each(|event| fleet.apply(event));
+    let earlier = fleet.clone();
+    facts.iter().for_each(|event| fleet.apply(event));
+    let found = invariants::check_step(&earlier, &fleet);
     found.iter().map(ToString::to_string).collect()
 }
 

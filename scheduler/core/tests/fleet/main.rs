@@ -5,5 +5,4 @@ mod stories;
 mod world;
 
 mod broken;
-mod broken_lending;
 mod random;

@@ -6,7 +6,7 @@ use crate::fleet::Fleet;
 use crate::fleet::rows::node::NodeRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::node::{Intent, Reach};
-use crate::words::replica::{Leaving, MemberFact, Phase};
+use crate::words::replica::{Leaving, MemberFact, Phase, Seat};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::Millis;
@@ -15,10 +15,7 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
     for row in fleet.replicas() {
         match &row.phase {
             Phase::Leaving { leaving, .. } => leaves(fleet, row, leaving, found),
-            Phase::Stopped { seat: Some(_), proven: true, .. } if row.ended.is_none() => {
-                let who = name(fleet, row);
-                found.add("S12", format!("{who} has ended, and nobody said how"));
-            }
+            Phase::Stopped { seat: Some(seat), proven: true, .. } => ended(fleet, row, seat, found),
             Phase::Stopped { seat: None, proven: false, .. } => {
                 let who = name(fleet, row);
                 found.add("S12", format!("{who} was nowhere and waits for a proof of its end"));
@@ -30,6 +27,23 @@ pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
         }
     }
     routed(fleet, found);
+}
+
+/// Somebody said how; and of a gang every member's end was proven, the last one's by the whole's.
+fn ended(fleet: &Fleet, row: &ReplicaRow, seat: &Seat, found: &mut Findings) {
+    let who = name(fleet, row);
+    if row.ended.is_none() {
+        found.add("S12", format!("{who} has ended, and nobody said how"));
+    }
+    let others = seat.others.iter().map(|other| &other.node);
+    let unproven = others
+        .chain([&seat.node])
+        .filter(|node| row.members.get(*node) != Some(&MemberFact::Gone))
+        .count();
+    if unproven > 1 {
+        let text = format!("{who} has ended, and {unproven} of its members are not proven gone");
+        found.add("S12", text);
+    }
 }
 
 fn leaves(fleet: &Fleet, row: &ReplicaRow, leaving: &Leaving, found: &mut Findings) {

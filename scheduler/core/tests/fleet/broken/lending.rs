@@ -1,34 +1,17 @@
-//! The rules of lent spot broken once each, by facts that no decision would make.
+//! Lending that no decision would do: the checks of lent spot find each.
 
+use wharfage_scheduler_core::Event;
 use wharfage_scheduler_core::words::event::node::Event as Nodes;
 use wharfage_scheduler_core::words::event::replica::Event as Replicas;
 use wharfage_scheduler_core::words::node::{Hardware, NoticeFact};
-use wharfage_scheduler_core::{Event, invariants};
 use wharfage_shared::capacity::ComputeClass;
 use wharfage_shared::ids::{GpuUuid, NoticeId};
 use wharfage_shared::notice::{Leaves, NoticeKind, NoticeSource};
 use wharfage_shared::order::HeldFor;
 use wharfage_shared::time::{Millis, Timestamp};
 
+use super::{breaks, finds};
 use crate::world::{World, spec};
-
-/// What one step of these facts breaks, after others that were before it.
-fn breaks(world: &World, before: &[Event], facts: &[Event]) -> Vec<String> {
-    let mut fleet = world.fleet().clone();
-    before.iter().for_each(|event| fleet.apply(event));
-    let earlier = fleet.clone();
-    facts.iter().for_each(|event| fleet.apply(event));
-    let found = invariants::check_step(&earlier, &fleet);
-    found.iter().map(ToString::to_string).collect()
-}
-
-/// Some finding of the rule says this.
-#[track_caller]
-fn finds(found: &[String], rule: &str, words: &str) {
-    let prefix = format!("{rule}: ");
-    let hit = found.iter().any(|text| text.starts_with(&prefix) && text.contains(words));
-    assert!(hit, "nothing of {rule} about `{words}` in {found:#?}");
-}
 
 /// node-2 serves zeta as spot.
 fn lent(at: Timestamp) -> Event {
