@@ -96,6 +96,7 @@ fn of_node(event: &node::Event) -> Line {
             format!("noticed: {:?} leaves {window} after it was heard", notice.leaves)
         }
         node::Event::Called { organization, .. } => format!("called back for {organization}"),
+        node::Event::CallEnded { .. } => "called back for nobody any more".to_owned(),
         node::Event::Lendable { .. } => "may be lent as spot again".to_owned(),
         node::Event::NoticeEnded { .. } => "its notice is over".to_owned(),
         node::Event::Departed { .. } => "departed".to_owned(),

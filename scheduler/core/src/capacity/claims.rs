@@ -4,7 +4,6 @@ use wharfage_shared::capacity::{CapacityType, Sku, Zone};
 use wharfage_shared::ids::OrganizationId;
 use wharfage_shared::time::{Millis, Timestamp};
 
-use crate::capacity::lending::is_coming;
 use crate::fleet::Fleet;
 use crate::fleet::index::{Account, Ground, account};
 use crate::fleet::rows::claim::ClaimRow;
@@ -37,13 +36,13 @@ pub fn pending(fleet: &Fleet, claim: &ClaimRow) -> u32 {
 /// for it yet or are called back for it.
 pub fn counted(fleet: &Fleet, claim: &ClaimRow) -> u32 {
     let nodes = claim.instances.iter().filter_map(|id| fleet.node(id));
-    nodes.filter(|node| is_available(node) || is_coming(node)).count() as u32
+    nodes.filter(|node| is_available(node) || node.is_coming()).count() as u32
 }
 
 /// By when everything that is called back from spot for it is free at the latest.
 pub fn called_back_by(fleet: &Fleet, claim: &ClaimRow) -> Option<Timestamp> {
     let nodes = claim.instances.iter().filter_map(|id| fleet.node(id));
-    let coming = nodes.filter(|node| !node.is_allocated() && is_coming(node));
+    let coming = nodes.filter(|node| !node.is_allocated() && node.is_coming());
     coming.filter_map(|node| node.reclaim()).map(|notice| notice.gone_at).max()
 }
 
@@ -61,8 +60,8 @@ pub fn decreases_at(policy: &Policy, claim: &ClaimRow, now: Timestamp) -> Option
     waits.then(|| last.map_or(now, |last| (last + distance).max(now)))
 }
 
-/// Whether a claim may take the instance: what all are guaranteed or use stays within what is
-/// usable, or is at least not more than before (S10).
+/// Whether a claim may take the instance: what all are guaranteed, use or wait for stays within what
+/// is usable, or is at least not more than before (S10).
 pub fn admits(fleet: &Fleet, claim: &ClaimRow, node: &NodeRow) -> bool {
     if node.owner.is_some() {
         return true;
@@ -78,23 +77,23 @@ pub fn admits(fleet: &Fleet, claim: &ClaimRow, node: &NodeRow) -> bool {
     if from.as_ref() == Some(&to) {
         return true;
     }
-    let mut committed = capacity.committed;
+    let mut committed = capacity.coming;
     let mut shares = capacity.organizations.get(&to.organization).copied().unwrap_or_default();
-    committed -= shares.committed();
+    committed -= shares.coming();
     if let Some(from) = from {
         if from.organization == to.organization {
             *shares.of(from.ground) -= 1;
         } else {
             let mut theirs =
                 capacity.organizations.get(&from.organization).copied().unwrap_or_default();
-            committed -= theirs.committed();
+            committed -= theirs.coming();
             *theirs.of(from.ground) -= 1;
-            committed += theirs.committed();
+            committed += theirs.coming();
         }
     }
     *shares.of(to.ground) += 1;
-    committed += shares.committed();
-    committed <= capacity.usable.max(capacity.committed)
+    committed += shares.coming();
+    committed <= capacity.usable.max(capacity.coming)
 }
 
 /// Nodes of an organization's own in a zone: they are there for its CUSTOMER claims alone.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use crate::capacity::ask::{Ask, ground};
 use crate::capacity::expected::Expected;
 use crate::fleet::Fleet;
-use crate::fleet::index::{Capacity, account};
+use crate::fleet::index::{Shares, account};
 use crate::fleet::rows::node::NodeRow;
 use crate::words::because::placement::{Rejection, Score};
 use crate::words::policy::PlacementPolicy;
@@ -189,7 +189,8 @@ fn compare_parts(a: &str, b: &str) -> Ordering {
 }
 
 /// The region's sum of committed stays within what is usable when the organization takes one more
-/// instance (S10); what it is guaranteed is its own already.
+/// instance (S10); what it is guaranteed is its own already, and what is called back from spot for
+/// others is theirs.
 pub fn admitted(
     fleet: &Fleet,
     organization: &OrganizationId,
@@ -207,17 +208,17 @@ pub fn admitted_together(
 ) -> Result<(), Rejection> {
     let key = (node.region(), node.sku.clone());
     let Some(capacity) = fleet.index.capacity.get(&key) else { return Ok(()) };
-    let Capacity { usable, committed, ref organizations } = **capacity;
-    let mut shares = organizations.get(organization).copied().unwrap_or_default();
-    let before = shares.committed();
-    shares.used += instances;
-    if instances == 0
-        || shares.committed() == before
-        || committed - before + shares.committed() <= usable
-    {
+    let usable = capacity.usable;
+    let own = capacity.organizations.get(organization).copied().unwrap_or_default();
+    // Who waits for what is called back may take something else instead.
+    let called = own.called.saturating_sub(instances);
+    let then = Shares { used: own.used + instances, called, ..own };
+    let sum = capacity.coming - own.coming() + then.coming();
+    let guaranteed = then.committed() == own.committed() && then.coming() <= own.coming();
+    if instances == 0 || guaranteed || sum <= usable {
         return Ok(());
     }
-    Err(Rejection::Guaranteed { usable, committed })
+    Err(Rejection::Guaranteed { usable, committed: sum - instances })
 }
 
 /// The same, where another organization gives one up for it.
@@ -229,15 +230,19 @@ pub fn admitted_instead_of(
 ) -> Result<(), Rejection> {
     let key = (node.region(), node.sku.clone());
     let Some(capacity) = fleet.index.capacity.get(&key) else { return Ok(()) };
-    let Capacity { usable, mut committed, ref organizations } = **capacity;
-    let shares = organizations.get(organization).copied().unwrap_or_default();
+    let (usable, organizations) = (capacity.usable, &capacity.organizations);
+    let own = organizations.get(organization).copied().unwrap_or_default();
+    // Who waits for what is called back may take something else instead.
+    let instead = Shares { called: own.called.saturating_sub(1), ..own };
+    let mut committed = capacity.coming - own.coming() + instead.coming();
     let other = other.and_then(|other| organizations.get(other).copied());
-    if other.is_some_and(|other| other.used > other.guaranteed) {
+    if other.is_some_and(|other| other.used + other.called > other.guaranteed) {
         committed -= 1;
     }
     // What is idle and not whole is promised to nobody: taking it takes nothing from a guarantee.
     let beside = u32::from(account(node).is_none() && !node.is_whole());
-    if shares.is_below_guarantee() || committed < usable + beside {
+    let within = instead.used + instead.called < own.guaranteed;
+    if within || committed < usable + beside {
         return Ok(());
     }
     Err(Rejection::Guaranteed { usable, committed })

@@ -6,7 +6,6 @@
 
 use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 use wharfage_shared::ids::{DeploymentId, NodeId, ReplicaId};
-use wharfage_shared::notice::Leaves;
 use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::capacity::ask::Ask;
@@ -16,7 +15,6 @@ use crate::fleet::Fleet;
 use crate::fleet::rows::node::NodeRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::because::placement::{NotLent, Rejection, Score};
-use crate::words::node::{Health, Intent, Reach};
 use crate::words::policy::Policy;
 use crate::words::replica::Phase;
 
@@ -110,19 +108,7 @@ pub fn cost(fleet: &Fleet, node: &NodeRow, now: Timestamp) -> Cost {
 pub fn is_callable(node: &NodeRow) -> bool {
     let quiet = node.notices.is_empty() && node.claimed.is_none();
     let sound = node.slots.iter().all(|slot| slot.unfit.is_none() && slot.orphan.is_none());
-    node.is_lent() && quiet && sound && is_sound(node)
-}
-
-/// Whether a node under a reclaim will be free for new use: heard, fit, open, and here to stay.
-pub fn is_coming(node: &NodeRow) -> bool {
-    let stays = node.notices.values().all(|notice| notice.leaves == Leaves::Replicas);
-    stays && node.reclaim().is_some() && is_sound(node)
-}
-
-fn is_sound(node: &NodeRow) -> bool {
-    let heard = matches!(node.reach, Reach::Connected | Reach::Silent);
-    let open = node.health == Health::Fit && node.intent == Intent::Open;
-    heard && open && node.departed_at.is_none()
+    node.is_lent() && quiet && sound && node.is_sound()
 }
 
 /// The node that is called back for a pending replica, while that goes on.
@@ -130,7 +116,7 @@ pub fn awaited<'a>(fleet: &'a Fleet, replica: &ReplicaRow) -> Option<&'a NodeRow
     let Phase::Pending { .. } = &replica.phase else { return None };
     let node = fleet.node(&replica.awaits.as_ref()?.node)?;
     let called_for = node.called.as_ref().and_then(|called| called.organization.as_ref());
-    (is_coming(node) && called_for == Some(&replica.organization)).then_some(node)
+    (node.is_coming() && called_for == Some(&replica.organization)).then_some(node)
 }
 
 /// The pending replicas that wait for a node that is called back.

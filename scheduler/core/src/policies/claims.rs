@@ -6,7 +6,7 @@ use wharfage_shared::time::Timestamp;
 
 use crate::capacity::ask::classes;
 use crate::capacity::claims::{admits, is_available};
-use crate::capacity::lending::{cost, is_callable, is_coming};
+use crate::capacity::lending::{cost, is_callable};
 use crate::fleet::Fleet;
 use crate::fleet::index::SeatGroup;
 use crate::fleet::rows::claim::ClaimRow;
@@ -115,7 +115,7 @@ pub fn surplus(fleet: &Fleet, claim: &ClaimRow) -> Option<NodeId> {
             })
             .sum();
         let id = std::cmp::Reverse(node.id.clone());
-        let counts = is_available(node) || is_coming(node);
+        let counts = is_available(node) || node.is_coming();
         (counts, node.is_allocated(), busy, node.owner.is_some(), id)
     });
     last.map(|node| node.id.clone())

@@ -1,7 +1,8 @@
 //! Which lent node is called back for an ask that only spot stands in the way of.
 //!
 //! Asked for what is guaranteed, or what the region's sum admits on demand beside what is called
-//! back already; never for what would still not fit, and never for spot itself.
+//! back already; never for what would still not fit, and never for spot itself. What is called back
+//! for nobody any more, because its drain could not be undone, is the next one's.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use wharfage_shared::time::Timestamp;
 
 use crate::capacity::ask::Ask;
 use crate::capacity::fit::offered;
-use crate::capacity::lending::{cost, is_callable, is_coming, waiting_for};
+use crate::capacity::lending::{cost, is_callable, waiting_for};
 use crate::fleet::Fleet;
 use crate::fleet::rows::node::NodeRow;
 
@@ -31,11 +32,16 @@ fn lent<'a>(fleet: &'a Fleet, sku: &'a Sku) -> impl Iterator<Item = &'a NodeRow>
 
 /// For whom a node is called back.
 fn called_for(node: &NodeRow) -> Option<&OrganizationId> {
-    node.called.as_ref().and_then(|called| called.organization.as_ref()).filter(|_| is_coming(node))
+    node.called
+        .as_ref()
+        .and_then(|called| called.organization.as_ref())
+        .filter(|_| node.is_coming())
 }
 
-/// A node that is called back for the organization already and has room for one more of its own.
+/// A node that is called back for the organization already and has room for one more of its own,
+/// as long as it can still be given to it.
 pub fn shared(fleet: &Fleet, ask: &Ask) -> Option<NodeId> {
+    let mut still: BTreeMap<Region, bool> = BTreeMap::new();
     let coming = lent(fleet, &ask.sku).filter(|node| {
         let unclaimed = node.claimed.is_none() && called_for(node) == Some(&ask.organization);
         unclaimed && may_use(ask, node)
@@ -43,9 +49,26 @@ pub fn shared(fleet: &Fleet, ask: &Ask) -> Option<NodeId> {
     let mut with_room = coming.filter(|node| {
         let waiting = waiting_for(fleet, node).filter_map(|row| fleet.spec_of(row));
         let taken: usize = waiting.map(|spec| usize::from(spec.gpus.get())).sum();
-        taken + usize::from(ask.gpus) <= node.slots.len()
+        let has_room = taken + usize::from(ask.gpus) <= node.slots.len();
+        let region = node.region();
+        has_room && *still.entry(region.clone()).or_insert_with(|| holds(fleet, ask, region))
     });
     with_room.next().map(|node| node.id.clone())
+}
+
+/// The first node to be free of those that are called back for nobody any more and drain already,
+/// if the ask would fit there and is admitted.
+pub fn given_up(fleet: &Fleet, ask: &Ask, now: Timestamp) -> Option<NodeId> {
+    let free = lent(fleet, &ask.sku).filter(|node| {
+        let nobodys = node.called.as_ref().is_some_and(|called| called.organization.is_none());
+        let room = node.slots.len() >= usize::from(ask.gpus) && node.claimed.is_none();
+        nobodys && room && node.is_coming() && may_use(ask, node)
+    });
+    let drains = free.filter_map(|node| {
+        let notice = node.reclaim().filter(|notice| notice.drain_at <= now)?;
+        admits(fleet, ask, node.region()).then_some((notice.gone_at, node.id.clone()))
+    });
+    drains.min().map(|(_, node)| node)
 }
 
 /// The lent node whose loss costs least, if the ask would fit there and is admitted.
@@ -65,26 +88,21 @@ fn may_use(ask: &Ask, node: &NodeRow) -> bool {
     ask.admits_zone(&node.zone) && offered(ask, node).is_ok()
 }
 
+/// Whether the organization may still have all that is called back for it.
+fn holds(fleet: &Fleet, ask: &Ask, region: Region) -> bool {
+    let Some(capacity) = fleet.index.capacity.get(&(region, ask.sku.clone())) else {
+        return false;
+    };
+    let own = capacity.organizations.get(&ask.organization).copied().unwrap_or_default();
+    own.used + own.called <= own.guaranteed || capacity.coming <= capacity.usable
+}
+
 /// Whether the organization may have one more instance in the region beside everything that is
 /// called back for somebody: within its guarantee, or within what is usable.
 fn admits(fleet: &Fleet, ask: &Ask, region: Region) -> bool {
-    let Some(capacity) = fleet.index.capacity.get(&(region.clone(), ask.sku.clone())) else {
+    let Some(capacity) = fleet.index.capacity.get(&(region, ask.sku.clone())) else {
         return false;
     };
-    let mut called: BTreeMap<&OrganizationId, u32> = BTreeMap::new();
-    for node in lent(fleet, &ask.sku).filter(|node| node.region() == region) {
-        if let Some(of) = called_for(node).filter(|_| node.claimed.is_none()) {
-            *called.entry(of).or_default() += 1;
-        }
-    }
-    let mut committed = capacity.committed;
-    for (of, more) in &called {
-        let mut shares = capacity.organizations.get(*of).copied().unwrap_or_default();
-        committed -= shares.committed();
-        shares.used += more;
-        committed += shares.committed();
-    }
-    let mut own = capacity.organizations.get(&ask.organization).copied().unwrap_or_default();
-    own.used += called.get(&ask.organization).copied().unwrap_or_default();
-    own.is_below_guarantee() || committed < capacity.usable
+    let own = capacity.organizations.get(&ask.organization).copied().unwrap_or_default();
+    own.used + own.called < own.guaranteed || capacity.coming < capacity.usable
 }

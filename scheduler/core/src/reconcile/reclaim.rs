@@ -12,7 +12,7 @@ use wharfage_shared::time::{Millis, Timestamp};
 use super::plan::Plan;
 use crate::capacity::ask::Ask;
 use crate::capacity::lending::{awaited, waiting_for};
-use crate::policies::reclaim::{cheapest, is_worth_asking, shared};
+use crate::policies::reclaim::{cheapest, given_up, is_worth_asking, shared};
 use crate::words::event::node::Event;
 use crate::words::event::replica::Event as ReplicaEvent;
 use crate::words::node::NoticeFact;
@@ -32,15 +32,17 @@ pub(super) fn for_pending(plan: &mut Plan<'_>, id: &DeploymentId, ask: &Ask) {
         if awaited(plan.fleet, row).is_some() {
             continue;
         }
-        let node = match shared(plan.fleet, ask) {
-            Some(node) => node,
-            None => match cheapest(plan.fleet, ask, plan.now) {
-                Some(node) => {
-                    call(plan, &node, &ask.organization);
-                    node
-                }
-                None => return,
-            },
+        let node = if let Some(node) = shared(plan.fleet, ask) {
+            node
+        } else if let Some(node) = given_up(plan.fleet, ask, plan.now) {
+            let (organization, at) = (ask.organization.clone(), plan.now);
+            plan.record(Event::Called { node: node.clone(), organization, at });
+            node
+        } else if let Some(node) = cheapest(plan.fleet, ask, plan.now) {
+            call(plan, &node, &ask.organization);
+            node
+        } else {
+            return;
         };
         let Some(until) = plan.fleet.node(&node).and_then(|row| row.reclaim()) else { return };
         let until = until.gone_at;
@@ -88,8 +90,12 @@ pub(super) fn node(plan: &mut Plan<'_>, id: &NodeId) {
             plan.record(Event::NoticeEnded { node: id.clone(), notice, at });
         }
         plan.record(Event::Held { node: id.clone(), held_for: None, at });
-    } else if let Some(notice) = unwanted(plan, id) {
-        plan.record(Event::NoticeEnded { node: id.clone(), notice, at });
+    } else if let Some((notice, drains)) = unwanted(plan, id) {
+        let node = id.clone();
+        plan.record(match drains {
+            true => Event::CallEnded { node, at },
+            false => Event::NoticeEnded { node, notice, at },
+        });
     }
     let Some(row) = plan.fleet.node(id) else { return };
     let called = row.called.as_ref().filter(|_| row.reclaim().is_none());
@@ -98,11 +104,12 @@ pub(super) fn node(plan: &mut Plan<'_>, id: &NodeId) {
     }
 }
 
-/// The reclaim of a node that was called back for somebody who does not need it any more.
-fn unwanted(plan: &Plan<'_>, id: &NodeId) -> Option<NoticeId> {
+/// The reclaim of a node that was called back for somebody who does not need it any more, and
+/// whether its drain has begun.
+fn unwanted(plan: &Plan<'_>, id: &NodeId) -> Option<(NoticeId, bool)> {
     let row = plan.fleet.node(id)?;
     row.called.as_ref()?.organization.as_ref()?;
-    let notice = row.reclaim().filter(|notice| row.is_lent() && plan.now < notice.drain_at)?;
+    let notice = row.reclaim().filter(|_| row.is_lent())?;
     let wanted = row.claimed.is_some() || waiting_for(plan.fleet, row).next().is_some();
-    (!wanted).then(|| notice.id.clone())
+    (!wanted).then(|| (notice.id.clone(), notice.drain_at <= plan.now))
 }

@@ -106,6 +106,7 @@ fn sees_node_fact(fleet: &Fleet, caller: &Caller, event: &node::Event) -> bool {
         node::Event::Called { organization, .. } => caller.sees(organization),
         node::Event::EpochIssued { .. }
         | node::Event::RejoinAllowed { .. }
+        | node::Event::CallEnded { .. }
         | node::Event::Doubted { .. }
         | node::Event::BrakePulled { .. }
         | node::Event::BrakeReleased { .. }

@@ -148,7 +148,7 @@ fn guaranteed<'a>(
 }
 
 /// What others use on demand now is not taken back: a contract that is in force at once must find
-/// its instances among what is neither used nor guaranteed (S10).
+/// its instances among what is neither used, nor guaranteed, nor called back for somebody (S10).
 fn check_now(
     plan: &Plan<'_>,
     contract: &Contract,
@@ -158,7 +158,7 @@ fn check_now(
     let own = row.organizations.get(&contract.organization).copied().unwrap_or_default();
     let signed = own.reserved + own.flex;
     let contracts = signed.saturating_add(contract.instances);
-    let others = row.committed - own.committed;
+    let others = row.committed - own.committed + called_for_others(plan, contract);
     let beside_serverless = own.used - own.claimed_serverless;
     let wanted = contracts.max(beside_serverless).saturating_add(own.claimed_serverless);
     if others.saturating_add(wanted) <= row.whole().max(row.committed) {
@@ -166,7 +166,8 @@ fn check_now(
     }
     let description = format!(
         "{} instances of {} are asked for in {} from now on; {} are usable there, {signed} are \
-         guaranteed to the organization already and {others} are used by or guaranteed to others",
+         guaranteed to the organization already and {others} are used by, guaranteed to or called \
+         back for others",
         contract.instances,
         contract.sku,
         contract.region,
@@ -174,6 +175,14 @@ fn check_now(
     );
     let subject = format!("{}/{}", contract.region, contract.sku);
     Err(Refusal::Exhausted { subject, description })
+}
+
+/// What is called back from spot for others counts as theirs already.
+fn called_for_others(plan: &Plan<'_>, contract: &Contract) -> u32 {
+    let key = (contract.region.clone(), contract.sku.clone());
+    let Some(capacity) = plan.fleet.index.capacity.get(&key) else { return 0 };
+    let own = capacity.organizations.get(&contract.organization).copied().unwrap_or_default();
+    capacity.coming - capacity.committed - (own.coming() - own.committed())
 }
 
 /// A price may not change what was in force already.

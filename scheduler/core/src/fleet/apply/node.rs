@@ -91,6 +91,11 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         Event::Called { node, organization, at } => fleet.change_node(node, |row| {
             row.called = Some(Called { organization: Some(organization.clone()), at: *at });
         }),
+        Event::CallEnded { node, .. } => fleet.change_node(node, |row| {
+            if let Some(called) = &mut row.called {
+                called.organization = None;
+            }
+        }),
         Event::Lendable { node, .. } => fleet.change_node(node, |row| row.called = None),
         Event::NoticeEnded { node, notice, at } => end_notice(fleet, node, notice, *at),
         Event::Departed { node, at, .. } => {

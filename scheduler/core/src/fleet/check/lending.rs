@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use wharfage_shared::capacity::{CapacityType, ComputeClass, Region, Sku};
 use wharfage_shared::ids::{NodeId, OrganizationId};
-use wharfage_shared::notice::NoticeSource;
+use wharfage_shared::notice::{Leaves, NoticeSource};
 
 use super::{Findings, Step, closed};
 use crate::fleet::Fleet;
 use crate::fleet::rows::node::NodeRow;
-use crate::words::node::{NoticeFact, Reach};
+use crate::words::node::{Health, Intent, NoticeFact, Reach};
 use crate::words::replica::Phase;
 
 pub(super) fn check(fleet: &Fleet, found: &mut Findings) {
@@ -60,8 +60,10 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
             }
         }
         // What a claim gave back while it was called back goes on as it was.
+        let other =
+            |before: &NodeRow| before.claimed.is_none() && whose_call(before) != whose_call(node);
         if let Some(of) = whose_call(node)
-            && before.is_none_or(|before| reclaim(before).is_none())
+            && before.is_none_or(|before| reclaim(before).is_none() || other(before))
         {
             fits(step, node, of, found);
         }
@@ -75,6 +77,25 @@ fn is_lent(node: &NodeRow) -> bool {
 
 fn reclaim(node: &NodeRow) -> Option<&NoticeFact> {
     node.notices.values().find(|notice| notice.source == NoticeSource::Scheduler)
+}
+
+/// The same, where the node is heard, fit and open, so that it will be free for that.
+fn coming(node: &NodeRow) -> Option<&OrganizationId> {
+    let heard = matches!(node.reach, Reach::Connected | Reach::Silent);
+    let fit = matches!(node.health, Health::Fit) && matches!(node.intent, Intent::Open);
+    let stays = node.notices.values().all(|notice| notice.leaves == Leaves::Replicas);
+    let sound = heard && fit && stays && node.departed_at.is_none();
+    whose_call(node).filter(|_| sound && is_lent(node))
+}
+
+/// How many nodes each organization will have once what is called back for it has come.
+pub(super) fn calls(fleet: &Fleet, region: &Region, sku: &Sku) -> BTreeMap<OrganizationId, u32> {
+    let mut calls = BTreeMap::new();
+    let here = fleet.nodes().filter(|node| node.sku == *sku && node.zone.region() == *region);
+    for of in here.filter(|node| node.owner.is_none()).filter_map(coming) {
+        *calls.entry(of.clone()).or_default() += 1;
+    }
+    calls
 }
 
 /// For whom an unclaimed node is called back at this moment.

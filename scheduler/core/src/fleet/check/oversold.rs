@@ -8,6 +8,7 @@ use wharfage_shared::capacity::{CapacityType, ComputeClass, Region, Sku};
 use wharfage_shared::ids::{ContractId, NodeId, OrganizationId};
 use wharfage_shared::time::Timestamp;
 
+use super::lending::calls;
 use super::{Findings, Step, closed};
 use crate::fleet::rows::node::NodeRow;
 use crate::fleet::{ContractRow, Fleet};
@@ -24,7 +25,7 @@ struct Count {
 }
 
 /// One organization's instances of a type in a region.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Share {
     contracts: u32,
     used: u32,
@@ -63,6 +64,15 @@ impl Count {
     fn oversold(&self) -> u32 {
         self.committed().saturating_sub(self.usable.len() as u32)
     }
+
+    /// The same, where what is called back from spot serves those who wait for it.
+    fn once_called(&self, calls: &BTreeMap<OrganizationId, u32>) -> Count {
+        let mut shares = self.shares.clone();
+        for (of, calls) in calls {
+            shares.entry(of.clone()).or_default().used += calls;
+        }
+        Count { usable: self.usable.clone(), shares }
+    }
 }
 
 pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
@@ -80,6 +90,9 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
                 format!("a decision commits {committed} of {usable} {sku} in {region}"),
             );
         }
+        if lost + began == 0 {
+            awaited(step, (region, sku), was, now, found);
+        }
     }
     for row in step.after.contracts() {
         if step.before.contract(&row.contract.id).is_none() {
@@ -88,6 +101,31 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
                 None => signed(step, row, found),
             }
         }
+    }
+}
+
+/// What is called back for somebody is given to nobody else, here or in another zone: whoever waits
+/// would wait in vain.
+fn awaited(
+    step: &Step<'_>,
+    (region, sku): (&Region, &Sku),
+    was: &Count,
+    now: &Count,
+    found: &mut Findings,
+) {
+    let before = calls(step.before, region, sku);
+    let after = calls(step.after, region, sku);
+    let is_new =
+        |(of, calls): (&OrganizationId, &u32)| before.get(of).is_none_or(|was| was < calls);
+    if after.is_empty() || after.iter().any(is_new) {
+        return;
+    }
+    let (was, now) = (was.once_called(&before), now.once_called(&after));
+    if now.oversold() > was.oversold() {
+        let (wanted, usable) = (now.committed(), now.usable.len());
+        let text =
+            format!("{sku} in {region}: with what is called back {wanted} of {usable} go out");
+        found.add("S10", text);
     }
 }
 
@@ -198,13 +236,14 @@ pub(super) fn index_agrees(fleet: &Fleet, found: &mut Findings) {
         let none = Count::default();
         let real = counted.get(&key).unwrap_or(&none);
         let kept = fleet.index.capacity.get(&key);
-        let kept = kept.map_or((0, 0), |kept| (kept.usable, kept.committed));
-        let real = (real.usable.len() as u32, real.committed());
+        let kept = kept.map_or((0, 0, 0), |kept| (kept.usable, kept.committed, kept.coming));
+        let coming = real.once_called(&calls(fleet, &key.0, &key.1)).committed();
+        let real = (real.usable.len() as u32, real.committed(), coming);
         if kept != real {
             let (region, sku) = key;
             found.add(
                 "S10",
-                format!("{sku} in {region}: kept as {kept:?} usable and committed, it is {real:?}"),
+                format!("{sku} in {region}: kept as {kept:?} usable, committed and coming, it is {real:?}"),
             );
         }
     }

@@ -119,6 +119,8 @@ pub(crate) struct Capacity {
     pub usable: u32,
     /// The sum of committed.
     pub committed: u32,
+    /// The same once everything that is called back from spot has come.
+    pub coming: u32,
     /// By organization.
     pub organizations: Table<OrganizationId, Shares>,
 }
@@ -134,6 +136,8 @@ pub(crate) struct Shares {
     pub serverless: u32,
     /// Spot ones that serve it.
     pub spot: u32,
+    /// Lent ones that are called back for it on demand or under a contract.
+    pub called: u32,
 }
 
 impl Shares {
@@ -151,9 +155,9 @@ impl Shares {
         self.guaranteed.max(self.used) + self.serverless
     }
 
-    /// Whether one more instance is among those that its contracts guarantee.
-    pub fn is_below_guarantee(self) -> bool {
-        self.used < self.guaranteed
+    /// The same once what is called back for it has come.
+    pub fn coming(self) -> u32 {
+        Self { used: self.used + self.called, ..self }.committed()
     }
 }
 
@@ -197,6 +201,12 @@ pub(crate) fn account(node: &NodeRow) -> Option<Account> {
     Some(Account { organization: held.organization.clone(), ground })
 }
 
+/// For whom an instance that no claim waits for is called back from spot.
+fn called(node: &NodeRow) -> Option<&OrganizationId> {
+    let of = node.called.as_ref()?.organization.as_ref()?;
+    (node.is_lent() && node.claimed.is_none() && node.is_coming()).then_some(of)
+}
+
 /// Whether a standard instance counts as usable: it serves somebody now, or is whole and could.
 fn is_usable(node: &NodeRow) -> bool {
     let standard = node.compute_class == ComputeClass::Standard && node.owner.is_none();
@@ -210,6 +220,7 @@ struct NodeEntries {
     takes: Option<Takes>,
     usable: bool,
     account: Option<Account>,
+    called: Option<OrganizationId>,
     ruled: bool,
     lent: bool,
     stands: bool,
@@ -252,6 +263,7 @@ impl NodeEntries {
             takes,
             usable: is_usable(node),
             account: account(node),
+            called: called(node).cloned(),
             ruled: !node.rules.is_empty() || node.doubts.repair.is_some(),
             lent: node.is_lent(),
             stands: node.reach != Reach::Joining && node.intent != Intent::Retired,
@@ -287,7 +299,9 @@ impl Index {
         if before.as_ref().is_none_or(|before| before.takes != after.takes) {
             self.count_zone(node, before.as_ref(), &after);
         }
-        let shares = |entries: &NodeEntries| (entries.usable, entries.account.clone());
+        let shares = |entries: &NodeEntries| {
+            (entries.usable, entries.account.clone(), entries.called.clone())
+        };
         if before.as_ref().map(shares) != Some(shares(&after)) {
             if let Some(before) = &before {
                 self.count_capacity(node, before, false);
@@ -376,6 +390,11 @@ impl Index {
         self.change_capacity(node.region(), &node.sku, |capacity| {
             capacity.usable = add(capacity.usable, usable);
         });
+        if let Some(of) = &entries.called {
+            self.change_shares(node.region(), &node.sku, of, |shares| {
+                shares.called = add(shares.called, 1);
+            });
+        }
         let Some(account) = &entries.account else { return };
         self.change_shares(node.region(), &node.sku, &account.organization, |shares| {
             let count = shares.of(account.ground);
@@ -402,8 +421,10 @@ impl Index {
         self.change_capacity(region, sku, |capacity| {
             let mut shares = capacity.organizations.get(organization).copied().unwrap_or_default();
             capacity.committed -= shares.committed();
+            capacity.coming -= shares.coming();
             change(&mut shares);
             capacity.committed += shares.committed();
+            capacity.coming += shares.coming();
             if shares == Shares::default() {
                 capacity.organizations.remove(organization);
             } else {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use wharfage_shared::capacity::{ComputeClass, Region, Sku, Tenancy, Zone};
 use wharfage_shared::health::Asked;
 use wharfage_shared::ids::{BootId, GpuUuid, NodeId, NoticeId, OrganizationId, PoolId, ReplicaId};
-use wharfage_shared::notice::NoticeSource;
+use wharfage_shared::notice::{Leaves, NoticeSource};
 use wharfage_shared::order::HeldFor;
 use wharfage_shared::telemetry::Inventory;
 use wharfage_shared::time::Timestamp;
@@ -220,6 +220,20 @@ impl NodeRow {
     pub fn reclaim(&self) -> Option<&NoticeFact> {
         let ours = self.notices.values().filter(|of| of.source == NoticeSource::Scheduler);
         ours.min_by_key(|notice| (notice.gone_at, &notice.id))
+    }
+
+    /// Whether it is under a reclaim and will be free for new use afterwards: heard, fit, open, and
+    /// here to stay.
+    pub fn is_coming(&self) -> bool {
+        let stays = self.notices.values().all(|notice| notice.leaves == Leaves::Replicas);
+        stays && self.reclaim().is_some() && self.is_sound()
+    }
+
+    /// Heard, fit, open, and not gone for good.
+    pub fn is_sound(&self) -> bool {
+        let heard = matches!(self.reach, Reach::Connected | Reach::Silent);
+        let open = self.health == Health::Fit && self.intent == Intent::Open;
+        heard && open && self.departed_at.is_none()
     }
 
     /// The notice in force that ends first.

@@ -167,6 +167,14 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// Nobody waits any more for what is called back, and its drain has begun: it is anybody's who
+    /// has a right to it.
+    CallEnded {
+        /// Which.
+        node: NodeId,
+        /// When.
+        at: Timestamp,
+    },
     /// It was called back long enough ago: it may be lent again.
     Lendable {
         /// Which.
@@ -243,6 +251,7 @@ impl Event {
             | Event::IntentChanged { node, .. }
             | Event::Noticed { node, .. }
             | Event::Called { node, .. }
+            | Event::CallEnded { node, .. }
             | Event::Lendable { node, .. }
             | Event::NoticeEnded { node, .. }
             | Event::Departed { node, .. }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use wharfage_scheduler_core::words::command::deployments::Action as Deployments;
 use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
-use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount};
+use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Spec};
 use wharfage_scheduler_core::words::event::node::Event as NodeEvent;
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Action, Caller, Command, Event, Policy, explain, ledger};
@@ -275,4 +275,54 @@ fn a_dry_run_says_who_would_be_called_back_and_changes_nothing() {
     assert_eq!(told, [("node-1", 420_000)]);
     assert!(outcome.placements[0].because.contains("reclaims node-1"), "{outcome:?}");
     assert!(notices(&world).is_empty());
+}
+
+#[test]
+fn what_is_called_back_for_one_is_not_given_to_another_meanwhile() {
+    let mut world = World::with_nodes(2, 0);
+    let here = |name: &str| Spec { zone: Some(Zone::new("US-EAST-04A")), ..spec(name) };
+    let mut batch = Spec { classes: vec![Spot], ..here("batch") };
+    batch.scaling.bounds = Bounds::new(2, 2).expect("in order");
+    world.deploy_for("zeta", batch).expect("a deployment");
+    world.run(30);
+    world.add_standard("US-EAST-04B");
+    world.run(10);
+    world.sign("beta", 2, 30).expect("two of three");
+    world.run(1);
+    world.deploy(here("chat"));
+    assert_eq!(notices(&world).len(), 1, "only spot stands in its way");
+    world.deploy_for("gamma", spec("later")).expect("a deployment");
+    assert_eq!(world.pending("later"), 1, "node-3 is idle, and one of three is called back");
+    assert_eq!(notices(&world).len(), 1, "nor is another one called back for it");
+    world.sign("gamma", 1, 30).expect_err("nor is it for a contract");
+    let mut elsewhere = crate::world::claimed("hold", CapacityType::Serverless, 1);
+    elsewhere.zone = Zone::new("US-EAST-04B");
+    world.claim_for("gamma", elsewhere).expect_err("nor is it for a claim");
+    world.until(460, "chat runs", |world| world.ready("chat").len() == 1);
+    assert_eq!(world.pending("later"), 1);
+}
+
+#[test]
+fn nobody_is_moved_for_one_that_waits_for_a_node_that_is_called_back() {
+    let mut world = World::with_nodes(2, 0);
+    for (name, gpus) in [("a", 4), ("b", 4), ("c", 4)] {
+        let mut half = spec(name);
+        half.gpus = GpuCount::new(gpus).expect("allowed");
+        world.deploy(half);
+        world.until(60, "it serves", |world| world.ready(name).len() == 1);
+    }
+    world.delete("b").expect("it goes");
+    world.run(40);
+    world.add_nodes(1, ComputeClass::Standard);
+    world.run(10);
+    cheap(&mut world, "batch", 1);
+    assert_eq!(sold(&world, "node-3"), ComputeClass::Spot);
+    world.deploy(spec("big"));
+    world.run(100);
+    assert!(waits(&world, "big").ends_with("reclaims node-3, which is lent as spot"));
+    let moves = |world: &World| world.fleet().replicas().any(|row| row.moving.is_some());
+    assert!(!moves(&world), "room is on its way: half of each node is free, and nobody moves");
+    world.agent("node-3").link = Link::Cut;
+    world.until(120, "others move once nothing comes back", moves);
+    world.until(120, "it serves", |world| world.ready("big").len() == 1);
 }
