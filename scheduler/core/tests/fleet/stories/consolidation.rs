@@ -319,6 +319,7 @@ fn who_moves_gets_gpus_that_are_near_each_other() {
     let seat = moved.phase.seat().expect("it stands");
     let gpus = [1, 3, 5, 7].map(|gpu| format!("GPU-node-1-{gpu}").as_str().into());
     assert_eq!(seat.gpus, gpus, "the free side of the host, not the first that are free");
-    let said = &moved.placement.as_ref().expect("it was placed").sentence;
+    let placement = moved.placement.as_ref().expect("it was placed");
+    let said = placement.sentence.of(&placement.score);
     assert!(said.ends_with("its GPUs share NVLinks and are near memory node 1"), "{said}");
 }
