@@ -33,6 +33,7 @@ pub fn steady(nodes: u32, length: Millis) -> Measured {
         compute_class: ComputeClass::Standard,
         joins_after: Millis(0),
         drift_ppm: 0,
+        shared_disk: false,
     };
     let mut world = World::make(Plan {
         seed: 1,

@@ -139,6 +139,7 @@ fn plan(rng: &mut Rng, seed: u64, keeps_lines: bool) -> Plan {
             compute_class: if spot { ComputeClass::Spot } else { ComputeClass::Standard },
             joins_after: Millis(if rng.chance(150) { rng.between(1_000, 300_000) } else { 0 }),
             drift_ppm: if drifting { rng.between(0, 600) as i64 - 300 } else { 0 },
+            shared_disk: false,
         });
     }
     let organizations = ["acme", "borealis", "cirrus"].map(OrganizationId::from);

@@ -60,6 +60,8 @@ pub(crate) struct PlannedHost {
     pub compute_class: ComputeClass,
     pub joins_after: Millis,
     pub drift_ppm: i64,
+    /// Its disk carries one checkpoint at a time.
+    pub shared_disk: bool,
 }
 
 /// The world.
@@ -207,6 +209,7 @@ impl World {
                 inventory: inventory(index, &planned.sku, &plan.hooks),
                 config: Config {
                     hook_estimates,
+                    checkpoints_carry: planned.shared_disk.then_some(1),
                     health: crate::host::gates::settings(),
                     ..Config::default()
                 },

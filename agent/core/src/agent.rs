@@ -4,6 +4,7 @@
 //! Guards S9 (an older order never undoes a newer one) and S12 (absence kills nothing).
 
 mod answer;
+mod leaving;
 mod meter_view;
 mod orders;
 mod shown;
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_shared::health::GateId;
 use wharfage_shared::ids::{BootId, GpuUuid, NodeId, ReplicaId};
-use wharfage_shared::order::Desired;
+use wharfage_shared::order::{Desired, RunOrder};
 use wharfage_shared::replica::{Gone, HookKind};
 use wharfage_shared::segment::Segment;
 use wharfage_shared::time::{Boottime, Timestamp};
@@ -30,7 +31,7 @@ use crate::lease::Leases;
 use crate::meter::Meter;
 use crate::notices::{Heard, Notices};
 use crate::out::Out;
-use crate::replica::{Learned, Replica};
+use crate::replica::{Fact, Learned, Replica};
 
 /// Decides for one node.
 #[derive(Clone, Debug)]
@@ -60,6 +61,8 @@ pub struct Agent {
     /// Deadlines of stop orders on the host's clock, mapped once per wording.
     stop_deadlines: BTreeMap<ReplicaId, (Timestamp, Boottime)>,
     estimates: Estimates,
+    /// What the plan of leaving was made from.
+    planned: BTreeMap<ReplicaId, Fact>,
     evacuation: Option<Evacuation>,
     gpus: Vec<GpuUuid>,
     gpu_names: BTreeMap<GpuUuid, String>,
@@ -118,6 +121,7 @@ impl Agent {
             retired: BTreeSet::new(),
             stop_deadlines: BTreeMap::new(),
             estimates: Estimates::default(),
+            planned: BTreeMap::new(),
             evacuation: None,
             gpu_names,
             gpus: slots.into_iter().map(|gpu| gpu.uuid).collect(),
@@ -225,6 +229,7 @@ impl Agent {
                 self.with(replica, |replica| replica.started(outcome, out));
             }
             Input::Exited { replica, ended } => {
+                self.measure_end(replica);
                 self.with(replica, |replica| replica.ended(ended, out));
             }
             Input::LoadMeasured { replica, done, total } => {
@@ -234,7 +239,14 @@ impl Agent {
                 self.with(replica, |replica| replica.last_words(because));
             }
             Input::HookProgress { replica, kind, permille } => {
-                self.with(replica, |replica| replica.hook_progress(kind, permille));
+                let now = self.now;
+                self.with(replica, |replica| replica.hook_progress(kind, permille, now));
+            }
+            Input::HookWrote { replica, kind, bytes } => {
+                self.with(replica, |replica| replica.hook_wrote(kind, bytes));
+            }
+            Input::InFlight { replica, requests } => {
+                self.with(replica, |replica| replica.in_flight = Some(requests));
             }
             Input::FetchFailed { replica, because } => {
                 let gone = self.ask(replica, |replica| replica.fetch_failed(because, out));
@@ -257,11 +269,9 @@ impl Agent {
                     departed.post_hook_runs = false;
                     out.note(Some(replica), "post hook ended");
                 }
-                let took =
+                let ran =
                     self.ask(replica, |replica| replica.hook_ended(kind, outcome, detail, out));
-                if let Some((hook, took)) = took {
-                    self.estimates.hook_took(hook, took);
-                }
+                self.measure_hook(replica, kind, ran);
             }
         }
     }
@@ -376,9 +386,13 @@ impl Agent {
 
 /// What the next start of this replica's kind is known by.
 pub(crate) fn start_of(replica: &Replica, names: &BTreeMap<GpuUuid, String>) -> Start {
-    let gpus = &replica.order.gpus;
-    let name = gpus.first().and_then(|gpu| names.get(gpu));
-    replica.start_on(format!("{}x {}", gpus.len(), name.map_or("unknown", String::as_str)))
+    replica.start_on(hardware_of(&replica.order, names))
+}
+
+/// The GPUs of an order, by count and name.
+fn hardware_of(order: &RunOrder, names: &BTreeMap<GpuUuid, String>) -> String {
+    let name = order.gpus.first().and_then(|gpu| names.get(gpu));
+    format!("{}x {}", order.gpus.len(), name.map_or("unknown", String::as_str))
 }
 
 fn names(inventory: &wharfage_shared::telemetry::Inventory) -> BTreeMap<GpuUuid, String> {

@@ -15,6 +15,9 @@ pub struct Config {
     pub stop_margin: Millis,
     /// What the steps of a stop are expected to take.
     pub budget: Budget,
+    /// How many bytes a second go through what all checkpoints of the host share (its disk, the
+    /// link to a shared place), where the node's owner says.
+    pub checkpoints_carry: Option<u64>,
     /// What each local hook is expected to take, where that is known better than by `budget`.
     pub hook_estimates: BTreeMap<HookId, Millis>,
     /// How often a replica is looked at until it is ready.
@@ -68,6 +71,7 @@ impl Default for Config {
         Self {
             stop_margin: Millis::from_seconds(2),
             budget: Budget::default(),
+            checkpoints_carry: None,
             hook_estimates: BTreeMap::new(),
             probe_until_ready: Millis(500),
             probe_when_ready: Millis::from_seconds(5),

@@ -1,11 +1,13 @@
 //! What this host has learned of its engines and models, kept across restarts of the agent: how
-//! long starts took, and which versions said that they were ready when they were not.
+//! long starts and hooks took, and which versions said that they were ready when they were not.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use wharfage_shared::telemetry::FalseReady;
 use wharfage_shared::time::Millis;
+
+use crate::runs::Runs;
 
 /// Lengths kept of one kind of start: the median of few follows a change of the host soon.
 const KEPT_OF_ONE: usize = 5;
@@ -24,6 +26,8 @@ pub struct History {
     starts: VecDeque<Seen>,
     /// Versions that were not ready when they said so.
     false_ready: Vec<FalseReady>,
+    /// What hooks took and wrote.
+    pub runs: Runs,
 }
 
 /// One kind of start.

@@ -154,6 +154,22 @@ pub enum Input {
         /// Thousandths.
         permille: u16,
     },
+    /// A hook wrote so much that is complete; said before `HookEnded`.
+    HookWrote {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// Which hook.
+        kind: HookKind,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// An engine has so many requests, those included that wait in it.
+    InFlight {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// How many.
+        requests: u32,
+    },
     /// A hook ended.
     HookEnded {
         /// Of which replica.

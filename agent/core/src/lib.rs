@@ -19,6 +19,7 @@ mod notices;
 mod out;
 mod replica;
 pub mod report;
+pub mod runs;
 pub mod status;
 pub mod timetable;
 

@@ -14,6 +14,8 @@ use wharfage_shared::telemetry::FalseReady;
 use wharfage_shared::time::{Boottime, Millis};
 use wharfage_shared::version::{DesiredVersion, Epoch, Term};
 
+use crate::evacuation::plan::{Miss, Slot};
+use crate::runs::Runs;
 use crate::timetable::Timetable;
 
 /// The node as its decisions see it. Instants are on its boot-time clock.
@@ -55,6 +57,9 @@ pub struct Status {
     pub gpu_trouble: BTreeMap<GpuUuid, String>,
     /// Versions of engines that were not ready here when they said so.
     pub false_ready: Vec<FalseReady>,
+    /// What hooks took and wrote here, how long engines live on after SIGKILL, what the disk
+    /// carries.
+    pub measured: Runs,
     /// Gates, incidents and what the node asks for.
     pub health: Health,
 }
@@ -87,6 +92,12 @@ pub struct ReplicaStatus {
     pub serve_until: Option<Boottime>,
     /// The plan of its stop, when it must leave.
     pub timetable: Option<Timetable>,
+    /// When its checkpoint is written on the way out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Slot>,
+    /// What of that will not fit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub does_not_fit: Vec<Miss>,
     /// Why it is here when that needs saying.
     pub because: Option<String>,
     /// Its hooks, oldest first.

@@ -46,6 +46,12 @@ impl Runtime {
                 let Ok(params) = driver.folder(replica).params() else { return };
                 let at = clock::boottime();
                 if let Some(load) = probe::measure(&Target::from(params)).await {
+                    if load.running.is_some() || load.queued.is_some() {
+                        let (running, queued) = (load.running, load.queued);
+                        let requests = running.unwrap_or(0).saturating_add(queued.unwrap_or(0));
+                        // The next look says it again.
+                        drop(driver.inputs.try_send(Input::InFlight { replica, requests }));
+                    }
                     let mut loads = loads.lock().unwrap_or_else(PoisonError::into_inner);
                     loads.insert(replica, (at, load));
                 }

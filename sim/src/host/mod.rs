@@ -55,6 +55,8 @@ pub(crate) struct Host {
     inventory_hash: String,
     pub config: Config,
     pub processes: BTreeMap<ReplicaId, Process>,
+    /// When the checkpoints end that were begun, in order of their beginnings.
+    writing: Vec<Millis>,
     pub disk: Disk,
     pub agent: Option<Running>,
     starts: u64,
@@ -150,6 +152,7 @@ impl Host {
             inventory: make.inventory,
             config: make.config,
             processes: BTreeMap::new(),
+            writing: Vec::new(),
             disk: Disk {
                 desired: None,
                 log: SegmentLogId::new(format!("{node}-log-1")),

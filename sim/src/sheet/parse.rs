@@ -93,14 +93,17 @@ fn fleet(text: &str) -> Result<Vec<FleetGroup>, Expected> {
         let sku = Sku::new(words.word("a SKU")?);
         let compute_class = compute_class(words.word("standard or spot")?)?;
         let zone = Zone::new(words.word("a zone such as US-EAST-04A")?);
-        let mut joins_after = Millis(0);
-        while let Some((_, value)) = words.pair(&["joins_after_seconds"])? {
-            joins_after = Millis::from_seconds(u64::from(number(value, 0, 31_536_000)?));
+        let (mut joins_after, mut shared_disk) = (Millis(0), false);
+        while let Some((key, value)) = words.pair(&["joins_after_seconds", "shared_disk"])? {
+            match key {
+                "shared_disk" => shared_disk = yes_or_no(value)?,
+                _ => joins_after = Millis::from_seconds(u64::from(number(value, 0, 31_536_000)?)),
+            }
         }
         if sku.is_superchip() && compute_class == ComputeClass::Spot {
             return Err(format!("`{sku}` is a superchip, which is never sold as spot"));
         }
-        groups.push(FleetGroup { count, sku, compute_class, zone, joins_after });
+        groups.push(FleetGroup { count, sku, compute_class, zone, joins_after, shared_disk });
     }
     if groups.iter().map(|group| u64::from(group.count)).sum::<u64>() > u64::from(MOST_NODES) {
         return Err(format!("more than {MOST_NODES} nodes"));

@@ -99,6 +99,7 @@ impl<'a> Runner<'a> {
                     compute_class: group.compute_class,
                     joins_after: group.joins_after,
                     drift_ppm: 0,
+                    shared_disk: group.shared_disk,
                 };
                 hosts.extend((0..group.count).map(|_| host.clone()));
             }

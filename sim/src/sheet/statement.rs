@@ -81,6 +81,8 @@ pub struct FleetGroup {
     pub zone: Zone,
     /// When they join.
     pub joins_after: Millis,
+    /// Whether their disks carry one checkpoint at a time.
+    pub shared_disk: bool,
 }
 
 /// A contract; times count from the sheet's beginning.

@@ -37,6 +37,7 @@ impl Agent {
         self.begin_evacuation();
         self.take_orders(out);
         self.note_lease_end(out);
+        self.plan_leaving(out);
         for _ in 0..MOST_ROUNDS {
             if !self.advance_all(out) {
                 break;
@@ -44,6 +45,7 @@ impl Agent {
         }
         self.renew_serving(out);
         self.forget(out);
+        self.tell_open(out);
         self.follow_evacuation(out);
         let picture = self.picture();
         self.meter.settle(picture, self.epoch, &self.config, out);
@@ -119,7 +121,6 @@ impl Agent {
 
     /// One turn of every replica; whether anything changed.
     fn advance_all(&mut self, out: &mut Out) -> bool {
-        let notice = self.notices.binding();
         let mut may_start = self.leases.may_start(self.now);
         if self.notices.any() || self.desired.reclaim.is_some() {
             may_start = Err(NoStart::Noticed);
@@ -130,14 +131,7 @@ impl Agent {
             let standing = self.standing(id);
             let slot_held_by = self.slot_holder(id);
             let Some(replica) = self.replicas.get_mut(&id) else { continue };
-            let around = Around {
-                config: &self.config,
-                estimates: &self.estimates,
-                may_start,
-                standing,
-                notice: notice.as_ref(),
-                slot_held_by,
-            };
+            let around = Around { config: &self.config, may_start, standing, slot_held_by };
             match replica.advance(&around, out) {
                 Turn::Same => {}
                 Turn::Changed => changed = true,
@@ -211,10 +205,11 @@ impl Agent {
     /// A certain notice opens the story of an evacuation; an earlier deadline carries it on.
     fn begin_evacuation(&mut self) {
         let Some(binding) = self.notices.binding() else { return };
+        let margin = self.estimates.margin(&self.config);
         match &mut self.evacuation {
             Some(evacuation) if evacuation.is_under_way() => evacuation.follow(&binding),
             Some(evacuation) if evacuation.is_of(&binding) => {}
-            _ => self.evacuation = Some(Evacuation::begin(&binding, self.config.stop_margin)),
+            _ => self.evacuation = Some(Evacuation::begin(&binding, margin)),
         }
     }
 

@@ -52,6 +52,7 @@ impl Agent {
             segments_waiting: self.meter.closed().len(),
             gpu_trouble: self.gpu_trouble.clone(),
             false_ready: self.estimates.history.false_ready().to_vec(),
+            measured: self.estimates.history.runs.clone(),
             health: (*self.judge.verdict()).clone(),
         }
     }

@@ -5,6 +5,7 @@
 
 mod leave;
 mod phase;
+mod planned;
 mod release;
 mod rise;
 
@@ -16,6 +17,8 @@ use wharfage_shared::time::{Boottime, Millis};
 use crate::asking::Asking;
 use crate::config::Config;
 use crate::effect::Effect;
+use crate::estimates::Estimates;
+use crate::evacuation::plan::Slot;
 use crate::history::{Start, Took};
 use crate::input::FoundReplica;
 use crate::lease::NoStart;
@@ -23,8 +26,8 @@ use crate::notices::Binding;
 use crate::out::Out;
 use crate::status::ReplicaStatus;
 
-pub(crate) use leave::Plan;
 pub(crate) use phase::{Phase, Proof};
+pub(crate) use planned::{Fact, Plan};
 pub(crate) use rise::{Learned, never_started};
 
 /// The most hook runs that are remembered of one replica: a report stays small.
@@ -57,9 +60,13 @@ pub(crate) struct Replica {
     /// What its guard was last told.
     pub serve_until: Option<Boottime>,
     was_ready: bool,
+    /// Requests that its engine had at the last look.
+    pub in_flight: Option<u32>,
     /// Why it could not start in time, once that is decided.
     failed_start: Option<String>,
     hooks: Vec<HookReport>,
+    /// What its last checkpoint wrote.
+    wrote: Option<u64>,
     plan: Option<Plan>,
     because: Option<String>,
 }
@@ -67,12 +74,24 @@ pub(crate) struct Replica {
 /// What the rest of the node means for one replica.
 pub(crate) struct Around<'a> {
     pub config: &'a Config,
-    pub estimates: &'a crate::estimates::Estimates,
     pub may_start: Result<(), NoStart>,
     pub standing: Standing,
-    pub notice: Option<&'a Binding>,
     /// Another replica that may still stand on one of its GPUs.
     pub slot_held_by: Option<(GpuUuid, ReplicaId)>,
+}
+
+/// What the plan of one replica's way out follows from.
+pub(crate) struct Leaving<'a> {
+    pub config: &'a Config,
+    pub estimates: &'a Estimates,
+    /// Its GPUs, as figures of hooks are known by.
+    pub hardware: &'a str,
+    /// What its engine needs from SIGTERM on.
+    pub stop: Millis,
+    /// How long before a deadline it is killed.
+    pub margin: Millis,
+    pub standing: Standing,
+    pub notice: Option<&'a Binding>,
 }
 
 /// What the newest desired state says of a replica.
@@ -115,8 +134,10 @@ impl Replica {
             looked_since: None,
             serve_until: None,
             was_ready: false,
+            in_flight: None,
             failed_start: None,
             hooks: Vec::new(),
+            wrote: None,
             plan: None,
             because: None,
         }
@@ -159,7 +180,6 @@ impl Replica {
         if self.adopted_since.is_some() {
             self.looked_since.get_or_insert(out.now);
         }
-        self.replan(around, out);
         let mut turn = Turn::Same;
         loop {
             match self.turn(around, out) {
@@ -240,7 +260,13 @@ impl Replica {
     }
 
     pub fn hook_runs(&self, kind: HookKind) -> bool {
-        self.hooks.iter().any(|run| run.kind == kind && run.outcome == HookOutcome::Running)
+        self.hook_since(kind).is_some()
+    }
+
+    /// Since when a hook runs, if it does.
+    fn hook_since(&self, kind: HookKind) -> Option<Boottime> {
+        let mut runs = self.hooks.iter().filter(|run| run.outcome == HookOutcome::Running);
+        runs.find(|run| run.kind == kind).map(|run| run.started_at)
     }
 
     fn running_hook(&mut self, kind: HookKind) -> Option<&mut HookReport> {
@@ -248,9 +274,19 @@ impl Replica {
     }
 
     /// A hook says how far it is.
-    pub fn hook_progress(&mut self, kind: HookKind, permille: u16) {
+    pub fn hook_progress(&mut self, kind: HookKind, permille: u16, now: Boottime) {
         if let Some(run) = self.running_hook(kind) {
             run.detail = Some(format!("{}.{} %", permille / 10, permille % 10));
+        }
+        if kind == HookKind::Checkpoint {
+            self.expect_by_progress(permille, now);
+        }
+    }
+
+    /// A hook wrote so much that is complete.
+    pub fn hook_wrote(&mut self, kind: HookKind, bytes: u64) {
+        if self.hook_runs(kind) {
+            self.wrote = Some(bytes);
         }
     }
 
@@ -261,7 +297,8 @@ impl Replica {
         outcome: HookOutcome,
         detail: Option<String>,
         out: &mut Out,
-    ) -> Option<(wharfage_shared::ids::HookId, Millis)> {
+    ) -> Option<(Millis, Option<u64>)> {
+        let bytes = self.wrote.take();
         let run = self.running_hook(kind)?;
         // `Running` is no end; whoever says so has lost sight of it.
         run.outcome = if outcome == HookOutcome::Running { HookOutcome::Failed } else { outcome };
@@ -278,7 +315,7 @@ impl Replica {
         if matches!(kind, HookKind::Checkpoint | HookKind::Drain) {
             out.useful();
         }
-        Some((hook, took))
+        Some((took, bytes))
     }
 
     /// What its start is known by, on these GPUs.
@@ -319,6 +356,8 @@ impl Replica {
             address: self.address.clone(),
             serve_until: self.serve_until,
             timetable: self.plan.as_ref().and_then(|plan| plan.table),
+            checkpoint: self.plan.as_ref().map(|plan| plan.slot).filter(|slot| *slot != Slot::None),
+            does_not_fit: self.plan.as_ref().map(|plan| plan.misses.clone()).unwrap_or_default(),
             because: self.because(),
             hooks: self.hooks.clone(),
         }

@@ -29,9 +29,9 @@ pub(crate) enum Phase {
     /// Traffic ended; the drain hook runs.
     DrainHook,
     /// SIGTERM was asked for.
-    Terminating { kill_at: Boottime },
+    Terminating { since: Boottime, kill_at: Boottime },
     /// SIGKILL was asked for, and is asked for again.
-    Killing { again_at: Boottime },
+    Killing { since: Boottime, again_at: Boottime },
     /// The engine ended; what it left behind is being ended and looked for.
     Releasing { ended: Ended, proof: Proof },
     /// Nothing of it lives that could be ended, and its slots are not proven free.

@@ -76,6 +76,7 @@ fn a_short_window_cuts_the_drain_first() {
         &host.journal(t0),
         r"
             0.0 node heard notice `spot-7`: gone in 11.500s
+            0.0 r-1 will not fit: the checkpoint (30s needed, 4.500s left), requests in flight (10s needed, 0s left), the drain hook (5s needed, 0s left)
             0.0 r-1 checkpoint hook `save` started
             4.0 r-1 checkpoint hook `save` done after 4s
             4.0 r-1 traffic goes off: its node is under a notice
@@ -100,6 +101,7 @@ fn a_shorter_window_cuts_the_checkpoint_and_never_the_stop() {
         &host.journal(t0),
         r"
             0.0 node heard notice `spot-7`: gone in 9s
+            0.0 r-1 will not fit: the checkpoint (30s needed, 2s left), requests in flight (10s needed, 0s left), the drain hook (5s needed, 0s left)
             0.0 r-1 checkpoint hook `save` started
             2.0 r-1 checkpoint hook `save` was cut off after 2s
             2.0 r-1 traffic goes off: its node is under a notice

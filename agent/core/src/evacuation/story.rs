@@ -16,6 +16,8 @@ const MOST_MOMENTS: usize = 2_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Evacuation {
     status: EvacuationStatus,
+    /// What stood at the deadline was told.
+    open_told: bool,
 }
 
 impl Evacuation {
@@ -31,13 +33,21 @@ impl Evacuation {
                 ended_at: None,
                 timeline: Vec::new(),
             },
+            open_told: false,
         }
     }
 
     /// Another deadline binds, or the same one moved; the beginning stays.
     pub fn follow(&mut self, binding: &Binding) {
+        self.open_told &= self.status.gone_at >= binding.gone_at;
         self.status.notice = binding.id.clone();
         self.status.gone_at = binding.gone_at;
+    }
+
+    /// Whether the deadline has passed since this was asked last.
+    pub fn deadline_passes(&mut self, now: Boottime) -> bool {
+        let passed = self.is_under_way() && now >= self.status.gone_at;
+        passed && !std::mem::replace(&mut self.open_told, passed)
     }
 
     pub fn is_under_way(&self) -> bool {
