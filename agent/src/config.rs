@@ -12,6 +12,7 @@ use wharfage_shared::ids::{NodeId, PoolId};
 use crate::bad_key::{self, BadKey};
 use crate::engines::is_env_name;
 use crate::health::settings as health;
+use crate::hooks::settings as hooks;
 use crate::notices::settings::Notices;
 use crate::plain;
 
@@ -77,6 +78,12 @@ pub struct Config {
     /// Margins and estimates.
     #[serde(default)]
     pub timing: Timing,
+    /// Who hooks run as.
+    #[serde(default)]
+    pub hooks: hooks::Hooks,
+    /// Where checkpoints lie.
+    #[serde(default)]
+    pub checkpoints: hooks::Checkpoints,
     /// Where models come from.
     #[serde(default, rename = "bucket")]
     pub buckets: Vec<Bucket>,
@@ -247,7 +254,8 @@ impl Config {
         let buckets = self.buckets.iter_mut().map(|bucket| &mut bucket.directory);
         let own =
             [&mut self.state_dir, &mut self.cache_dir, &mut self.hooks_dir, &mut self.engines_dir];
-        for path in own.into_iter().chain(buckets) {
+        let checkpoints = self.checkpoints.dir.iter_mut();
+        for path in own.into_iter().chain(buckets).chain(checkpoints) {
             if let Ok(absolute) = std::path::absolute(&*path) {
                 *path = absolute;
             }
@@ -292,6 +300,7 @@ impl Config {
         self.replicas.check(self.driver)?;
         self.health.check()?;
         self.notices.check()?;
+        self.checkpoints.check()?;
         for bucket in &self.buckets {
             if bucket.name.is_empty()
                 || self.buckets.iter().filter(|b| b.name == bucket.name).count() > 1

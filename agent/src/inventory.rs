@@ -13,6 +13,7 @@ use wharfage_shared::time::Millis;
 use crate::config::Config;
 use crate::engines::Engines;
 use crate::gpu::Gpus;
+use crate::hooks::builtin::Step;
 use crate::hooks::definition;
 
 /// The owner's definitions as they are on disk now.
@@ -44,7 +45,8 @@ impl Definitions {
             Some((id.clone(), Millis::from_seconds(u64::from(seconds))))
         };
         let hook_estimates = known.iter().filter_map(estimate).collect();
-        let hooks = known.into_iter().map(|(id, _)| id).collect();
+        let own = Step::ALL.into_iter().map(Step::id);
+        let hooks = known.into_iter().map(|(id, _)| id).chain(own).collect();
         let (address, fabric) = (config.reached_at(), config.fabric.clone());
         Self { engines, hooks, hook_estimates, refused, address, fabric }
     }

@@ -1,4 +1,4 @@
-//! `wharfage-agent`: the daemon on a GPU host, and the three programs that it starts from itself.
+//! `wharfage-agent`: the daemon on a GPU host, and the programs that it starts from itself.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use wharfage_agent::config::Config;
 use wharfage_agent::exit::{self, Failure};
 use wharfage_agent::health::socket::{self, Answer, Request};
+use wharfage_agent::hooks::keeper;
 use wharfage_agent::{cuda, daemon, doctor, gpu, guard};
 use wharfage_shared::health::Repair;
 
@@ -56,6 +57,9 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         params: PathBuf,
     },
+    /// Keeps one run of a hook; started by the agent.
+    #[command(hide = true)]
+    KeepHook(keeper::Asked),
     /// Says in one line of JSON whether CUDA starts; started by the agent and by `doctor`.
     #[command(hide = true)]
     CudaProbe {
@@ -128,6 +132,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Some(Verb::NvmlHelper { library }) => {
             Ok(gpu::helper::run(library.filter(|library| library != "default")))
         }
+        Some(Verb::KeepHook(asked)) => keeper::run(&asked).map_err(Failure::unavailable),
         Some(Verb::CudaProbe { library }) => {
             // Who asked has given up meanwhile.
             drop(cuda::answer(library));

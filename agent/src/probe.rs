@@ -27,6 +27,9 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// An engine that does not answer a drain is not waited for: its deadline runs.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Eight large GPUs copy their weights to the host within this long; the step's deadline is earlier.
+const SLEEP_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// No engine's answer to a probe is larger.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 
@@ -146,6 +149,20 @@ pub async fn drain(target: &Target) {
     if let Some(path) = &target.wire.stop.drain {
         let asked = Asked { port: target.port, path, limit: LARGEST_ANSWER };
         drop(ask(asked, Some(json!({})), DRAIN_TIMEOUT).await);
+    }
+}
+
+/// Lets vLLM give its GPU memory back, weights kept in the host's; it may take long.
+pub async fn sleep(target: &Target) -> Result<(), String> {
+    let asked = Asked { port: target.port, path: "/sleep?level=1", limit: LARGEST_ANSWER };
+    match ask(asked, Some(json!({})), SLEEP_TIMEOUT).await {
+        Ok((status, _)) if status.is_success() => Ok(()),
+        Ok((StatusCode::NOT_FOUND, _)) => Err("the engine knows no sleep: vLLM does with \
+                                               --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1"
+            .to_owned()),
+        Ok((status, _)) => Err(format!("the engine answers {status} to sleep")),
+        Err(Trouble::Refused) => Err("the engine does not listen".to_owned()),
+        Err(Trouble::Other(why)) => Err(format!("the engine {why}")),
     }
 }
 

@@ -1,9 +1,11 @@
 //! What the node's owner has written: buckets, hooks and engines, each refused file by name.
 
+use wharfage_shared::ids::HookId;
+
 use super::Finding;
 use crate::config::Config;
 use crate::engines::Engines;
-use crate::hooks::definition;
+use crate::hooks::{Definition, definition, user};
 use crate::users::User;
 
 pub(super) fn buckets(config: &Config) -> Vec<Finding> {
@@ -40,11 +42,11 @@ pub(super) fn hooks(config: &Config) -> Vec<Finding> {
     if !ids.is_empty() || refused.is_empty() {
         findings.push(Finding::works("hooks", detail));
     }
-    findings.extend(
-        known
-            .iter()
-            .filter_map(|(id, hook)| no_such_user("hooks", id.as_str(), hook.user.as_deref())),
-    );
+    findings.extend(known.iter().filter_map(|(id, hook)| {
+        let named = hook.user.as_deref().or(config.hooks.user.as_deref());
+        let missing = no_such_user("hooks", id.as_str(), named);
+        missing.or_else(|| cannot_reach(config, id, hook))
+    }));
     findings.extend(refused.into_iter().map(|why| Finding::broken("hooks", why, FILE_FIX)));
     findings
 }
@@ -79,6 +81,18 @@ fn no_such_user(subject: &'static str, what: &str, user: Option<&str>) -> Option
     let why = User::named(user?).err()?;
     let help = "add the user (`useradd --system`), or name another one";
     Some(Finding::broken(subject, format!("{what}: {why}"), help))
+}
+
+/// A hook whose user cannot pass to the checkpoints saves none.
+fn cannot_reach(config: &Config, id: &HookId, hook: &Definition) -> Option<Finding> {
+    let folder = config.checkpoints.folder(&config.state_dir);
+    let attempt = folder.join("deployment");
+    let why = folder.exists().then(|| user::of(hook, config, Some(&attempt)).err())??;
+    Some(Finding::broken(
+        "hooks",
+        format!("{id}: {why}"),
+        "give it a folder, as docs/hooks.md says",
+    ))
 }
 
 const FILE_FIX: &str = "correct the file or take it away (programs in /usr/lib/wharfage are the \

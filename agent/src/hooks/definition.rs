@@ -8,6 +8,7 @@ use wharfage_agent_sys::trusted::{self, Owner};
 use wharfage_shared::causes::with_causes;
 use wharfage_shared::ids::HookId;
 
+use super::builtin;
 use crate::bad_key::{self, BadKey};
 use crate::engines::definition_files;
 
@@ -35,6 +36,10 @@ impl Definition {
             return Err(format!("`{id}` is no hook id: accepted is [a-z0-9-]{{1,32}}"));
         }
         let path = folder.join(format!("{id}.toml"));
+        if builtin::is_reserved(id) {
+            let at = path.display();
+            return Err(format!("`{at}` is refused: ids that begin with `builtin-` are no files"));
+        }
         let text = trusted::read(&path, owner).map_err(|error| with_causes(&error))?;
         let definition: Self = toml::from_str(&text)
             .map_err(|error| format!("`{}`: {}", path.display(), bad_key::said(&error)))?;
@@ -125,6 +130,7 @@ mod tests {
         write(&folder, "nobody.toml", &format!("{good}user = \"\"\n"), 0o644);
         write(&folder, "zero.toml", &good.replace("\"-c\"", "\"\\u0000\""), 0o644);
         write(&folder, "Bad_Name.toml", good, 0o644);
+        write(&folder, "builtin-sigterm.toml", good, 0o644);
         let (known, refused) = list(folder.path(), Owner::RootOrSelf);
         let ids: Vec<&str> = known.iter().map(|(id, _)| id.as_str()).collect();
         assert_eq!(ids, ["save"]);
@@ -135,6 +141,7 @@ mod tests {
             "user: it is empty",
             "zero.toml`: command: a zero byte is accepted nowhere",
             "is no hook id",
+            "ids that begin with `builtin-` are no files",
         ] {
             assert!(refused.iter().any(|said| said.contains(expected)), "{expected}: {refused:?}");
         }

@@ -1,5 +1,5 @@
-//! Runs one hook: a cleared environment, a process group of its own, a time limit after which
-//! nothing of it lives, bounded output.
+//! Runs one hook: a cleared environment, a keeper and (where there is one) a control group of its
+//! own, a time limit after which nothing of it lives, bounded output.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use wharfage_agent_sys::cgroup::Cgroup;
 use wharfage_agent_sys::{clock, process};
 use wharfage_shared::replica::HookOutcome;
 use wharfage_shared::time::{Boottime, Millis};
@@ -20,6 +21,9 @@ use crate::users::User;
 
 /// So much of what a hook prints is kept for people.
 const KEPT_OUTPUT: usize = 64 * 1024;
+
+/// A hook that prints more than this is cut off: whatever it does, it keeps the agent busy.
+const MOST_OUTPUT: u64 = 16 * 1024 * 1024;
 
 /// A line that is longer is cut: it is no progress.
 const LONGEST_LINE: u64 = 4096;
@@ -33,6 +37,12 @@ const TRY_AGAIN: i32 = 75;
 /// How long output is still read after the end: somebody may have left the group with the pipes.
 const REST_OF_OUTPUT: Duration = Duration::from_secs(1);
 
+/// How long a keeper has to end everything before it is ended itself.
+const SWEEPS_FOR: Duration = Duration::from_secs(2);
+
+/// So much later than the agent the keeper looks at the limit: it cuts off where no agent does.
+const KEEPER_LATER: Millis = Millis::from_seconds(1);
+
 /// Between two tries.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,6 +51,12 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub struct Run {
     /// What is run.
     pub definition: Definition,
+    /// The agent's own program, which keeps it.
+    pub keeper: PathBuf,
+    /// The name of its control group.
+    pub name: String,
+    /// Who it runs as; absent = the agent's own user.
+    pub user: Option<User>,
     /// Its whole environment, less the two values that depend on the moment.
     pub env: BTreeMap<String, String>,
     /// Where it runs and where its output is kept.
@@ -61,6 +77,7 @@ pub struct Ending {
 enum Tried {
     Exited(Option<i32>),
     CutOff,
+    Flooded,
     Impossible(String),
 }
 
@@ -99,6 +116,10 @@ pub async fn run(
             }
             Tried::Exited(None) => (HookOutcome::Failed, Some(with_last("a signal ended it"))),
             Tried::CutOff => (HookOutcome::CutOff, Some(with_last("it was cut off at its limit"))),
+            Tried::Flooded => {
+                let most = MOST_OUTPUT / (1024 * 1024);
+                (HookOutcome::Failed, Some(format!("it printed more than {most} MiB")))
+            }
             Tried::Impossible(why) => (HookOutcome::Failed, Some(why)),
         };
         return Ending { outcome, detail };
@@ -112,11 +133,13 @@ async fn once(
     progress: &mut (dyn FnMut(u16) + Send),
     said: &mut Said,
 ) -> Tried {
-    let mut child = match spawn(run, limit) {
+    let cgroup = Cgroup::create(&run.name);
+    let mut child = match spawn(run, limit, cgroup.as_ref()) {
         Ok(child) => child,
         Err(why) => return Tried::Impossible(why),
     };
-    let group = child.id();
+    let pipe = child.stdin.take();
+    let session = child.id();
     // A few lines of slack: a hook that prints faster than it is read only waits.
     let (sender, mut lines) = mpsc::channel(64);
     read_lines(child.stdout.take(), Stream::Output, sender.clone());
@@ -126,7 +149,12 @@ async fn once(
     tokio::pin!(time_is_up);
     let tried = loop {
         tokio::select! {
-            Some((stream, line)) = lines.recv() => said.hear(stream, &line, progress),
+            Some((stream, line)) = lines.recv() => {
+                said.hear(stream, &line, progress);
+                if said.bytes > MOST_OUTPUT {
+                    break Tried::Flooded;
+                }
+            }
             status = child.wait() => break match status {
                 Ok(status) => Tried::Exited(status.code()),
                 Err(error) => Tried::Impossible(format!("it cannot be waited for: {error}")),
@@ -135,11 +163,20 @@ async fn once(
             () = &mut time_is_up => break Tried::CutOff,
         }
     };
-    // Its children must not outlive it, however it ended.
-    if let Some(group) = group {
-        drop(process::signal_group(group, Signal::KILL));
+    // Its keeper ends everything below it as soon as the pipe is closed.
+    drop(pipe);
+    if matches!(tried, Tried::CutOff | Tried::Flooded) {
+        drop(tokio::time::timeout(SWEEPS_FOR, child.wait()).await);
     }
-    if matches!(tried, Tried::CutOff) {
+    // What a keeper that was killed has left.
+    if let Some(session) = session {
+        drop(process::signal_group(session, Signal::KILL));
+    }
+    if let Some(cgroup) = cgroup {
+        drop(cgroup.kill());
+        cgroup.remove();
+    }
+    if matches!(tried, Tried::CutOff | Tried::Flooded) {
         drop(child.wait().await);
     }
     let rest = async {
@@ -151,31 +188,31 @@ async fn once(
     tried
 }
 
-fn spawn(run: &Run, limit: Boottime) -> Result<Child, String> {
-    let definition = &run.definition;
-    let (program, arguments) =
-        definition.command.split_first().ok_or("its command is empty".to_owned())?;
+fn spawn(run: &Run, limit: Boottime, cgroup: Option<&Cgroup>) -> Result<Child, String> {
     let left = limit.since(clock::boottime());
     let deadline = clock::wall() + left;
     let deadline = jiff::Timestamp::from_millisecond(deadline.0).unwrap_or(jiff::Timestamp::MAX);
-    let mut command = Command::new(program);
+    let mut command = Command::new(&run.keeper);
+    command.arg("keep-hook").arg("--limit-ms").arg((left + KEEPER_LATER).0.to_string());
+    if let Some(user) = &run.user {
+        command.arg("--user").arg(user.id.to_string()).arg("--group").arg(user.group.to_string());
+    }
+    if let Some(cgroup) = cgroup {
+        command.arg("--cgroup").arg(cgroup.path());
+    }
     command
-        .args(arguments)
+        .arg("--")
+        .args(&run.definition.command)
         .env_clear()
         .envs(&run.env)
         .env("WHARFAGE_DEADLINE", deadline.to_string())
         .env("WHARFAGE_SECONDS_LEFT", (left.0 / 1000).to_string())
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
-    if let Some(user) = &definition.user {
-        let user = User::named(user)?;
-        command.uid(user.id).gid(user.group);
-    }
-    command.spawn().map_err(|error| format!("cannot start `{program}`: {error}"))
+        .stderr(Stdio::piped());
+    let keeper = run.keeper.display();
+    command.spawn().map_err(|error| format!("cannot start its keeper `{keeper}`: {error}"))
 }
 
 /// Where a line came from.
@@ -218,10 +255,12 @@ fn progress_of(line: &str) -> Option<u16> {
 struct Said {
     kept: String,
     last: String,
+    bytes: u64,
 }
 
 impl Said {
     fn hear(&mut self, from: Stream, line: &str, progress: &mut (dyn FnMut(u16) + Send)) {
+        self.bytes = self.bytes.saturating_add(line.len() as u64 + 1);
         match progress_of(line) {
             Some(permille) if from == Stream::Output => progress(permille),
             _ if line.is_empty() => {}
@@ -237,69 +276,5 @@ impl Said {
         // One sentence in a report: the rest is in the log.
         let short: String = self.last.chars().take(LONGEST_DETAIL).collect();
         (!short.is_empty()).then_some(short)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::Folder;
-
-    fn hook(folder: &Folder, script: &str, timeout_seconds: u32) -> Run {
-        let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        Run {
-            definition: Definition { command, timeout_seconds, expected_seconds: None, user: None },
-            env: BTreeMap::from([("WHARFAGE_HOOK".to_owned(), "drain".to_owned())]),
-            log: folder.path().join("hook.log"),
-            deadline: clock::boottime() + Millis::from_seconds(60),
-        }
-    }
-
-    async fn ended(run: &Run) -> (Ending, Vec<u16>) {
-        let mut heard = Vec::new();
-        let ending =
-            super::run(run, &CancellationToken::new(), &mut |permille| heard.push(permille)).await;
-        (ending, heard)
-    }
-
-    #[tokio::test]
-    async fn a_hook_sees_only_its_own_environment_and_its_progress_is_heard() {
-        let folder = Folder::new("hook-run");
-        let script = "echo progress 0.4; env | grep -v WHARFAGE | grep -v -e PWD -e SHLVL -e _=; \
-                      echo progress 2; echo saved $WHARFAGE_HOOK for $WHARFAGE_SECONDS_LEFT s";
-        let (ending, heard) = ended(&hook(&folder, script, 9)).await;
-        assert_eq!(ending.outcome, HookOutcome::Done);
-        assert_eq!(heard, [400]);
-        let last = ending.detail.expect("it said something");
-        assert!(last.starts_with("saved drain for "), "{last}");
-        let kept = std::fs::read_to_string(folder.path().join("hook.log")).expect("kept");
-        assert_eq!(kept.lines().count(), 3, "{kept}");
-    }
-
-    #[tokio::test]
-    async fn a_hook_is_cut_off_with_everything_that_it_started() {
-        let folder = Folder::new("hook-cut");
-        let pid_file = folder.path().join("pid");
-        let script = format!("sleep 300 & echo $! > {}; wait", pid_file.display());
-        let (ending, _) = ended(&hook(&folder, &script, 3)).await;
-        assert_eq!(ending.outcome, HookOutcome::CutOff);
-        let pid = std::fs::read_to_string(&pid_file).expect("it started");
-        let pid: u32 = pid.trim().parse().expect("a pid");
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        while process::find(pid).is_some_and(|p| !p.is_zombie) {
-            assert!(std::time::Instant::now() < deadline, "its child still lives");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn exit_75_is_tried_again_and_other_ends_are_failures() {
-        let folder = Folder::new("hook-again");
-        let marker = folder.path().join("tried");
-        let script = format!("test -e {0} && exit 0; touch {0}; exit 75", marker.display());
-        assert_eq!(ended(&hook(&folder, &script, 30)).await.0.outcome, HookOutcome::Done);
-        let (failed, _) = ended(&hook(&folder, "echo no space >&2; exit 3", 30)).await;
-        assert_eq!(failed.outcome, HookOutcome::Failed);
-        assert_eq!(failed.detail.as_deref(), Some("it exited with 3: no space"));
     }
 }

@@ -15,8 +15,10 @@ use wharfage_shared::time::Boottime;
 use super::Runtime;
 use crate::drivers::Driver;
 use crate::hooks::Definition;
+use crate::hooks::builtin::{self, Step};
 use crate::hooks::checkpoint::{self, Checkpoints};
 use crate::hooks::run::{self, Ending, Run};
+use crate::hooks::user;
 use crate::users::User;
 
 /// One hook as it was asked for.
@@ -43,21 +45,72 @@ impl Runtime {
         self.running_hooks.retain(|_, running| !running.is_cancelled());
         self.running_hooks.insert((replica, kind), cut.clone());
         tokio::spawn(async move {
-            let ending = match order {
+            let (ending, wrote) = match order {
                 Some(order) => {
                     let asked = Asked { order, kind, hook, reason, deadline };
                     carry_out(&driver, asked, &cut).await
                 }
-                None => failed("the replica's order is not known here".to_owned()),
+                None => (failed("the replica's order is not known here".to_owned()), None),
             };
             cut.cancel();
+            if let Some(bytes) = wrote {
+                driver.say(Input::HookWrote { replica, kind, bytes }).await;
+            }
             let Ending { outcome, detail } = ending;
             driver.say(Input::HookEnded { replica, kind, outcome, detail }).await;
         });
     }
 }
 
-async fn carry_out(driver: &Arc<Driver>, asked: Asked, cut: &CancellationToken) -> Ending {
+/// How it ended, and how much a checkpoint that is complete has.
+async fn carry_out(
+    driver: &Arc<Driver>,
+    asked: Asked,
+    cut: &CancellationToken,
+) -> (Ending, Option<u64>) {
+    if let Some(step) = Step::of(&asked.hook) {
+        let (replica, kind, deadline) = (asked.order.replica, asked.kind, asked.deadline);
+        return (builtin::run(step, driver, replica, kind, deadline, cut).await, None);
+    }
+    let config = driver.config();
+    let checkpoints_dir = config.checkpoints.folder(&config.state_dir);
+    let checkpoints = Checkpoints::of(&checkpoints_dir, &asked.order.deployment);
+    if asked.kind != HookKind::Checkpoint {
+        return (run_it(driver, &asked, &checkpoints, None, cut).await, None);
+    }
+    let attempt = match checkpoints.begin(asked.order.replica) {
+        Ok(attempt) => attempt,
+        Err(error) => return (failed(format!("no folder for the checkpoint: {error}")), None),
+    };
+    let ending = run_it(driver, &asked, &checkpoints, Some(&attempt), cut).await;
+    let (replica, most) = (asked.order.replica, config.checkpoints.keep);
+    // Every file of a checkpoint is hashed: not on a thread that others need.
+    let kept = tokio::task::spawn_blocking(move || {
+        let is_done = ending.outcome == HookOutcome::Done;
+        let kept = is_done.then(|| checkpoints.keep(&attempt, replica, most));
+        if kept.is_none() {
+            checkpoint::give_up(&attempt);
+        }
+        match kept {
+            None => (ending, None),
+            Some(Ok(bytes)) => {
+                let detail = Some(format!("checkpoint of {bytes} bytes is complete"));
+                (Ending { outcome: HookOutcome::Done, detail }, Some(bytes))
+            }
+            Some(Err(why)) => (failed(format!("its checkpoint is not complete: {why}")), None),
+        }
+    });
+    kept.await.unwrap_or_else(|_| (failed("its checkpoint cannot be verified".to_owned()), None))
+}
+
+/// Runs it; a checkpoint into `attempt`, every other with the newest complete one.
+async fn run_it(
+    driver: &Arc<Driver>,
+    asked: &Asked,
+    checkpoints: &Checkpoints,
+    attempt: Option<&PathBuf>,
+    cut: &CancellationToken,
+) -> Ending {
     let replica = asked.order.replica;
     let kind = asked.kind;
     let config = driver.config();
@@ -66,26 +119,25 @@ async fn carry_out(driver: &Arc<Driver>, asked: Asked, cut: &CancellationToken) 
         Ok(definition) => definition,
         Err(why) => return failed(why),
     };
-    let checkpoints = Checkpoints::of(&config.state_dir, &asked.order.deployment);
     let previous = {
         let checkpoints = checkpoints.clone();
-        // Every file of a checkpoint is hashed: not on a thread that others need.
-        tokio::task::spawn_blocking(move || checkpoints.newest()).await.unwrap_or(None)
+        let newest = move || match kind {
+            HookKind::Restore => checkpoints.newest(),
+            HookKind::Checkpoint | HookKind::Drain | HookKind::Post => checkpoints.newest_by_size(),
+        };
+        // It reads many files: not on a thread that others need.
+        tokio::task::spawn_blocking(newest).await.unwrap_or(None)
     };
     if kind == HookKind::Restore && previous.is_none() {
-        let detail = Some("there is no complete checkpoint on this host".to_owned());
+        let detail = Some("there is no complete checkpoint".to_owned());
         return Ending { outcome: HookOutcome::Skipped, detail };
     }
-    let folder = match kind {
-        HookKind::Checkpoint => match checkpoints.begin(replica) {
-            Ok(folder) => Some(folder),
-            Err(error) => return failed(format!("no folder for the checkpoint: {error}")),
-        },
-        HookKind::Drain | HookKind::Restore | HookKind::Post => previous.clone(),
+    let folder = attempt.cloned().or_else(|| previous.clone());
+    let user = match user::of(&definition, &config, folder.as_deref()) {
+        Ok(user) => user,
+        Err(why) => return failed(why),
     };
-    if kind == HookKind::Checkpoint
-        && let Err(why) = hand_over(&definition, folder.as_ref())
-    {
+    if let Err(why) = hand_over(user.as_ref(), attempt) {
         return failed(why);
     }
     let logs = config.state_dir.join("hook-logs");
@@ -95,29 +147,17 @@ async fn carry_out(driver: &Arc<Driver>, asked: Asked, cut: &CancellationToken) 
     let engine = driver.folder(replica).params().ok();
     let url = engine.map(|params| format!("http://127.0.0.1:{}", params.engine_port));
     let url = url.unwrap_or_default();
-    let env = environment(&asked, url, folder.as_ref(), previous.as_ref());
+    let env = environment(asked, url, folder.as_ref(), previous.as_ref());
+    let name = format!("wharfage-hook-{replica}-{kind}");
     let log = logs.join(format!("{replica}-{kind}.log"));
-    let run = Run { definition, env, log, deadline: asked.deadline };
+    let keeper = driver.program.clone();
+    let run = Run { definition, keeper, name, user, env, log, deadline: asked.deadline };
     let inputs = driver.inputs.clone();
     let mut progress = move |permille| {
         // A word of progress is not worth waiting for.
         drop(inputs.try_send(Input::HookProgress { replica, kind, permille }));
     };
-    let ending = run::run(&run, cut, &mut progress).await;
-    match (kind, folder) {
-        (HookKind::Checkpoint, Some(folder)) if ending.outcome == HookOutcome::Done => {
-            let verified = tokio::task::spawn_blocking(move || checkpoint::verify(&folder)).await;
-            match verified {
-                Ok(Ok(bytes)) => {
-                    let detail = Some(format!("checkpoint of {bytes} bytes is complete"));
-                    Ending { outcome: HookOutcome::Done, detail }
-                }
-                Ok(Err(why)) => failed(format!("its checkpoint is not complete: {why}")),
-                Err(_) => failed("its checkpoint cannot be verified".to_owned()),
-            }
-        }
-        _ => ending,
-    }
+    run::run(&run, cut, &mut progress).await
 }
 
 /// What the hook is told; a gang's member also which part of it this is.
@@ -147,9 +187,8 @@ fn environment(
 }
 
 /// A hook that runs as another user must be able to write its checkpoint.
-fn hand_over(definition: &Definition, folder: Option<&PathBuf>) -> Result<(), String> {
-    let (Some(user), Some(folder)) = (&definition.user, folder) else { return Ok(()) };
-    let user = User::named(user)?;
+fn hand_over(user: Option<&User>, folder: Option<&PathBuf>) -> Result<(), String> {
+    let (Some(user), Some(folder)) = (user, folder) else { return Ok(()) };
     std::os::unix::fs::chown(folder, Some(user.id), Some(user.group))
         .map_err(|error| format!("cannot give `{}` to its user: {error}", folder.display()))
 }

@@ -46,6 +46,7 @@ pub fn core_config(config: &Config, definitions: &Definitions, policy: XidPolicy
             stop: seconds(timing.stop_seconds),
             quiet: usual.quiet,
         },
+        checkpoints_carry: config.checkpoints.carries(),
         hook_estimates: definitions.hook_estimates.clone(),
         health: Settings { policy, off: config.health.off.clone() },
         ..CoreConfig::default()

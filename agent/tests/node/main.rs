@@ -9,6 +9,7 @@ mod gates;
 mod gpu_check;
 mod gpus;
 mod health;
+mod hooks;
 mod journeys;
 mod kills;
 mod notices;

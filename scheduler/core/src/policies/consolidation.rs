@@ -178,7 +178,8 @@ pub fn stand_in(
     let Picked { gpus, nearness } = pick(node, ask.gpus);
     let (id, zone, sold, mover) = (&node.id, &node.zone, node.sold(), step.replica);
     let sentence = format!("{id} in {zone}, sold as {sold}: {mover} moves here to make room");
-    let sentence = nearness.into_iter().fold(sentence, |said, more| format!("{said}; {more}")).into();
+    let sentence =
+        nearness.into_iter().fold(sentence, |said, more| format!("{said}; {more}")).into();
     Some(StandIn {
         seat: Seat::alone(node.id.clone(), gpus),
         engine_version: newest(&ask, node).unwrap_or_default().into(),
