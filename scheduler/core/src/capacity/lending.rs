@@ -104,11 +104,22 @@ pub fn cost(fleet: &Fleet, node: &NodeRow, now: Timestamp) -> Cost {
     cost
 }
 
-/// Whether a lent node can be called back for somebody who would then use all of it.
-pub fn is_callable(node: &NodeRow) -> bool {
+/// Whether a lent node can be called back for somebody who would then use all of it. What was placed
+/// there a moment ago is not warned in the same breath: it is looked at again a moment later.
+pub fn is_callable(fleet: &Fleet, node: &NodeRow, now: Timestamp) -> bool {
+    if is_fresh(fleet, node, now) {
+        return false;
+    }
     let quiet = node.notices.is_empty() && node.claimed.is_none();
     let sound = node.slots.iter().all(|slot| slot.unfit.is_none() && slot.orphan.is_none());
     node.is_lent() && quiet && sound && node.is_sound()
+}
+
+/// Whether something was placed on a lent node at this very instant.
+pub fn is_fresh(fleet: &Fleet, node: &NodeRow, now: Timestamp) -> bool {
+    let mut placed = fleet.replicas_on(&node.id);
+    node.is_lent()
+        && placed.any(|row| matches!(row.phase, Phase::Placed { since, .. } if since == now))
 }
 
 /// The node that is called back for a pending replica, while that goes on.

@@ -35,7 +35,7 @@ fn lent(fleet: &Fleet, claim: &ClaimRow, now: Timestamp) -> Option<NodeId> {
     let keys = fleet.index.lent.from(&from).map(|(key, ())| key);
     let here = keys.take_while(|(of, at, _)| of == sku && at == zone);
     let nodes = here.filter_map(|(_, _, id)| fleet.node(id));
-    let callable = nodes.filter(|node| is_callable(node) && admits(fleet, claim, node));
+    let callable = nodes.filter(|node| is_callable(fleet, node, now) && admits(fleet, claim, node));
     callable.map(|node| cost(fleet, node, now)).min().map(|cost| cost.node)
 }
 

@@ -12,7 +12,7 @@ use wharfage_shared::time::Timestamp;
 
 use crate::capacity::ask::Ask;
 use crate::capacity::fit::offered;
-use crate::capacity::lending::{cost, is_callable, waiting_for};
+use crate::capacity::lending::{cost, is_callable, is_fresh, waiting_for};
 use crate::fleet::Fleet;
 use crate::fleet::rows::node::NodeRow;
 
@@ -75,13 +75,20 @@ pub fn given_up(fleet: &Fleet, ask: &Ask, now: Timestamp) -> Option<NodeId> {
 pub fn cheapest(fleet: &Fleet, ask: &Ask, now: Timestamp) -> Option<NodeId> {
     let mut admitted: BTreeMap<Region, bool> = BTreeMap::new();
     let fitting = lent(fleet, &ask.sku).filter(|node| {
-        is_callable(node) && may_use(ask, node) && node.slots.len() >= usize::from(ask.gpus)
+        is_callable(fleet, node, now)
+            && may_use(ask, node)
+            && node.slots.len() >= usize::from(ask.gpus)
     });
     let fitting = fitting.filter(|node| {
         let region = node.region();
         *admitted.entry(region.clone()).or_insert_with(|| admits(fleet, ask, region))
     });
     fitting.map(|node| cost(fleet, node, now)).min().map(|cost| cost.node)
+}
+
+/// Whether something was lent a moment ago that the ask may want back a moment later.
+pub fn is_for_later(fleet: &Fleet, ask: &Ask, now: Timestamp) -> bool {
+    lent(fleet, &ask.sku).any(|node| may_use(ask, node) && is_fresh(fleet, node, now))
 }
 
 fn may_use(ask: &Ask, node: &NodeRow) -> bool {

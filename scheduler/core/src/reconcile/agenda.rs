@@ -167,6 +167,11 @@ impl Agenda {
         self.due.moves = true;
     }
 
+    /// What could not be decided at this very instant is looked at again.
+    pub fn look_again(&mut self, at: Timestamp, what: Alarm) {
+        self.arm(at, what);
+    }
+
     fn arm(&mut self, at: Timestamp, alarm: Alarm) {
         self.alarms.insert((at, alarm), ());
     }

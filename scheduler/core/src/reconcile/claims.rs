@@ -8,12 +8,14 @@ use std::collections::BTreeSet;
 use wharfage_shared::capacity::{ComputeClass, Sku};
 use wharfage_shared::ids::{ClaimId, NodeId, OrganizationId};
 use wharfage_shared::order::{HeldFor, StopCause};
-use wharfage_shared::time::Timestamp;
+use wharfage_shared::time::{Millis, Timestamp};
 
+use super::agenda::Alarm;
 use super::leaving::{end, withdraw_promises};
 use super::plan::Plan;
 use super::reclaim::call;
 use crate::capacity::claims::{allocated, decreases_at, is_short};
+use crate::capacity::lending::is_fresh;
 use crate::fleet::Fleet;
 use crate::fleet::rows::claim::ClaimRow;
 use crate::fleet::rows::node::NodeRow;
@@ -68,10 +70,20 @@ pub fn claim(plan: &mut Plan<'_>, id: &ClaimId) {
         hold(plan, id, &node);
     }
     let Some(row) = plan.fleet.claim(id) else { return };
+    if is_short(plan.fleet, row) && lends_now(plan.fleet, at) {
+        plan.agenda.look_again(at + Millis(1), Alarm::Claim(id.clone()));
+    }
+    let Some(row) = plan.fleet.claim(id) else { return };
     let full = row.deleted_at.is_none() && allocated(plan.fleet, row) >= row.granted;
     if full && row.filled_at.is_none() {
         plan.record(Event::Filled { claim, at });
     }
+}
+
+/// Whether something was lent a moment ago, which may be called back a moment later.
+fn lends_now(fleet: &Fleet, now: Timestamp) -> bool {
+    let mut lent = fleet.index.lent.keys().filter_map(|(_, _, node)| fleet.node(node));
+    lent.any(|node| is_fresh(fleet, node, now))
 }
 
 /// One more instance, where the claim lacks one that it can count on.

@@ -9,10 +9,11 @@ use wharfage_shared::ids::{DeploymentId, NodeId, NoticeId, OrganizationId, Repli
 use wharfage_shared::notice::{Leaves, NoticeKind, NoticeSource};
 use wharfage_shared::time::{Millis, Timestamp};
 
+use super::agenda::Alarm;
 use super::plan::Plan;
 use crate::capacity::ask::Ask;
 use crate::capacity::lending::{awaited, waiting_for};
-use crate::policies::reclaim::{cheapest, given_up, is_worth_asking, shared};
+use crate::policies::reclaim::{cheapest, given_up, is_for_later, is_worth_asking, shared};
 use crate::words::event::node::Event;
 use crate::words::event::replica::Event as ReplicaEvent;
 use crate::words::node::NoticeFact;
@@ -42,6 +43,10 @@ pub(super) fn for_pending(plan: &mut Plan<'_>, id: &DeploymentId, ask: &Ask) {
             call(plan, &node, &ask.organization);
             node
         } else {
+            if is_for_later(plan.fleet, ask, plan.now) {
+                let again = plan.now + Millis(1);
+                plan.agenda.look_again(again, Alarm::Deployment(id.clone()));
+            }
             return;
         };
         let Some(until) = plan.fleet.node(&node).and_then(|row| row.reclaim()) else { return };

@@ -318,3 +318,19 @@ fn line_27_and_28_a_claim_is_billed_from_its_allocation_until_it_ends_by_its_typ
     let unclaimed = intervals.iter().filter(|interval| interval.claim.is_none());
     assert_eq!(unclaimed.count(), 0, "nothing else was used");
 }
+
+#[test]
+fn a_contract_is_quota_in_one_zone_of_its_region_at_a_time() {
+    let mut world = World::with_nodes(1, 0);
+    world.add_standard("US-EAST-04B");
+    world.run(10);
+    world.sign("acme", 1, 30).expect("one of two");
+    world.run(1);
+    world.claim("here", Customer, 1).expect("its contract");
+    let mut there = claimed("there", Customer, 1);
+    there.zone = wharfage_shared::capacity::Zone::new("US-EAST-04B");
+    let refused = exhausted(world.claim_for("acme", there.clone()));
+    assert!(refused.contains("0 are left of it"), "{refused}");
+    world.unclaim("here").expect("it is there");
+    world.claim_for("acme", there).expect("it is free for the other zone");
+}

@@ -152,3 +152,21 @@ fn whoever_is_overtaken_by_higher_priorities_is_told_so() {
     assert_eq!(world.places("high"), ["node-1"]);
     assert!(world.fleet().deployment(&id("low")).is_some());
 }
+
+#[test]
+fn who_was_there_before_or_is_no_higher_starves_nobody() {
+    let of = |name: &str, gpus: u32, priority: u32| {
+        let gpus = GpuCount::new(gpus).expect("allowed");
+        let priority = Priority::new(priority).expect("in range");
+        wharfage_scheduler_core::words::deployment::Spec { gpus, priority, ..spec(name) }
+    };
+    let mut world = World::with_nodes(1, 0);
+    world.deploy(of("earlier", 4, 900));
+    world.run(10);
+    world.deploy(of("waits", 8, 100));
+    world.run(10);
+    world.deploy(of("equal", 4, 100));
+    world.run(10);
+    assert_eq!(world.places("equal"), ["node-1"]);
+    assert!(explain::starved(world.fleet()).is_empty());
+}

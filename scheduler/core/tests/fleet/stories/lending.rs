@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use wharfage_scheduler_core::words::command::deployments::Action as Deployments;
 use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
-use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Spec};
+use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Priority, Spec};
 use wharfage_scheduler_core::words::event::node::Event as NodeEvent;
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Action, Caller, Command, Event, Policy, explain, ledger};
@@ -325,4 +325,20 @@ fn nobody_is_moved_for_one_that_waits_for_a_node_that_is_called_back() {
     world.agent("node-3").link = Link::Cut;
     world.until(120, "others move once nothing comes back", moves);
     world.until(120, "it serves", |world| world.ready("big").len() == 1);
+}
+
+#[test]
+fn what_was_lent_a_moment_ago_is_called_back_a_moment_later() {
+    let mut world = World::with_nodes(1, 0);
+    world.verb(crate::world::cordon, "node-1").expect("an operator may");
+    let first = Priority::new(300).expect("in range");
+    world.deploy(Spec { classes: vec![Spot], priority: first, ..spec("first") });
+    world.deploy(spec("second"));
+    world.run(10);
+    world.verb(crate::world::uncordon, "node-1").expect("an operator may");
+    world.until(1, "it is lent", |world| sold(world, "node-1") == ComputeClass::Spot);
+    assert!(notices(&world).is_empty(), "nobody starts under a warning");
+    world.run(1);
+    assert_eq!(notices(&world), [("node-1".to_owned(), 120, 420)]);
+    world.until(460, "it runs", |world| world.ready("second") == ["node-1"]);
 }
