@@ -21,6 +21,7 @@ do sed "s|/usr/bin/wharfage|$at/bin/wharfage|" $at/systemd/$unit > /etc/systemd/
 cp $at/systemd/wharfage.sysusers.conf /etc/sysusers.d/wharfage.conf
 cp $at/systemd/wharfage.tmpfiles.conf /etc/tmpfiles.d/wharfage.conf
 systemd-sysusers; systemd-tmpfiles --create /etc/tmpfiles.d/wharfage.conf
+chown wharfage-hook $at/proof
 sed 's/=120/=15/' $at/systemd/wharfage-logind.conf > /etc/systemd/logind.conf.d/wharfage.conf
 mkdir /etc/systemd/system/wharfage-agent.service.d
 printf '[Service]\nReadWritePaths=%s\n' $at/proof > /etc/systemd/system/wharfage-agent.service.d/hooks.conf
@@ -29,7 +30,7 @@ systemctl restart systemd-logind
 
 sed -e 's/0.0.0.0:7071/127.0.0.1:7071/' -e 's/scheduler.internal/127.0.0.1/' \
     $at/systemd/scheduler.toml > /etc/wharfage/scheduler.toml
-printf '#!/bin/sh\necho "$WHARFAGE_REPLICA $WHARFAGE_REASON" >> %s/proof/drained\n' $at > $at/bin/drain
+printf '#!/bin/sh\necho "$(id -un) $WHARFAGE_REPLICA $WHARFAGE_REASON" >> %s/proof/drained\n' $at > $at/bin/drain
 chmod 755 $at/bin/drain
 cat > /etc/wharfage/hooks.d/drain.toml <<END
 command = ["$at/bin/drain"]
@@ -237,6 +238,7 @@ fn a_replica_does_not_notice_what_happens_to_its_agent_and_drains_before_its_mac
     assert_eq!(host.property(&unit, "MainPID"), "0", "told to drain, it takes its replica along");
     let drained = || std::fs::read_to_string(proof.join("drained")).unwrap_or_default();
     assert_eq!(drained().lines().count(), 1, "{}", drained());
+    assert!(drained().starts_with("wharfage-hook "), "hooks run as their own user: {}", drained());
 
     host.sh("sed -i 's/^on_exit.*/on_exit = \"leave\"/' /etc/wharfage/agent.toml; \
              systemctl start wharfage-agent");
