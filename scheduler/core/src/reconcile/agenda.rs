@@ -234,10 +234,6 @@ impl Agenda {
         let rooms = if shrinks(event) { &mut self.due.shrunk } else { &mut self.due.freed };
         rooms.insert(node.sku.clone());
         self.arm_node(policy, node);
-        // Who waits for it may have to wait for something else.
-        if node.called.is_some() && node.is_lent() {
-            self.due.deployments.extend(awaiting(fleet, node));
-        }
         match event {
             node::Event::ReachChanged { .. }
             | node::Event::IntentChanged { .. }
@@ -510,16 +506,4 @@ fn changes_shares(event: &node::Event) -> bool {
             | node::Event::Enrolled { .. }
             | node::Event::ReachChanged { .. }
     )
-}
-
-/// The deployments of pending replicas that wait for a node that is, or was, called back.
-fn awaiting(fleet: &Fleet, node: &NodeRow) -> Vec<DeploymentId> {
-    let from = (node.sku.clone(), DeploymentId::new(""), ReplicaId(0));
-    let pending = fleet.index.pending.from(&from).map(|(key, ())| key);
-    let pending = pending.take_while(|(sku, _, _)| *sku == node.sku);
-    let awaits = |id: &ReplicaId| {
-        let awaits = fleet.replica(*id).and_then(|row| row.awaits.as_ref());
-        awaits.is_some_and(|awaits| awaits.node == node.id)
-    };
-    pending.filter(|(_, _, id)| awaits(id)).map(|(_, of, _)| of.clone()).collect()
 }

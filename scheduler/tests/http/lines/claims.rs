@@ -259,7 +259,9 @@ async fn line_30_a_decrease_that_waits_is_readable_with_target_and_time() {
     let second = resize(&scheduler, "hold", "SERVERLESS", 1).await.expect(200);
     assert_eq!(counts(&second), (2, 0));
     let conditions = second["capacityClaim"]["status"]["conditions"].as_array().expect("some");
-    let waits = conditions.iter().find(|it| it["reason"] == "DecreaseRateLimited");
+    let waits = conditions.iter().find(|it| it["type"] == "ScaleDownPending");
+    let says = waits.map(|it| [&it["status"], &it["reason"]]);
+    assert_eq!(says, Some([&json!("True"), &json!("DecreaseRateLimited")]), "{conditions:?}");
     let message = waits.and_then(|it| it["message"].as_str()).expect("a condition that says so");
     assert!(message.starts_with("target 1 instances from 2"), "{message}");
     scheduler.stop().await;
@@ -336,6 +338,8 @@ async fn line_34_parameters_map_each_zone_to_its_instance_ids() {
     }
     let rivals = json!({"id": "c", "zone": "RNO2A", "sku": "gd-1xgh200", "owner": "rival"});
     scheduler.post("/api/v1/nodepools", "provider-admin", &rivals).await.expect(201);
+    let spot = json!({"id": "d", "zone": "RNO2A", "sku": SKU, "compute_class": "spot"});
+    scheduler.post("/api/v1/nodepools", "provider-admin", &spot).await.expect(201);
     let expected = json!({"zoneInstanceTypes": {
         ZONE: {"instanceIds": ["gb200-4x", SKU]},
         "RNO2A": {"instanceIds": ["b200-8x"]},

@@ -9,7 +9,7 @@ use wharfage_shared::capacity::CapacityType::{Customer, Serverless};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::time::Millis;
 
-use crate::world::{Link, World, claimed, spec};
+use crate::world::{Link, World, claimed, cordon, spec, uncordon};
 
 fn exhausted(answer: Result<wharfage_scheduler_core::Answer, Refusal>) -> String {
     match answer {
@@ -151,6 +151,30 @@ fn line_29_a_claim_grows_and_a_serverless_one_is_refused_what_is_not_there() {
     let why = exhausted(world.resize("hold", 4));
     assert!(why.contains("3 are free there or about to be"), "{why}");
     assert_eq!(world.counts("hold"), (3, 0), "nothing changed");
+}
+
+#[test]
+fn a_claim_gives_back_what_is_idle_then_where_least_runs() {
+    let mut world = World::with_nodes(3, 0);
+    world.quota("acme", Some(3));
+    world.claim("hold", Customer, 3).expect("within the quota");
+    for node in ["node-1", "node-2"] {
+        world.verb(cordon, node).expect("a cordon");
+    }
+    for (name, gpus, node, next) in
+        [("large", 8, "node-3", "node-2"), ("small", 2, "node-2", "node-1")]
+    {
+        let mut wanted = spec(name);
+        wanted.classes = vec![Reserved];
+        wanted.gpus = GpuCount::new(gpus).expect("allowed");
+        world.deploy(wanted);
+        world.until(60, "it serves", |world| world.ready(name) == [node]);
+        world.verb(uncordon, next).expect("an uncordon");
+    }
+    world.resize("hold", 2).expect("less");
+    assert_eq!((world.ready("small").len(), world.ready("large").len()), (1, 1));
+    world.resize("hold", 1).expect("less");
+    assert_eq!((world.ready("small").len(), world.ready("large").len()), (0, 1));
 }
 
 #[test]

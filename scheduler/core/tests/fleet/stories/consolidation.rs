@@ -4,7 +4,7 @@ use wharfage_scheduler_core::words::deployment::{GpuCount, Priority, Spec};
 use wharfage_scheduler_core::words::event::replica::Event as Replicas;
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Event, Policy, explain};
-use wharfage_shared::capacity::ComputeClass;
+use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::order::StopCause;
 use wharfage_shared::time::Millis;
@@ -170,6 +170,24 @@ fn what_must_not_move_stays_and_so_does_a_higher_priority() {
 }
 
 #[test]
+fn who_moves_goes_to_ground_that_it_likes_as_much() {
+    let (spot, on_demand) = (CapacityClass::Spot, CapacityClass::OnDemand);
+    for (classes, moved) in [(vec![on_demand, spot], 0), (vec![spot, on_demand], 1)] {
+        let mut world = World::with_nodes(1, 1);
+        for (name, classes) in [("x", vec![spot]), ("stays", vec![spot]), ("a", classes)] {
+            world.deploy(Spec { classes, ..of(name, 4, 100) });
+            world.until(60, "it serves", |world| world.ready(name).len() == 1);
+        }
+        assert_eq!(world.ready("a"), at_node_1(), "the spot node is full");
+        world.delete("x").expect("it goes");
+        world.run(40);
+        world.deploy(of("big", 8, 100));
+        world.run(120);
+        assert_eq!((moves(&world), world.ready("big").len()), (moved, moved));
+    }
+}
+
+#[test]
 fn the_plan_that_loads_least_is_chosen() {
     let mut world = scattered_after(0, Policy::default(), |_| {});
     world.deploy(of("big", 8, 100));
@@ -318,7 +336,7 @@ fn who_moves_gets_gpus_that_are_near_each_other() {
     let moved = world.replicas("c")[0];
     let seat = moved.phase.seat().expect("it stands");
     let gpus = [1, 3, 5, 7].map(|gpu| format!("GPU-node-1-{gpu}").as_str().into());
-    assert_eq!(seat.gpus, gpus, "the free side of the host, not the first that are free");
+    assert_eq!(*seat.gpus, gpus, "the free side of the host, not the first that are free");
     let placement = moved.placement.as_ref().expect("it was placed");
     let said = placement.sentence.of(&placement.score);
     assert!(said.ends_with("its GPUs share NVLinks and are near memory node 1"), "{said}");

@@ -101,7 +101,9 @@ fn a_node_that_is_to_join_is_an_event_without_a_moment() {
 fn a_single_change_that_would_help_is_named() {
     let mut world = World::with_nodes(2, 1);
     world.add_node(ComputeClass::Standard, SKU, "US-EAST-06A", 8);
+    let full = world.add_node(ComputeClass::Standard, SKU, "US-EAST-08A", 8);
     world.run(10);
+    world.verb(cordon, full.as_str()).expect("a cordon: another zone alone is no help");
     let low = |seed: &str| {
         let mut low = spec("low");
         low.priority = Priority::new(639).expect("in range");
@@ -130,7 +132,7 @@ fn a_single_change_that_would_help_is_named() {
     let sentence = "would run now with priority 640, or in US-EAST-06A, or with SPOT among";
     assert!(summary.contains(sentence), "{summary}");
     let pools: Vec<&Pool> = world.fleet().pools().collect();
-    assert_eq!(pools.len(), 3);
+    assert_eq!(pools.len(), 4);
 }
 
 #[test]

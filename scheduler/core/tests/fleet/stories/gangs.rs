@@ -1,15 +1,18 @@
 //! Replicas that take several nodes: seated whole, started whole, ended whole.
 
-use wharfage_scheduler_core::explain;
+use wharfage_scheduler_core::capacity::ask::Ask;
 use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
+use wharfage_scheduler_core::policies::preemption;
 use wharfage_scheduler_core::words::because::placement::Blocked;
 use wharfage_scheduler_core::words::deployment::{GpuCount, Priority, Spec};
 use wharfage_scheduler_core::words::replica::{MemberFact, Phase};
+use wharfage_scheduler_core::{PriorityScope, explain};
 use wharfage_shared::capacity::ComputeClass;
-use wharfage_shared::ids::NodeId;
+use wharfage_shared::ids::{NodeId, ReplicaId};
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::order::{Gang, Order, StopCause};
 
+use super::facts::{Standing, deployed, stands as stands_there};
 use crate::world::{Link, World, cordon, drain, id, spec};
 
 /// A deployment of one replica with sixteen GPUs: two nodes.
@@ -222,6 +225,28 @@ fn it_takes_the_places_of_lower_priorities_on_as_many_nodes_as_it_needs() {
     world.until(60, "it has them", |world| stands(world, "large") == [["node-3", "node-4"]]);
     assert_eq!((world.ready("a").len(), world.ready("b").len()), (1, 1), "their min is left alone");
     world.replay_everything();
+}
+
+#[test]
+fn of_one_deployment_only_what_it_holds_above_its_min_makes_room() {
+    for (nodes, expected) in [(2, None), (3, Some(2))] {
+        let mut world = World::with_nodes(nodes, 0);
+        world.organization("acme");
+        let mut fleet = world.fleet().clone();
+        fleet.apply(&deployed("acme", with_priority(10, spec("low")), world.now));
+        for number in 1..=nodes {
+            let (node, of) = (format!("node-{number}"), "low");
+            let replica = ReplicaId(number as u32);
+            let (from, gpus, serves, since) = (0, 8, false, world.now);
+            let each = Standing { replica, of, node: &node, from, gpus, serves, since };
+            stands_there(&each).iter().for_each(|event| fleet.apply(event));
+        }
+        fleet.apply(&deployed("acme", with_priority(900, gang("large")), world.now));
+        let row = fleet.deployment(&id("large")).expect("it was created");
+        let ask = Ask::of(&fleet, row);
+        let decided = preemption::decide(&fleet, PriorityScope::Organization, row, &ask);
+        assert_eq!(decided.map(|it| it.victims.len()), expected, "its min is one of {nodes}");
+    }
 }
 
 #[test]

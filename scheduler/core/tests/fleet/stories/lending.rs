@@ -102,6 +102,20 @@ fn an_on_demand_ask_that_only_spot_stands_in_the_way_of_calls_the_cheapest_back_
 }
 
 #[test]
+fn where_fewer_serve_less_is_lost_however_long_they_have() {
+    let mut world = World::with_nodes(2, 0);
+    cheap(&mut world, "old", 1);
+    world.run(60);
+    let mut pair = Spec { classes: vec![Spot], ..spec("pair") };
+    pair.gpus = GpuCount::new(4).expect("allowed");
+    pair.scaling.bounds = Bounds::new(2, 2).expect("in order");
+    world.deploy_for("zeta", pair).expect("a deployment");
+    world.until(60, "both serve", |world| world.ready("pair") == ["node-2", "node-2"]);
+    world.deploy(spec("chat"));
+    assert_eq!(notices(&world), [("node-1".to_owned(), 120, 420)]);
+}
+
+#[test]
 fn a_guarantee_is_given_although_all_that_is_idle_was_lent() {
     let mut world = World::with_nodes(2, 0);
     world.sign("acme", 1, 30).expect("two are there");

@@ -75,6 +75,22 @@ fn two_silent_nodes_of_ten_are_no_partition() {
 }
 
 #[test]
+fn a_fifth_of_a_zone_is_no_partition_and_one_more_is() {
+    let mut world = World::with_nodes(15, 0);
+    world.run(60);
+    for node in ["node-1", "node-2", "node-3"] {
+        world.agent(node).link = Link::Cut;
+    }
+    world.run(40);
+    assert_eq!(count(&world, Reach::Lost), 3, "not more than a fifth");
+    for node in ["node-4", "node-5", "node-6", "node-7"] {
+        world.agent(node).link = Link::Cut;
+    }
+    world.run(100);
+    assert_eq!(count(&world, Reach::Silent), 4, "four of fifteen are more");
+}
+
+#[test]
 fn the_brake_is_off_again_when_the_share_falls() {
     let mut world = World::with_nodes(10, 0);
     world.run(60);
