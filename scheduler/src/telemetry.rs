@@ -11,6 +11,7 @@ use wharfage_shared::gateway::{GATEWAY_LEASE, GatewayReport};
 use wharfage_shared::health::Health;
 use wharfage_shared::heartbeat::Heartbeat;
 use wharfage_shared::ids::{DeploymentId, GatewayName, NodeId, ReplicaId};
+use wharfage_shared::notice::{Notice, SourceHeard};
 use wharfage_shared::replica::ReplicaReport;
 use wharfage_shared::telemetry::GpuReading;
 use wharfage_shared::time::{Boottime, Millis, Timestamp};
@@ -50,6 +51,10 @@ pub struct NodeTelemetry {
     pub replicas: Vec<ReplicaReport>,
     /// Its health report, which is sent only when it changed.
     pub health: Option<Arc<Health>>,
+    /// When each of its sources of notices was last heard.
+    pub hearing: Vec<SourceHeard>,
+    /// What its sources say, the likely included.
+    pub notices: Vec<Notice>,
 }
 
 /// The last report of a gateway process.
@@ -85,6 +90,8 @@ impl NodeTelemetry {
             readings: heartbeat.readings.clone(),
             replicas: heartbeat.replicas.clone(),
             health: heartbeat.health.as_ref().map(|health| Arc::new(health.clone())),
+            hearing: heartbeat.hearing.clone(),
+            notices: heartbeat.notices.clone(),
         }
     }
 

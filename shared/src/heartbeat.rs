@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 use crate::ids::{BootId, NodeId};
-use crate::notice::Notice;
+use crate::notice::{Notice, SourceHeard};
 use crate::order::Desired;
 use crate::replica::{Gone, ReplicaReport};
 use crate::segment::{OpenSegment, SegmentsAcknowledged};
@@ -72,6 +72,9 @@ pub struct Heartbeat {
     /// Notices in force; one that is absent here and was there before is withdrawn.
     #[serde(default)]
     pub notices: Vec<Notice>,
+    /// When each source of notices that the node asks was last heard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hearing: Vec<SourceHeard>,
     /// Ask for the answer at once instead of holding the request open (a first report, a change).
     #[serde(default)]
     pub answer_at_once: bool,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::NoticeId;
-use crate::time::{Boottime, Timestamp};
+use crate::time::{Boottime, Millis, Timestamp};
 
 /// What ends at the deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +90,23 @@ pub struct Notice {
     pub can_acknowledge: bool,
     /// Whether the source may take it back.
     pub can_be_withdrawn: bool,
+}
+
+/// When a node last heard one of its sources, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceHeard {
+    /// The source.
+    pub source: NoticeSource,
+    /// What it is asked.
+    pub question: String,
+    /// Whether the node is blind without it.
+    pub vital: bool,
+    /// How long ago it answered rightly; absent = never.
+    #[serde(default)]
+    pub last_heard_ago: Option<Millis>,
+    /// What is wrong with it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// A reclaim that the scheduler orders: warned and cordoned at once, drained and ended later.

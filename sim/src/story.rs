@@ -130,6 +130,9 @@ fn of_doubt(doubt: &Doubt) -> Option<String> {
         Doubt::RepairBegun { incident } => {
             format!("it is its turn to be repaired (incident {incident})")
         }
+        Doubt::Hinted { hint } => format!("it may be taken away soon (`{}`)", hint.id),
+        Doubt::HintOver => "nobody says any more that it may be taken away".to_owned(),
+        Doubt::LeavesEarly => "it is emptied before it may be taken away".to_owned(),
         Doubt::RepairEnded { incident } => {
             format!("its turn to be repaired is over (incident {incident})")
         }

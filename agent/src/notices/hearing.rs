@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wharfage_agent_sys::clock;
-use wharfage_shared::notice::NoticeSource;
+use wharfage_shared::notice::{NoticeSource, SourceHeard};
 use wharfage_shared::time::{Boottime, Millis};
 
 use super::Alarm;
@@ -51,22 +50,6 @@ pub enum Ear {
     Blind(String),
 }
 
-/// One question of one source, for the status page.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Heard {
-    /// The source.
-    pub source: NoticeSource,
-    /// What it is asked.
-    pub question: &'static str,
-    /// Whether the node is blind without it.
-    pub vital: bool,
-    /// How long ago it answered rightly; absent = never.
-    pub last_heard_ago: Option<Millis>,
-    /// What is wrong with it now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
-}
-
 impl Hearing {
     /// A question is asked from now on. Its first answer may take `first`, if that is longer than
     /// the silence that is borne later.
@@ -92,12 +75,12 @@ impl Hearing {
         }
     }
 
-    /// For the status page.
-    pub fn shown(&self, now: Boottime) -> Vec<Heard> {
+    /// For the status page and the scheduler.
+    pub fn shown(&self, now: Boottime) -> Vec<SourceHeard> {
         let lines = self.lines();
-        let shown = lines.iter().map(|((source, question), line)| Heard {
+        let shown = lines.iter().map(|((source, question), line)| SourceHeard {
             source: *source,
-            question,
+            question: (*question).to_owned(),
             vital: line.is_vital,
             last_heard_ago: line.last.map(|last| now.since(last)),
             trouble: line.trouble.clone(),
@@ -198,7 +181,7 @@ mod tests {
         assert_eq!(ear(30), Ear::Heard, "what only hints makes nobody blind");
         let shown = hearing.shown(at(30));
         assert_eq!(shown[1].last_heard_ago, Some(Millis::from_seconds(6)));
-        assert_eq!((shown[0].question, shown[0].last_heard_ago), ("hint", None));
+        assert_eq!((shown[0].question.as_str(), shown[0].last_heard_ago), ("hint", None));
     }
 
     #[test]

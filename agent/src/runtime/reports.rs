@@ -71,6 +71,7 @@ impl Runtime {
             open_segment: report.open_segment,
             last_segment: report.last_segment,
             notices: report.notices,
+            hearing: self.parts.hearing.shown(now),
             answer_at_once: answer_at_once || report.epoch.is_none(),
         }
     }

@@ -64,7 +64,7 @@ fn hearing(shown: &Shown, out: &mut Text) {
     let help = "Seconds since a source of notices last answered rightly.";
     let ages = shown.hearing.iter().filter_map(|heard| {
         let source = word(heard.source).to_owned();
-        let labels = [("source", source), ("question", heard.question.to_owned())];
+        let labels = [("source", source), ("question", heard.question.clone())];
         Some((labelled(&labels), heard.last_heard_ago?.as_seconds().to_string()))
     });
     let name = "wharfage_agent_notice_source_age_seconds";

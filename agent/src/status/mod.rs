@@ -27,6 +27,7 @@ use wharfage_agent_sys::nvml::Versions;
 use wharfage_link::server::{Limits, serve};
 use wharfage_link::socket::cannot_listen;
 use wharfage_shared::ids::{HookId, ReplicaId};
+use wharfage_shared::notice::SourceHeard;
 use wharfage_shared::replica::EngineLoad;
 use wharfage_shared::telemetry::{EngineOffer, GpuIdentity};
 use wharfage_shared::time::Millis;
@@ -34,7 +35,6 @@ use wharfage_shared::time::Millis;
 use crate::config;
 use crate::exit::Failure;
 use crate::gpu::census::Missing;
-use crate::notices::hearing::Heard;
 use crate::plain;
 use crate::runtime::{Ask, KeptNote};
 use gpus::ShownGpu;
@@ -79,7 +79,7 @@ pub struct Shown {
     /// How long a shutdown of this host waits for its replicas; absent where it does not.
     pub shutdown_delay: Option<Millis>,
     /// When each source of notices that is asked was last heard.
-    pub hearing: Vec<Heard>,
+    pub hearing: Vec<SourceHeard>,
     /// What is wrong now, one sentence each.
     pub alarms: Vec<String>,
     /// The last lines of the journal.

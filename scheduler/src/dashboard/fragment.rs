@@ -5,7 +5,7 @@ use wharfage_billing::timestamp::to_rfc3339;
 use wharfage_scheduler_core::words::principal::Caller;
 use wharfage_scheduler_core::words::replica::PhaseWord;
 
-use super::{facts, gpus, health};
+use super::{facts, gpus, health, hearing};
 use crate::http::Shared;
 use crate::http::rows::{Shown, deployment, node, replica};
 
@@ -141,6 +141,7 @@ fn node_card(node: &node::Row) -> Markup {
             @if let Some(reason) = &node.intent_reason { p.said { (reason) } }
             @if let Some(trouble) = &node.gpu_trouble { p.because { (trouble) } }
             (health::of_node(node))
+            (hearing::of_node(node))
             @if let Some(held) = &node.held_by { p.held { "held by " (held) } }
         }
     }

@@ -9,6 +9,7 @@ mod facts;
 mod fragment;
 mod gpus;
 mod health;
+mod hearing;
 mod page;
 
 use std::convert::Infallible;

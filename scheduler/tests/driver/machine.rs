@@ -235,6 +235,7 @@ pub fn heartbeat(node: &NodeId) -> Heartbeat {
         open_segment: None,
         last_segment: 0,
         notices: Vec::new(),
+        hearing: Vec::new(),
         answer_at_once: true,
     }
 }

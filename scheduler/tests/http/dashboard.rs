@@ -3,7 +3,8 @@
 use serde_json::json;
 use wharfage_shared::health::{Gate, GateId, GateState, Health, NodeHealth};
 use wharfage_shared::ids::GpuUuid;
-use wharfage_shared::time::Boottime;
+use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource, SourceHeard};
+use wharfage_shared::time::{Boottime, Millis};
 
 use crate::support::{Answer, Scheduler, client, deployment, read};
 
@@ -119,6 +120,47 @@ async fn a_gate_that_is_off_is_shown_once_with_its_owners_reason() {
     assert!(!own.text.contains("what G17 saw"), "what is well is not listed");
     let others = page(&scheduler, "/", &cookie(&sign_in(&scheduler, "acme-viewer").await)).await;
     assert!(!others.text.contains("ticket 4711"), "a tenant sees nothing of the hardware");
+    scheduler.stop().await;
+}
+
+#[tokio::test]
+async fn how_a_node_hears_of_its_end_stands_on_its_card_and_in_its_row() {
+    let scheduler = Scheduler::start("hearing").await;
+    let mut node = scheduler.node("node-1", "spot").await;
+    let heard = |question: &str, vital, ago: Option<u64>| SourceHeard {
+        source: NoticeSource::Aws,
+        question: question.to_owned(),
+        vital,
+        last_heard_ago: ago.map(Millis::from_seconds),
+        trouble: None,
+    };
+    let likely = Notice {
+        id: "aws-rebalance-1".into(),
+        kind: NoticeKind::Preempt,
+        source: NoticeSource::Aws,
+        leaves: Leaves::Node,
+        gone_at: Boottime(4_600_000),
+        heard_at: Boottime(1_000_000),
+        certainty: Certainty::Likely,
+        can_acknowledge: false,
+        can_be_withdrawn: true,
+    };
+    let hearing = vec![heard("spot/instance-action", true, Some(7200)), heard("asg", false, None)];
+    node.hears(hearing, vec![likely]);
+    node.next().await;
+    let row = scheduler.get("/api/v1/nodes/node-1", "provider-viewer").await.expect(200);
+    let source = &row["hearing"]["sources"][0];
+    assert!(source["last_heard_seconds"].as_u64() >= Some(7200), "{row}");
+    assert_eq!(row["hearing"]["sources"][1]["last_heard_seconds"], json!(null));
+    assert_eq!(row["hearing"]["likely"][0]["id"], "aws-rebalance-1");
+    assert_eq!(row["departure"], "none", "what is likely closes nothing: {row}");
+    let own = page(&scheduler, "/", &cookie(&sign_in(&scheduler, "provider-viewer").await)).await;
+    for shown in ["hears aws spot/instance-action: 72", "may leave by "] {
+        assert_eq!(own.text.matches(shown).count(), 1, "`{shown}`: {}", own.text);
+    }
+    assert!(!own.text.contains("asg"), "what only hints is in the row");
+    let others = scheduler.get("/api/v1/nodes/node-1", "acme-viewer").await.expect(200);
+    assert_eq!(others["hearing"]["sources"], json!([]), "a tenant sees none of it");
     scheduler.stop().await;
 }
 

@@ -21,6 +21,7 @@ use wharfage_shared::gateway::{GatewayReport, RoutesVersion};
 use wharfage_shared::health::Health;
 use wharfage_shared::heartbeat::Heartbeat;
 use wharfage_shared::ids::{NodeId, ReplicaId};
+use wharfage_shared::notice::{Notice, SourceHeard};
 use wharfage_shared::order::{Desired, Order};
 use wharfage_shared::replica::{ReplicaReport, ReportedPhase};
 use wharfage_shared::telemetry::{EngineOffer, GpuIdentity, GpuReading, Inventory};
@@ -390,6 +391,11 @@ impl Node<'_> {
         self.beat.health_hash = format!("health-{}", self.beat.number);
     }
 
+    /// Reports this of its sources of notices, and of what they say, from now on.
+    pub fn hears(&mut self, hearing: Vec<SourceHeard>, notices: Vec<Notice>) {
+        (self.beat.hearing, self.beat.notices) = (hearing, notices);
+    }
+
     /// Says that every replica here is in this phase, so far along.
     pub fn say(&mut self, phase: ReportedPhase, permille: u16) {
         for report in &mut self.beat.replicas {
@@ -447,6 +453,7 @@ fn heartbeat(node: &NodeId) -> Heartbeat {
         open_segment: None,
         last_segment: 0,
         notices: Vec::new(),
+        hearing: Vec::new(),
         answer_at_once: true,
     }
 }

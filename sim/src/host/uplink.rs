@@ -106,6 +106,7 @@ impl Host {
             open_segment: report.open_segment,
             last_segment: report.last_segment,
             notices: report.notices,
+            hearing: Vec::new(),
             answer_at_once: std::mem::take(&mut agent.at_once),
         };
         Some((heartbeat, asked))

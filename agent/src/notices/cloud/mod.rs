@@ -110,8 +110,30 @@ fn link_local() -> (IpAddr, &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::{HeaderMap, HeaderValue};
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+    use wharfage_agent_core::input::Input;
+    use wharfage_shared::time::{Boottime, Timestamp};
+
+    use super::client::Answer;
+    use super::source::Heard;
+    use super::told::{Instant, Told};
     use super::*;
-    use crate::testing::Folder;
+    use crate::notices::settings::Notices;
+    use crate::testing::{Folder, repeatable};
+
+    /// What services say, to be spoilt.
+    const SAID: [&str; 8] = [
+        r#"{"action": "terminate", "time": "2026-01-01T00:02:00Z"}"#,
+        r#"{"noticeTime": "2026-01-01T00:00:00Z"}"#,
+        r#"[{"NotBefore":"1 Jan 2026 09:00:43 GMT","Code":"system-reboot","EventId":"e","State":"active"}]"#,
+        "Terminated",
+        "TERMINATE_ON_HOST_MAINTENANCE",
+        r#"{"window_start_time":"2026-12-01T19:00:01Z"}"#,
+        r#"{"Events":[{"EventId":"E","EventType":"Preempt","Resources":["vm-0"],"NotBefore":"Thu, 01 Jan 2026 00:00:30 GMT"}]}"#,
+        "2026-01-01 08:02:00",
+    ];
 
     #[test]
     fn the_board_says_whose_machine_it_is_and_the_settings_have_the_last_word() {
@@ -129,5 +151,46 @@ mod tests {
         std::fs::write(folder.path().join("sys_vendor"), "Amazon EC2\n").expect("written");
         assert_eq!(chosen(CloudChoice::None), None);
         assert_eq!(chosen(CloudChoice::Azure), Some(Cloud::Azure));
+    }
+
+    proptest! {
+        #![proptest_config(repeatable())]
+
+        #[test]
+        fn no_answer_is_too_strange_and_no_deadline_lies_back(
+            said in prop::sample::select(SAID.as_slice()),
+            at in any::<Index>(),
+            put in prop_oneof![Just(String::new()), ".{0,20}", "[0-9]{1,12}", "[{}\\[\\]\",:TZ]"],
+            dropped in 0usize..12,
+            status in prop_oneof![Just(200u16), Just(404), Just(503)],
+            date in prop_oneof![Just(String::new()), "[ -~]{0,40}"],
+        ) {
+            let mut text: Vec<char> = said.chars().collect();
+            let from = at.index(text.len());
+            text.splice(from..(from + dropped).min(text.len()), put.chars());
+            let mut headers = HeaderMap::new();
+            headers.insert("metadata-flavor", HeaderValue::from_static("Google"));
+            headers.extend(HeaderValue::from_str(&date).ok().map(|date| (hyper::header::DATE, date)));
+            let (now, wall) = (Boottime(500_000), Timestamp(1_767_225_600_000));
+            let text: String = text.into_iter().collect();
+            let answer = Answer { status, headers, text, at: now, wall };
+            let settings = Notices::default();
+            for cloud in [Cloud::Aws, Cloud::Gcp, Cloud::Azure, Cloud::Alibaba, Cloud::Tencent] {
+                let source = cloud.source().expect("it has one");
+                let mut told = Told::new(source.name());
+                for question in source.questions(&settings) {
+                    let question = question.name;
+                    let heard =
+                        Heard { question, answer: &answer, own_name: "vm-0", settings: &settings };
+                    let Ok(events) = source.read(heard) else { continue };
+                    let at = Instant { now, there: answer.service_time() };
+                    for input in told.hear(&events, at).inputs {
+                        if let Input::NoticeHeard(notice) = input {
+                            prop_assert!(notice.gone_at >= now, "{notice:?}");
+                        }
+                    }
+                }
+            }
+        }
     }
 }

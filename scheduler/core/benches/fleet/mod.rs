@@ -133,6 +133,7 @@ impl BenchFleet {
             open_segment,
             last_segment: 0,
             notices: Vec::new(),
+            hearing: Vec::new(),
             answer_at_once: false,
         }
     }

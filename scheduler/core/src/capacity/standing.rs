@@ -20,7 +20,8 @@ pub enum Standing {
     Wanted,
     /// It runs older settings, or stands where the classes no longer allow it.
     Outdated,
-    /// Its node is under a notice or has an operator's word to be emptied, or it moves elsewhere.
+    /// Its node is under a notice, is left early, or has an operator's word to be emptied; or it
+    /// moves elsewhere.
     Evacuating,
     /// Its node is lost.
     Lost,
@@ -69,7 +70,7 @@ fn standing_on(
     }
     let emptied = match node.intent {
         Intent::Draining { .. } | Intent::Retired => true,
-        Intent::Open | Intent::Cordoned { .. } => false,
+        Intent::Open | Intent::Cordoned { .. } => node.doubts.early.is_some(),
     };
     if emptied || node.notice().is_some() || is_emptied_for_repair(fleet, node, seat) {
         return Standing::Evacuating;

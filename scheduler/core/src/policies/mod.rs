@@ -7,6 +7,7 @@ pub mod consolidation;
 pub mod doubts;
 pub mod evacuation;
 pub mod health;
+pub mod hints;
 pub mod partition;
 pub mod placement;
 pub mod preemption;

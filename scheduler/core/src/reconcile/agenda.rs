@@ -20,7 +20,7 @@ use crate::fleet::table::Table;
 use crate::policies::relief::degraded_since;
 use crate::policies::repair::turn_ends;
 use crate::words::event::{Event, claim, deployment, gateway, money, node, replica};
-use crate::words::node::Reach;
+use crate::words::node::{Doubt, Reach};
 use crate::words::policy::Policy;
 use crate::words::replica::Phase;
 
@@ -240,6 +240,7 @@ impl Agenda {
             | node::Event::HardwareJudged { .. }
             | node::Event::Noticed { .. }
             | node::Event::NoticeEnded { .. }
+            | node::Event::Doubted { doubt: Doubt::LeavesEarly | Doubt::HintOver, .. }
             | node::Event::Departed { .. } => {
                 for replica in fleet.replicas_on(&node.id) {
                     self.due.deployments.insert(replica.deployment.clone());

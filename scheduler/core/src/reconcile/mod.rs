@@ -8,6 +8,7 @@ pub mod plan;
 
 mod brake;
 pub(crate) mod claims;
+mod hints;
 mod leaving;
 mod level;
 mod moves;
@@ -44,6 +45,7 @@ pub fn reconcile(plan: &mut Plan<'_>) {
             brake::fleet(plan);
             repair::fleet(plan);
         }
+        hints::fleet(plan);
         for node in &due.nodes {
             leaving::node(plan, node);
             reclaim::node(plan, node);

@@ -92,6 +92,25 @@ pub struct Doubts {
     pub forgiven_at: Option<Timestamp>,
     /// The repair that is under way.
     pub repair: Option<Repair>,
+    /// It may be taken away soon: nothing new goes there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Hint>,
+    /// It is emptied for that, and since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early: Option<Timestamp>,
+}
+
+/// A notice that is merely likely, as the scheduler holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hint {
+    /// Which.
+    pub id: NoticeId,
+    /// Why.
+    pub kind: NoticeKind,
+    /// Who said so.
+    pub source: NoticeSource,
+    /// When it may happen.
+    pub gone_at: Timestamp,
 }
 
 impl Doubts {
@@ -102,6 +121,8 @@ impl Doubts {
         repeated: None,
         forgiven_at: None,
         repair: None,
+        hint: None,
+        early: None,
     };
 }
 
@@ -187,6 +208,15 @@ pub enum Doubt {
         /// The incident that it was for.
         incident: u64,
     },
+    /// It may be taken away soon.
+    Hinted {
+        /// By what.
+        hint: Hint,
+    },
+    /// Nobody says so any more.
+    HintOver,
+    /// It is its turn to be emptied for that.
+    LeavesEarly,
     /// An operator's word: what was counted is forgiven.
     Forgiven {
         /// The operator's words.
@@ -211,6 +241,12 @@ impl Doubts {
         let by = off.ahead_ms.unsigned_abs() / 1000;
         let where_to = if off.ahead_ms < 0 { "behind" } else { "ahead of" };
         Some(format!("its wall clock is {by} s {where_to} the scheduler's"))
+    }
+
+    /// Why nothing new goes there although it is well, one sentence.
+    pub fn of_hint(&self) -> Option<String> {
+        let hint = self.hint.as_ref()?;
+        Some(format!("it may be taken away soon (`{}`)", hint.id))
     }
 
     /// Why its hardware is not trusted any more (gate G22), one sentence.

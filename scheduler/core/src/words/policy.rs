@@ -83,6 +83,10 @@ pub struct Policy {
     pub consolidation: bool,
     /// At most so many of them within an hour, over the whole fleet.
     pub consolidation_moves_per_hour: u32,
+    /// So many nodes that may be taken away are emptied early at once; 0 = hints are only shown.
+    pub leave_early_nodes: u32,
+    /// A hint counts when what it says lies at most so far ahead.
+    pub leave_early_within_seconds: u32,
 }
 
 /// How a seat is chosen among those that are feasible.
@@ -146,6 +150,8 @@ impl Default for Policy {
             placement_of_pools: BTreeMap::new(),
             consolidation: true,
             consolidation_moves_per_hour: 60,
+            leave_early_nodes: 1,
+            leave_early_within_seconds: 3600,
         }
     }
 }
@@ -203,6 +209,11 @@ impl Policy {
             }
         }
         Ok(self)
+    }
+
+    /// A hint counts when what it says lies at most so far ahead.
+    pub fn leave_early_within(&self) -> Millis {
+        Millis::from_seconds(self.leave_early_within_seconds.into())
     }
 
     /// How a seat is chosen among the nodes of a pool.

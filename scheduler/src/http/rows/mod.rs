@@ -5,6 +5,7 @@
 
 pub mod deployment;
 pub mod health;
+pub mod hearing;
 pub mod node;
 pub mod replica;
 

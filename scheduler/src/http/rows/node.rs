@@ -13,6 +13,7 @@ use wharfage_shared::notice::{Leaves, NoticeKind, NoticeSource};
 use wharfage_shared::telemetry::EngineOffer;
 
 use super::health::Report;
+use super::hearing::Hearing;
 use super::{Shown, instant};
 use crate::telemetry::NodeTelemetry;
 
@@ -53,6 +54,8 @@ pub struct Row {
     pub departure: &'static str,
     /// The notice in force that ends first.
     pub notice: Option<Notice>,
+    /// How it hears of its end; for the provider.
+    pub hearing: Hearing,
     /// Whom it serves: the caller's own organization, or any for the provider.
     pub held_for: Option<OrganizationId>,
     /// Whether it is a standard node that is lent as spot; told with `held_for`.
@@ -197,6 +200,7 @@ impl Shown<'_> {
             intent_reason: reason.filter(|_| provider),
             departure: if notice.is_some() { "noticed" } else { "none" },
             notice: notice.map(|notice| self.notice(notice)),
+            hearing: self.hearing(told.as_deref()),
             lent: is_told && node.is_lent(),
             claim: claimed.map(|claimed| claimed.claim.clone()),
             held_by: held_by(node, held_for.as_ref(), claimed, contract.as_ref(), &called_for),

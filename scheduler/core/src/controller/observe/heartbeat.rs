@@ -16,12 +16,12 @@ use super::{problem, replicas, segments};
 use crate::controller::soft::{Drift, NodeHeard};
 use crate::controller::{Controller, Decided};
 use crate::fleet::rows::node::NodeRow;
-use crate::policies::{doubts, health};
+use crate::policies::{self, doubts, health};
 use crate::reconcile::plan::Plan;
 use crate::reconcile::reconcile;
 use crate::words::event::meter::Event as MeterEvent;
 use crate::words::event::node::Event;
-use crate::words::node::{Doubt, Hardware, NoticeFact, Reach};
+use crate::words::node::{Doubt, Hardware, Hint, NoticeFact, Reach};
 
 /// A host's clock that differs by more than this from the fact has stepped.
 const CLOCK_STEP_MS: i64 = 2000;
@@ -130,6 +130,7 @@ impl Controller {
         doubt(&mut plan, node, off, report.as_ref().map(|(_, report)| report.as_ref()));
         hardware(&mut plan, heartbeat, report);
         notices(&mut plan, heartbeat);
+        hints(&mut plan, heartbeat);
         replicas::reported(&mut plan, heartbeat);
         replicas::gone(&mut plan, heartbeat);
         if let Some(segment) = &heartbeat.open_segment {
@@ -337,6 +338,21 @@ fn notices(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
     }
     for event in changes {
         plan.record(event);
+    }
+}
+
+/// What is merely likely closes the node for what is new, and has it emptied in its turn.
+fn hints(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
+    let Some(row) = plan.fleet.node(&heartbeat.node) else { return };
+    let likely = heartbeat.notices.iter().filter(|one| one.certainty == Certainty::Likely);
+    let told = likely.map(|notice| {
+        let NoticeFact { id, kind, source, gone_at, .. } = notice_fact(plan, heartbeat, notice);
+        Hint { id, kind, source, gone_at }
+    });
+    let told: Vec<Hint> = told.collect();
+    if let Some(doubt) = policies::hints::of_report(row, plan.policy, told, plan.now) {
+        let (node, at) = (heartbeat.node.clone(), plan.now);
+        plan.record(Event::Doubted { node, doubt, at });
     }
 }
 

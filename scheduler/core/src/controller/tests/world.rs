@@ -501,6 +501,7 @@ impl Agent {
             open_segment: self.segment.clone(),
             last_segment: self.closed,
             notices: self.notices.clone(),
+            hearing: Vec::new(),
             answer_at_once: false,
         }
     }

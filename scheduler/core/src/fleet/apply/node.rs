@@ -308,6 +308,12 @@ fn doubted(doubts: &mut Doubts, doubt: &Doubt, at: Timestamp) {
             doubts.repair = Some(Repair { incident: *incident, at });
         }
         Doubt::RepairEnded { incident: _ } => doubts.repair = None,
+        Doubt::Hinted { hint } => doubts.hint = Some(hint.clone()),
+        Doubt::HintOver => {
+            doubts.hint = None;
+            doubts.early = None;
+        }
+        Doubt::LeavesEarly => doubts.early = Some(at),
         Doubt::Forgiven { because: _ } => {
             doubts.repeated = None;
             doubts.forgiven_at = Some(at);

@@ -103,7 +103,8 @@ fn stays_on(fleet: &Fleet, node: &NodeRow, gpus: &[GpuUuid], several: bool) -> b
             return false;
         }
     }
-    node.reach != Reach::Lost && node.notices.is_empty() && !emptied && node.departed_at.is_none()
+    let goes = emptied || node.doubts.early.is_some() || !node.notices.is_empty();
+    node.reach != Reach::Lost && !goes && node.departed_at.is_none()
 }
 
 fn within_node(fleet: &Fleet, node: &NodeRow, who: &str, found: &mut Findings) {

@@ -221,5 +221,6 @@ fn closed(fleet: &Fleet, id: &NodeId) -> Option<&'static str> {
         (Some(_), None) => Some("kept for a claim"),
         (None, _) => None,
     };
-    intent.or(departure).or(reach).or(health).or(unproven).or(kept)
+    let hinted = node.doubts.hint.as_ref().map(|_| "likely to be taken away");
+    intent.or(hinted).or(departure).or(reach).or(health).or(unproven).or(kept)
 }

@@ -209,6 +209,7 @@ fn rebuilt(fleet: &Fleet, found: &mut Findings) {
         ("seats", kept.seats == anew.seats),
         ("zones", kept.zones == anew.zones),
         ("ruled", kept.ruled == anew.ruled && kept.standing == anew.standing),
+        ("hinted", kept.hinted == anew.hinted),
         ("caches", kept.caches == anew.caches),
         ("offers", kept.offers == anew.offers),
         ("pending", kept.pending == anew.pending),

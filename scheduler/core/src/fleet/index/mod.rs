@@ -45,6 +45,8 @@ pub(crate) struct Index {
     pub lent: Table<(Sku, Zone, NodeId), ()>,
     /// Nodes on which a health rule stops something.
     pub ruled: Table<NodeId, ()>,
+    /// Nodes that may be taken away soon.
+    pub hinted: Table<NodeId, ()>,
     /// Nodes by what lies in their caches.
     pub caches: Table<(ModelKey, NodeId), ()>,
     /// What nodes offer to run.
@@ -222,6 +224,7 @@ struct NodeEntries {
     account: Option<Account>,
     called: Option<OrganizationId>,
     ruled: bool,
+    hinted: bool,
     lent: bool,
     stands: bool,
 }
@@ -265,6 +268,7 @@ impl NodeEntries {
             account: account(node),
             called: called(node).cloned(),
             ruled: !node.rules.is_empty() || node.doubts.repair.is_some(),
+            hinted: node.doubts.hint.is_some(),
             lent: node.is_lent(),
             stands: node.reach != Reach::Joining && node.intent != Intent::Retired,
         }
@@ -280,6 +284,9 @@ impl Index {
         }
         if before.as_ref().is_some_and(|before| before.ruled) != after.ruled {
             put(&mut self.ruled, node.id.clone(), after.ruled);
+        }
+        if before.as_ref().is_some_and(|before| before.hinted) != after.hinted {
+            put(&mut self.hinted, node.id.clone(), after.hinted);
         }
         if after.lent || before.as_ref().is_some_and(|before| before.lent) {
             put(&mut self.lent, (node.sku.clone(), node.zone.clone(), node.id.clone()), after.lent);

@@ -281,6 +281,9 @@ impl NodeRow {
             Intent::Retired => return Err(Rejection::Retired),
             Intent::Open => {}
         }
+        if let Some(reason) = self.doubts.of_hint() {
+            return Err(Rejection::Cordoned { reason });
+        }
         if self.claimed.is_some() && !self.is_allocated() {
             return Err(Rejection::KeptForClaim);
         }

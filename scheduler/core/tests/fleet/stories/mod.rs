@@ -11,6 +11,7 @@ mod explain;
 mod facts;
 mod gangs;
 mod health;
+mod hints;
 mod leaving;
 mod lending;
 mod life;

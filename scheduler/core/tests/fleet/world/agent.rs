@@ -247,6 +247,14 @@ impl Agent {
         self.is_eager = true;
     }
 
+    /// Somebody says that the host may be taken away.
+    pub fn hint(&mut self, id: &str, seconds: u64, now: Timestamp) {
+        self.notice(id, seconds, Leaves::Node, now);
+        for notice in self.notices.iter_mut().filter(|notice| notice.id.as_str() == id) {
+            notice.certainty = Certainty::Likely;
+        }
+    }
+
     /// A replica that nobody has ordered runs here.
     pub fn stray(&mut self, id: ReplicaId, gpus: usize, now: Timestamp) {
         let taken: Vec<&GpuUuid> = self.replicas.values().flat_map(|local| &local.gpus).collect();
@@ -364,7 +372,9 @@ impl Agent {
     /// At the last moment everything drains by itself; at the end the host is gone, if it goes.
     fn follow_notices(&mut self, now: Timestamp) {
         let clock = self.clock(now);
-        let Some(first) = self.notices.iter().map(|notice| notice.gone_at).min() else {
+        let is_certain = |notice: &&Notice| notice.certainty == Certainty::Certain;
+        let certain: Vec<Notice> = self.notices.iter().filter(is_certain).cloned().collect();
+        let Some(first) = certain.iter().map(|notice| notice.gone_at).min() else {
             return self.resume(clock);
         };
         let ids: Vec<ReplicaId> = self.replicas.keys().copied().collect();
@@ -378,9 +388,8 @@ impl Agent {
                 self.end(*id, Ended::Exited { code: 0 }, now);
             }
         }
-        let over: Vec<Notice> =
-            self.notices.iter().filter(|notice| notice.gone_at <= clock).cloned().collect();
-        if over.iter().any(|notice| notice.leaves == Leaves::Node) {
+        let mut over = certain.iter().filter(|notice| notice.gone_at <= clock);
+        if over.any(|notice| notice.leaves == Leaves::Node) {
             self.link = Link::Dead;
         }
         let passed = Millis::from_seconds(20);
@@ -454,6 +463,7 @@ impl Agent {
             open_segment: self.meter.open(self.clock(now)),
             last_segment: self.meter.last(),
             notices: self.notices.clone(),
+            hearing: Vec::new(),
             answer_at_once: true,
         }
     }
