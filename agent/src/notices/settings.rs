@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use wharfage_shared::time::Millis;
 
+use super::cloud::Cloud;
 use crate::bad_key::BadKey;
 
 /// Where notices come from.
@@ -45,27 +46,32 @@ pub struct NoticeFile {
 
 /// Whose metadata service is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String")]
 pub enum CloudChoice {
     /// That of the cloud which the machine says it is of.
     #[default]
     Auto,
     /// Nobody's.
     None,
-    /// Amazon Web Services.
-    Aws,
-    /// Google Cloud.
-    Gcp,
-    /// Microsoft Azure.
-    Azure,
-    /// Nebius: its notice is a shutdown, which logind tells.
-    Nebius,
-    /// Alibaba Cloud.
-    Alibaba,
-    /// Tencent Cloud.
-    Tencent,
-    /// Oracle Cloud Infrastructure: its notice on the host is a shutdown, which logind tells.
-    Oci,
+    /// This cloud's.
+    Of(Cloud),
+}
+
+impl TryFrom<String> for CloudChoice {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "auto" => return Ok(Self::Auto),
+            "none" => return Ok(Self::None),
+            _ => {}
+        }
+        let known = Cloud::ALL.into_iter().find(|cloud| cloud.name() == name);
+        let clouds = || Cloud::ALL.map(Cloud::name).join(", ");
+        known
+            .map(Self::Of)
+            .ok_or_else(|| format!("`{name}` is no cloud; accepted: auto, none, {}", clouds()))
+    }
 }
 
 impl Default for Notices {
@@ -157,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, said) in [
-            ("cloud = \"ibm\"", "unknown variant `ibm`, expected one of `auto`, `none`, `aws`"),
+            ("cloud = \"ibm\"", "`ibm` is no cloud; accepted: auto, none, aws, gcp, azure, nebius"),
             (
                 "poll_milliseconds = 1",
                 "notices.poll_milliseconds: 1 is out of what is accepted: 100",
@@ -169,6 +175,11 @@ mod tests {
             let error = read(text).expect_err(text);
             assert!(error.contains(said), "{text}: {error}");
         }
-        assert_eq!(read("").map(|notices| notices.cloud), Ok(CloudChoice::Auto));
+        let chosen = |text: &str| read(text).map(|notices| notices.cloud);
+        assert_eq!(chosen(""), Ok(CloudChoice::Auto));
+        assert_eq!(chosen("cloud = \"none\""), Ok(CloudChoice::None));
+        for cloud in Cloud::ALL {
+            assert_eq!(chosen(&format!("cloud = \"{cloud}\"")), Ok(CloudChoice::Of(cloud)));
+        }
     }
 }

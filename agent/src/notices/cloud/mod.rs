@@ -28,13 +28,13 @@ pub enum Cloud {
     Gcp,
     /// Microsoft Azure.
     Azure,
-    /// Nebius.
+    /// Nebius: its notice is a shutdown, which logind tells.
     Nebius,
     /// Alibaba Cloud.
     Alibaba,
     /// Tencent Cloud.
     Tencent,
-    /// Oracle Cloud Infrastructure.
+    /// Oracle Cloud Infrastructure: its notice on the host is a shutdown, which logind tells.
     Oci,
 }
 
@@ -52,19 +52,30 @@ const BOARDS: [(Cloud, &str, &str); 8] = [
 ];
 
 impl Cloud {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Aws, Self::Gcp, Self::Azure, Self::Nebius, Self::Alibaba, Self::Tencent, Self::Oci];
+
+    /// Its name in the settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::Gcp => "gcp",
+            Self::Azure => "azure",
+            Self::Nebius => "nebius",
+            Self::Alibaba => "alibaba",
+            Self::Tencent => "tencent",
+            Self::Oci => "oci",
+        }
+    }
+
     /// The cloud that is meant by the settings, or by the board that the kernel describes in this
     /// folder.
     pub fn choose(choice: CloudChoice, dmi: &Path) -> Option<Self> {
         match choice {
             CloudChoice::Auto => Self::of_board(dmi),
             CloudChoice::None => None,
-            CloudChoice::Aws => Some(Self::Aws),
-            CloudChoice::Gcp => Some(Self::Gcp),
-            CloudChoice::Azure => Some(Self::Azure),
-            CloudChoice::Nebius => Some(Self::Nebius),
-            CloudChoice::Alibaba => Some(Self::Alibaba),
-            CloudChoice::Tencent => Some(Self::Tencent),
-            CloudChoice::Oci => Some(Self::Oci),
+            CloudChoice::Of(cloud) => Some(cloud),
         }
     }
 
@@ -91,15 +102,7 @@ impl Cloud {
 
 impl fmt::Display for Cloud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Aws => "aws",
-            Self::Gcp => "gcp",
-            Self::Azure => "azure",
-            Self::Nebius => "nebius",
-            Self::Alibaba => "alibaba",
-            Self::Tencent => "tencent",
-            Self::Oci => "oci",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -150,7 +153,7 @@ mod tests {
         assert_eq!(chosen(CloudChoice::Auto), None, "a machine of one's own");
         std::fs::write(folder.path().join("sys_vendor"), "Amazon EC2\n").expect("written");
         assert_eq!(chosen(CloudChoice::None), None);
-        assert_eq!(chosen(CloudChoice::Azure), Some(Cloud::Azure));
+        assert_eq!(chosen(CloudChoice::Of(Cloud::Azure)), Some(Cloud::Azure));
     }
 
     proptest! {

@@ -1,7 +1,13 @@
 //! `agent.toml`: read whole, checked whole, refused with the key named.
 
+mod bucket;
+mod nvml;
+mod replicas;
+mod status;
+mod timing;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -16,8 +22,12 @@ use crate::hooks::settings as hooks;
 use crate::notices::settings::Notices;
 use crate::plain;
 
-/// No margin, estimate or drain is longer than a day.
-const LONGEST_SECONDS: u32 = 86_400;
+pub use bucket::Bucket;
+pub use nvml::Nvml;
+pub use replicas::{Driver, Replicas};
+pub use status::Status;
+pub use timing::Timing;
+use timing::{LONGEST_SECONDS, too_long};
 
 /// The agent's settings as its owner wrote them.
 #[derive(Clone, Debug, Deserialize)]
@@ -92,31 +102,6 @@ pub struct Config {
     pub env: BTreeMap<String, String>,
 }
 
-/// How replicas are run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Driver {
-    /// A guard process per replica, in a session and (where there is one) a cgroup of its own.
-    Process,
-    /// A guard per replica as an instance of `wharfage-replica@.service`.
-    Systemd,
-}
-
-/// What a replica may have of this host. The limits are systemd's and need its driver.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Replicas {
-    /// The user that engines run as when their definition names none (default: the guard's own).
-    pub user: Option<String>,
-    /// The most memory of the host for one replica.
-    pub memory_max_mib: Option<u64>,
-    /// One replica's share of the processors against others': 1 to 10000, systemd's 100 is even.
-    pub cpu_weight: Option<u32>,
-    /// Whether a replica is kept on the processors next to its GPUs.
-    #[serde(default)]
-    pub near_gpus: bool,
-}
-
 /// What happens to replicas when the agent is ended by a signal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -128,70 +113,6 @@ pub enum OnExit {
     Stop,
     /// They leave as under a notice of `exit_drain_seconds`; then the agent ends.
     Drain,
-}
-
-/// How GPUs are read.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Nvml {
-    /// Whether to look for GPUs at all.
-    #[serde(default = "yes")]
-    pub enabled: bool,
-    /// The library's path (default: the system's `libnvidia-ml.so.1`).
-    pub library: Option<PathBuf>,
-    /// The path of CUDA's driver library (default: the system's `libcuda.so.1`).
-    pub cuda_library: Option<PathBuf>,
-    /// Where the kernel driver lists its GPUs.
-    #[serde(default = "default_driver_gpus")]
-    pub driver_gpus: PathBuf,
-    /// Where the kernel lists what is on the PCI bus.
-    #[serde(default = "default_pci_devices")]
-    pub pci_devices: PathBuf,
-}
-
-/// The status page.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Status {
-    /// Where `/status` and `/metrics` listen.
-    #[serde(default = "default_status_listen")]
-    pub listen: SocketAddr,
-    /// A file with the token that readers must show; needed off loopback.
-    pub token_file: Option<PathBuf>,
-}
-
-/// Margins and estimates of the node's decisions, in seconds.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Timing {
-    /// Everything is gone this long before a deadline.
-    #[serde(default = "default_stop_margin")]
-    pub stop_margin_seconds: u32,
-    /// What a checkpoint is believed to take before one was seen.
-    #[serde(default = "default_checkpoint_estimate")]
-    pub checkpoint_seconds: u32,
-    /// What a drain hook is believed to take.
-    #[serde(default = "default_drain_estimate")]
-    pub drain_seconds: u32,
-    /// What an engine is given between SIGTERM and SIGKILL under a deadline.
-    #[serde(default = "default_stop_estimate")]
-    pub stop_seconds: u32,
-}
-
-/// A bucket: a name in the API, a folder on this host (a mount, a local copy).
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bucket {
-    /// Its name in the API.
-    pub name: String,
-    /// Its folder.
-    pub directory: PathBuf,
-    /// Development: a path that is not there is made, as a small valid model.
-    #[serde(default)]
-    pub generate_missing: bool,
-    /// The size of a made model.
-    #[serde(default = "default_generate_mib")]
-    pub generate_mib: u32,
 }
 
 /// Why the configuration is refused.
@@ -280,13 +201,7 @@ impl Config {
             let message = "must be given when guard_listen_ip is no address that others can dial";
             return Err(BadKey::new("advertise_host", message.to_owned()));
         }
-        if !self.status.listen.ip().is_loopback() && self.status.token_file.is_none() {
-            let listen = self.status.listen;
-            return Err(BadKey::new(
-                "status.listen",
-                format!("{listen} is not loopback: set status.token_file, or listen on 127.0.0.1"),
-            ));
-        }
+        self.status.check()?;
         if let Some(host) = self.advertise_host.as_ref().filter(|host| !is_host(host)) {
             return Err(BadKey::new(
                 "advertise_host",
@@ -301,22 +216,7 @@ impl Config {
         self.health.check()?;
         self.notices.check()?;
         self.checkpoints.check()?;
-        for bucket in &self.buckets {
-            if bucket.name.is_empty()
-                || self.buckets.iter().filter(|b| b.name == bucket.name).count() > 1
-            {
-                return Err(BadKey::new(
-                    "bucket.name",
-                    format!("`{}` is empty or named twice", bucket.name),
-                ));
-            }
-            if bucket.generate_mib > 1024 {
-                return Err(BadKey::new(
-                    "bucket.generate_mib",
-                    "at most 1024 is accepted".to_owned(),
-                ));
-            }
-        }
+        bucket::check(&self.buckets)?;
         for key in self.env.keys() {
             if !is_env_name(key) {
                 return Err(BadKey::new(
@@ -373,79 +273,11 @@ impl Config {
     }
 }
 
-impl Replicas {
-    fn check(&self, driver: Option<Driver>) -> Result<(), BadKey> {
-        if self.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
-            return Err(BadKey::new("replicas.cpu_weight", "1 to 10000 is accepted".to_owned()));
-        }
-        if self.memory_max_mib == Some(0) {
-            return Err(BadKey::new(
-                "replicas.memory_max_mib",
-                "at least 1 is accepted".to_owned(),
-            ));
-        }
-        let limits = self.memory_max_mib.is_some() || self.cpu_weight.is_some() || self.near_gpus;
-        if limits && driver == Some(Driver::Process) {
-            let message = "limits need the driver `systemd`; with `process` only user is accepted";
-            return Err(BadKey::new("replicas", message.to_owned()));
-        }
-        Ok(())
-    }
-}
-
-impl Timing {
-    fn check(&self) -> Result<(), BadKey> {
-        let all = [
-            ("timing.stop_margin_seconds", self.stop_margin_seconds),
-            ("timing.checkpoint_seconds", self.checkpoint_seconds),
-            ("timing.drain_seconds", self.drain_seconds),
-            ("timing.stop_seconds", self.stop_seconds),
-        ];
-        match all.into_iter().find(|(_, seconds)| *seconds > LONGEST_SECONDS) {
-            Some((key, seconds)) => Err(BadKey::new(key, too_long(seconds))),
-            None => Ok(()),
-        }
-    }
-}
-
-fn too_long(seconds: u32) -> String {
-    format!("{seconds} is longer than a day; accepted: 0 to {LONGEST_SECONDS}")
-}
-
 /// What stands between `://` and `:port`; IPv6 without its brackets.
 fn is_host(text: &str) -> bool {
     let is_name = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
     let is_name = (1..=253).contains(&text.len()) && text.bytes().all(is_name);
     is_name || text.parse::<Ipv6Addr>().is_ok()
-}
-
-impl Default for Nvml {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            library: None,
-            cuda_library: None,
-            driver_gpus: default_driver_gpus(),
-            pci_devices: default_pci_devices(),
-        }
-    }
-}
-
-impl Default for Status {
-    fn default() -> Self {
-        Self { listen: default_status_listen(), token_file: None }
-    }
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            stop_margin_seconds: default_stop_margin(),
-            checkpoint_seconds: default_checkpoint_estimate(),
-            drain_seconds: default_drain_estimate(),
-            stop_seconds: default_stop_estimate(),
-        }
-    }
 }
 
 fn is_name(text: &str) -> bool {
@@ -465,40 +297,8 @@ fn default_hooks_dir() -> PathBuf {
     PathBuf::from("/etc/wharfage/hooks.d")
 }
 
-fn default_driver_gpus() -> PathBuf {
-    PathBuf::from("/proc/driver/nvidia/gpus")
-}
-
-fn default_pci_devices() -> PathBuf {
-    PathBuf::from("/sys/bus/pci/devices")
-}
-
-fn default_status_listen() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 7090))
-}
-
 fn default_exit_drain() -> u32 {
     120
-}
-
-fn default_stop_margin() -> u32 {
-    2
-}
-
-fn default_checkpoint_estimate() -> u32 {
-    30
-}
-
-fn default_drain_estimate() -> u32 {
-    5
-}
-
-fn default_stop_estimate() -> u32 {
-    5
-}
-
-fn default_generate_mib() -> u32 {
-    8
 }
 
 fn yes() -> bool {
