@@ -36,6 +36,8 @@ pub enum NoticeKind {
 pub enum NoticeSource {
     /// The notice file (`docs/notices.md`).
     File,
+    /// The notice socket (`docs/notices.md`).
+    Socket,
     /// The scheduler, in the desired state.
     Scheduler,
     /// An operator's drill on the node itself.
@@ -133,6 +135,7 @@ mod tests {
     fn a_source_that_only_a_newer_agent_knows_does_not_make_its_report_unreadable() {
         for (text, source) in [
             ("\"file\"", NoticeSource::File),
+            ("\"socket\"", NoticeSource::Socket),
             ("\"logind\"", NoticeSource::Logind),
             ("\"aws\"", NoticeSource::Aws),
             ("\"weather\"", NoticeSource::Other),

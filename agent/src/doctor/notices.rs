@@ -13,10 +13,12 @@ use crate::config::Config;
 use crate::health::evidence::inhibitor;
 use crate::notices::file::{Look, NoticeFile};
 use crate::notices::logind;
+use crate::users::User;
 
 pub(super) async fn look(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(file(config));
+    findings.extend(socket(config));
     findings.extend(cloud::look(config).await);
     match config.notices.logind {
         Some(false) => {}
@@ -28,7 +30,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
             "notices",
             "no source is configured: the node is lost without a warning when it is taken away",
             "set notices.logind = true where systemd runs, notices.cloud where it is a cloud's machine, \
-             and [notices.file]",
+             [notices.file] or [notices.socket]",
         ));
     }
     findings
@@ -55,6 +57,22 @@ fn file(config: &Config) -> Option<Finding> {
         }
     };
     Some(Finding::works("notices", detail))
+}
+
+fn socket(config: &Config) -> Option<Finding> {
+    let socket = config.notices.socket.as_ref()?;
+    let folder = socket.path.parent().unwrap_or(Path::new("/"));
+    if let Err(error) = fs::read_dir(folder) {
+        let detail = format!("the folder `{}` cannot be read: {error}", folder.display());
+        return Some(Finding::broken("notices", detail, "make it, and let the agent write there"));
+    }
+    if let Some(Err(why)) = socket.user.as_deref().map(User::named) {
+        let fix = "name a user of this host in notices.socket.user, or leave it out";
+        return Some(Finding::broken("notices", why, fix));
+    }
+    let who = socket.user.as_deref().map_or(String::new(), |user| format!(" and `{user}`"));
+    let at = socket.path.display();
+    Some(Finding::works("notices", format!("socket `{at}`: root{who} may announce there")))
 }
 
 fn shutdowns(config: &Config, delay: Result<Millis, String>) -> Finding {

@@ -1,5 +1,5 @@
 //! Where the node hears that it will be taken away: the cloud's metadata service, the host's own
-//! shutdown, a file.
+//! shutdown, a file, a socket.
 
 pub mod cloud;
 mod ear;
@@ -7,6 +7,7 @@ pub mod file;
 pub mod hearing;
 pub mod logind;
 pub mod settings;
+pub mod socket;
 pub mod start;
 pub mod watch;
 

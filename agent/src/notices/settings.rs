@@ -16,6 +16,8 @@ use crate::bad_key::BadKey;
 pub struct Notices {
     /// The notice file (`docs/notices.md`).
     pub file: Option<NoticeFile>,
+    /// The notice socket.
+    pub socket: Option<NoticeSocket>,
     /// Whether a shutdown of this host is heard from logind (default: where systemd runs).
     pub logind: Option<bool>,
     /// Whose metadata service is asked.
@@ -42,6 +44,16 @@ pub struct Notices {
 pub struct NoticeFile {
     /// Where it appears; its folder exists.
     pub path: PathBuf,
+}
+
+/// The notice socket.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeSocket {
+    /// Where it is made; its folder exists.
+    pub path: PathBuf,
+    /// A user who may announce besides root and the agent's own.
+    pub user: Option<String>,
 }
 
 /// Whose metadata service is asked.
@@ -78,6 +90,7 @@ impl Default for Notices {
     fn default() -> Self {
         Self {
             file: None,
+            socket: None,
             logind: None,
             cloud: CloudChoice::default(),
             metadata_url: None,

@@ -15,6 +15,7 @@ use super::cloud::service::{self, Service};
 use super::hearing::{self, Hearing};
 use super::logind;
 use super::settings::{CloudChoice, Notices};
+use super::socket;
 use super::watch::{Pace, watch};
 
 /// What sources are connected to.
@@ -40,6 +41,10 @@ pub fn listen(
     if let Some(file) = &settings.file {
         let (path, pace) = (file.path.clone(), Pace::default());
         tokio::spawn(watch(path, pace, inputs.clone(), alarm.clone(), stop.clone()));
+    }
+    if let Some(socket) = &settings.socket {
+        let ears = socket::Ears { inputs: inputs.clone(), alarms: alarm.clone() };
+        tokio::spawn(socket::watch(socket.clone(), ears, stop.clone()));
     }
     let cloud = Cloud::choose(settings.cloud, &settings.dmi);
     if let Some(cloud) = cloud {

@@ -1,7 +1,9 @@
 //! Notices of the clouds, heard by the real agent from their metadata services as the emulator
 //! plays them.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use wharfage_fake_notices::{Cloud, Emulator, Script};
@@ -174,6 +176,32 @@ fn the_clouds_with_one_key_are_heard_in_their_own_time() {
         host.tell("cancel");
         host.until_withdrawn();
     }
+}
+
+#[test]
+fn a_program_of_the_host_announces_and_takes_back_over_the_socket() {
+    let mut host = Noticed::start("socket", &[Cloud::Aws], "cloud = \"none\"\n");
+    let path = host.fleet.node.root().join("notices/notices.sock");
+    let table = format!("[notices.socket]\npath = \"{}\"\n", path.display());
+    host.fleet.node.notices.push_str(&table);
+    host.with_replica();
+    let socket = wait_for("the socket", || UnixStream::connect(&path).ok());
+    let mut answers = BufReader::new(socket.try_clone().expect("a second handle"));
+    let mut say = |text: &str| {
+        writeln!(&socket, "{text}").expect("sent");
+        let mut answer = String::new();
+        answers.read_line(&mut answer).expect("answered");
+        answer
+    };
+    let heard = say(r#"{"id":"x","kind":"preempt","in_seconds":120}"#);
+    assert_eq!(heard, "{\"heard\":\"socket-x\"}\n");
+    let notice = host.hears(NoticeSource::Socket);
+    assert_eq!(notice.gone_at.since(notice.heard_at).0, 120_000);
+    wait_for("its checkpoint", || host.timeline()?.contains("`save` started").then_some(()));
+    assert!(say("now").contains("refused"), "nonsense changes nothing");
+    assert_eq!(say(r#"{"withdraw":"x"}"#), "{\"withdrawn\":\"socket-x\"}\n");
+    host.until_withdrawn();
+    assert!(host.fleet.scheduler.gone().is_none(), "the replica serves on");
 }
 
 #[test]

@@ -190,6 +190,7 @@ pub fn word(source: NoticeSource) -> &'static str {
         NoticeSource::Alibaba => "alibaba",
         NoticeSource::Tencent => "tencent",
         NoticeSource::File => "file",
+        NoticeSource::Socket => "socket",
         NoticeSource::Scheduler => "scheduler",
         NoticeSource::Drill => "drill",
         NoticeSource::Logind => "logind",
