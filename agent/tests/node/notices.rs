@@ -231,6 +231,63 @@ fn a_node_that_hears_nothing_is_blind_says_so_and_is_not_fit_for_spot_until_it_h
 }
 
 #[test]
+fn whatever_a_service_fails_with_leaves_in_force_what_was_heard_and_is_said() {
+    let failures = [
+        ("inject 500", "500"),
+        ("hang", "no answer within"),
+        ("html", "blind"),
+        ("truncate", "blind"),
+        ("oversize", "blind"),
+        ("reset connections", "blind"),
+        ("answer /latest/meta-data/spot/instance-action 200 soon", "blind"),
+    ];
+    let mut number = 0;
+    let hosts = failures.map(|(statement, said)| {
+        number += 1;
+        let name = format!("failing-{number}");
+        let mut host = Noticed::start(&name, &[Cloud::Aws], "cloud = \"aws\"\n");
+        host.fleet.node.start();
+        (host, statement, said)
+    });
+    let heard = hosts.each_ref().map(|(host, ..)| {
+        host.until_heard("spot/instance-action");
+        host.tell("aws.spot in 600s");
+        host.hears(NoticeSource::Aws)
+    });
+    for (host, statement, _) in &hosts {
+        host.tell(statement);
+    }
+    for ((host, statement, said), heard) in hosts.iter().zip(heard) {
+        let alarms = wait_for("the alarm", || {
+            host.alarms().filter(|said| said.contains("blind to preemption"))
+        });
+        assert!(alarms.contains(said), "{statement}: {alarms}");
+        let now = host.hears(NoticeSource::Aws);
+        assert_eq!((now.id, now.gone_at), (heard.id, heard.gone_at), "{statement}");
+    }
+}
+
+#[test]
+fn a_deadline_that_cannot_be_is_now_or_the_usual_and_an_hours_error_of_a_clock_moves_none() {
+    for (name, statement, window, alarm) in [
+        ("past", "aws.spot in -60s", 0..=0, "states a deadline that passed"),
+        ("far", "aws.spot in 365d", 120_000..=120_000, "which this source never gives"),
+        ("ahead", "clock 1h; aws.spot in 120s", 110_000..=120_000, "clock"),
+        ("behind", "clock -1h; aws.spot in 120s", 110_000..=120_000, "clock"),
+    ] {
+        let mut host = Noticed::start(name, &[Cloud::Aws], "cloud = \"aws\"\n");
+        host.fleet.node.start();
+        host.until_heard("spot/instance-action");
+        host.tell(statement);
+        let notice = host.hears(NoticeSource::Aws);
+        let length = notice.gone_at.since(notice.heard_at).0;
+        assert!(window.contains(&length), "{statement}: {length}");
+        assert_eq!(notice.certainty, Certainty::Certain, "{statement}");
+        wait_for("the alarm", || host.alarms().filter(|said| said.contains(alarm)));
+    }
+}
+
+#[test]
 fn the_doctor_asks_the_metadata_service_and_names_the_fix() {
     let host = Noticed::start("doctor", &[Cloud::Gcp], "cloud = \"gcp\"\n");
     let examined = || {

@@ -51,6 +51,8 @@ pub(crate) enum Act {
     ExpireToken,
     /// Stated times lie as far ahead of each call as of the first.
     ShiftTimes,
+    /// The service's clock differs from this host's by so many milliseconds.
+    Clock(i64),
     /// One path answers this, whatever is announced; absent = as it would again.
     Answer { path: String, with: Option<(u16, String)> },
 }
@@ -137,6 +139,7 @@ fn act(words: &mut Words<'_>, clouds: &[Cloud]) -> Result<Act, String> {
         "heal" => return Ok(Act::Heal),
         "expire" => return words.must("token").map(|()| Act::ExpireToken),
         "shift" => return words.must("times").map(|()| Act::ShiftTimes),
+        "clock" => return words.ahead().map(Act::Clock),
         "answer" => return answer(words),
         "inject" => Fault::Status(words.status()?),
         "hang" => Fault::Hang,
@@ -166,7 +169,7 @@ fn unknown(word: &str, clouds: &[Cloud]) -> String {
     let kinds: String = kinds.map(|kind| format!("{}, ", kind.word)).collect();
     format!(
         "`{word}` where {kinds}cancel, inject, hang, reset, slow, truncate, html, oversize, \
-         redirect, heal, expire, shift or answer was expected"
+         redirect, heal, expire, shift, clock or answer was expected"
     )
 }
 

@@ -218,7 +218,8 @@ async fn converse(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             return hang(&mut stream, shared, until).await;
         }
     };
-    let mut bytes = answer.bytes(&rfc1123(now_ms()));
+    let clock_ms = shared.state().world.clock_ms;
+    let mut bytes = answer.bytes(&rfc1123(now_ms().saturating_add(clock_ms)));
     if is_cut {
         // An answer without a body loses the end of its head.
         bytes.truncate(bytes.len() - (answer.body.len() / 2).max(1));

@@ -25,6 +25,8 @@ pub struct World {
     pub clouds: Vec<Cloud>,
     pub said: Vec<Said>,
     pub shifts: bool,
+    /// How far the services' clock is ahead of this host's.
+    pub clock_ms: i64,
     /// Announcements and withdrawals so far.
     pub changes: u64,
     /// Tokens of this age are good.
@@ -39,6 +41,7 @@ impl World {
             clouds: clouds.to_vec(),
             said: Vec::new(),
             shifts: false,
+            clock_ms: 0,
             changes: 0,
             token_age: 0,
             tokens_given: 0,
@@ -61,6 +64,7 @@ impl World {
             }
             Act::ExpireToken => self.token_age += 1,
             Act::ShiftTimes => self.shifts = true,
+            Act::Clock(ahead) => self.clock_ms = *ahead,
             Act::Answer { path, with: Some(with) } => {
                 self.answers.insert(path.clone(), with.clone());
             }
@@ -79,7 +83,7 @@ impl World {
     /// The time that an announcement states.
     pub fn stated_ms(&self, said: &Said) -> i64 {
         let from = if self.shifts { now_ms() } else { said.since_ms };
-        from.saturating_add(said.what.ahead_ms.unwrap_or(0))
+        from.saturating_add(said.what.ahead_ms.unwrap_or(0)).saturating_add(self.clock_ms)
     }
 
     /// What is answered.
