@@ -458,6 +458,14 @@ mod tests {
         }
         let collected = zbus::fdo::Error::UnknownObject("collected".to_owned());
         assert!(is_unknown_unit(&collected.into()));
+        let answered = |name: &str| {
+            let reply = zbus::Message::method_call("/", "Get").build(&()).expect("a message");
+            let name = zbus::names::OwnedErrorName::try_from(name).expect("a name");
+            is_unknown_unit(&zbus::Error::MethodError(name, None, reply))
+        };
+        assert!(answered("org.freedesktop.systemd1.NoSuchUnit"));
+        assert!(!answered("org.freedesktop.systemd1.LoadFailed"));
+        assert!(!answered("org.freedesktop.DBus.Error.NoReply"));
     }
 
     #[test]

@@ -46,6 +46,9 @@ fn what_makes_a_gpu_untrustworthy_ends_all_that_runs_on_it() {
     let [first, second, other] = &node.gpus()[..] else { panic!("three slots") };
     assert_eq!((first.is_some(), second.is_some(), other.is_some()), (true, true, false));
     let mut node = Node::split();
+    let verdict = node.xid_of_parts(48, &[2]).verdict();
+    assert_eq!(restarted(&verdict), ["MIG-1", "MIG-2"], "whichever instance was named");
+    let mut node = Node::split();
     let verdict = node.xid_of_parts(13, &[1]).xid_of_parts(62, &[2]).verdict();
     assert_eq!(restarted(&verdict), ["MIG-1"], "a reset moves the others, it does not end them");
     assert!(verdict.asks.iter().any(|ask| ask.what == Asked::Reset));

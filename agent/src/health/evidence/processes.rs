@@ -245,6 +245,11 @@ mod tests {
         assert_eq!((saw, said.contains("4200000 (hook) has been stuck")), (Saw::Fail, true));
         let stranger = [process(4_300_000, 1, 'D', "backup")];
         assert_eq!(says(&context, &stranger).0, Saw::Pass, "not ours");
+        let line = folder.path().join("proc/4400000/cmdline");
+        std::fs::create_dir_all(line.parent().expect("a folder")).expect("made");
+        std::fs::write(&line, "wharfage-agent\0nvml-helper\0").expect("written");
+        let helper = [process(4_400_000, own, 'D', "wharfage-agent")];
+        assert_eq!(says(&context, &helper).0, Saw::Pass, "its GPU alone is closed for that");
         context.stuck().clear();
         assert_eq!(host(&context, &hook).0, Saw::Pass, "a moment in the kernel is no fault");
         assert_eq!(host(&context, &[]).0, Saw::Pass);
