@@ -47,6 +47,9 @@ impl Log {
         if self.size > LARGEST_LOG {
             drop(std::fs::rename(&self.path, self.path.with_extension("log.1")));
             *self = Self::open(self.path.clone());
+        } else if self.file.is_none() {
+            // A disk on which nothing could be begun may take it by now.
+            *self = Self::open(self.path.clone());
         }
         if let Some(file) = &mut self.file
             && file.write_all(line).is_ok()
@@ -87,5 +90,22 @@ pub async fn keep(mut output: impl AsyncBufRead + Unpin, path: &Path, load: watc
             log.write(&line);
             line.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Folder;
+
+    #[test]
+    fn a_log_that_could_not_be_begun_is_begun_when_the_disk_takes_it() {
+        let folder = Folder::new("engine-log");
+        let path = folder.path().join("not-there-yet/engine.log");
+        let mut log = Log::open(path.clone());
+        log.write(b"lost\n");
+        std::fs::create_dir(path.parent().expect("a folder")).expect("made");
+        log.write(b"kept\n");
+        assert_eq!(std::fs::read_to_string(&path).expect("a log"), "kept\n");
     }
 }

@@ -7,7 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use wharfage_agent_sys::process;
-use wharfage_shared::replica::Ended;
+use wharfage_shared::replica::{Ended, ReportedPhase};
+use wharfage_shared::segment::SegmentReplica;
 
 use crate::common::node::{Node, run_order, run_with, stop_order};
 use crate::common::wait_for;
@@ -183,6 +184,94 @@ fn an_agent_that_starts_on_a_full_disk_serves_and_tells_and_writes_when_there_is
     fleet.scheduler.order(vec![stop_order(3, 20)]);
     wait_for("its end", || fleet.scheduler.gone().filter(|gone| gone.replica.0 == 3));
     assert_whole(&fleet);
+}
+
+/// A disk of 2 MiB for the state folder alone.
+const SMALL: &str = "mount -t tmpfs -o size=2m none \"$STATE\"";
+
+/// Whoever opens a file below finds it read-only. What is open for writing stays so, as with every
+/// remount that the kernel does not force.
+const REMOUNT: &str = "mount --bind \"$STATE\" \"$STATE\" && \
+                       mount -o remount,bind,ro \"$STATE\" \"$STATE\"";
+
+/// Does something to the mounts in which the agent lives.
+fn inside(node: &Node, script: &str) {
+    let mut command = Command::new("nsenter");
+    command.args(["-m", "-t", &node.agent_pid().to_string(), "/bin/sh", "-c", script]);
+    let done = command.env("STATE", node.root().join("state")).output().expect("it runs");
+    assert!(done.status.success(), "{script}: {}", said(&done));
+}
+
+fn is_ready(fleet: &Fleet, number: u32) -> bool {
+    let all = fleet.scheduler.last().map(|last| last.replicas).unwrap_or_default();
+    all.iter().any(|one| one.replica.0 == number && one.phase == ReportedPhase::Ready)
+}
+
+fn until_gone(fleet: &Fleet, number: u32) -> Ended {
+    let gone = || fleet.scheduler.last()?.gone.into_iter().find(|gone| gone.replica.0 == number);
+    wait_for(&format!("the proof of r-{number}'s end"), gone).ended
+}
+
+#[test]
+fn a_small_disk_that_fills_up_and_one_that_is_read_only_for_a_while_cost_no_replica() {
+    let mut fleet = fleet("disk-live");
+    if process::effective_user() != 0 || !may_mount(&fleet.node) {
+        eprintln!("SKIPPED: only root can change the mounts of a running agent");
+        return;
+    }
+    let agent = elsewhere(&fleet.node, SMALL, &[]);
+    // One that has any room at all is well: the cache is on the test's own disk.
+    fleet.node.config(
+        "[health]\nread_kmsg = false\nleast_disk_percent = 1\n[health.off]\nG17 = \"a test\"\n",
+    );
+    fleet.node.start_as(agent);
+    let of_a = |number: u32| run_with(run_order(number, "GPU-a"), &[]);
+    let stays = || run_with(run_order(2, "GPU-b"), &[]);
+    fleet.scheduler.order(vec![of_a(1), stays()]);
+    wait_for("two replicas", || (is_ready(&fleet, 1) && is_ready(&fleet, 2)).then_some(()));
+
+    inside(&fleet.node, "! cat /dev/zero > \"$STATE/filler\"");
+    fleet.scheduler.order(vec![stop_order(1, 20), stays()]);
+    until_alarm(&fleet.node, "cannot store the desired state: No space left on device");
+    until_gone(&fleet, 1);
+    wait_for("the gate of the disk", || {
+        let health = fleet.node.status()?["health"].clone();
+        let gate = health["gates"].as_array()?.iter().find(|gate| gate["id"] == "G16")?.clone();
+        (gate["state"] == "fail" && gate["evidence"].as_str()?.contains("state_dir")).then_some(())
+    });
+    assert!(fleet.node.log().contains("No space left on device"), "the log says it too");
+    assert!(is_ready(&fleet, 2), "the other one serves");
+    inside(&fleet.node, "rm \"$STATE/filler\"");
+    until_well(&fleet.node);
+    fleet.scheduler.order(vec![of_a(3), stays()]);
+    wait_for("the next one", || is_ready(&fleet, 3).then_some(()));
+    fleet.scheduler.order(vec![stop_order(3, 20), stays()]);
+    until_gone(&fleet, 3);
+
+    inside(&fleet.node, REMOUNT);
+    fleet.scheduler.order(vec![of_a(4), stays()]);
+    until_alarm(&fleet.node, "cannot store the desired state: Read-only file system");
+    let Ended::NeverStarted { because } = until_gone(&fleet, 4) else {
+        panic!("it had nowhere to start")
+    };
+    assert!(because.contains("Read-only file system"), "{because}");
+    assert!(is_ready(&fleet, 2), "the other one serves");
+    inside(&fleet.node, "umount \"$STATE\"");
+    until_well(&fleet.node);
+    fleet.scheduler.order(vec![of_a(5), stays()]);
+    wait_for("the one after it", || is_ready(&fleet, 5).then_some(()));
+    assert!(is_ready(&fleet, 2), "from the first moment to the last");
+    fleet.scheduler.order(vec![stop_order(5, 20), stop_order(2, 20)]);
+    until_gone(&fleet, 2);
+    until_gone(&fleet, 5);
+    wait_for("the segments", || {
+        let segments = fleet.scheduler.segments();
+        let has_last = |one: &SegmentReplica| one.replica.0 == 5;
+        segments.iter().any(|segment| segment.replicas.iter().any(has_last)).then_some(())
+    });
+    assert_whole(&fleet);
+    let log = fleet.node.log();
+    assert!(!log.contains("panicked") && !log.contains("are lost"), "{log}");
 }
 
 #[test]
