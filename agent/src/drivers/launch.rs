@@ -143,6 +143,12 @@ impl Driver {
                             None => Awaited::Died,
                         });
                     }
+                    if waited > GUARD_DEADLINE && folder.was_ready() {
+                        // It was written once. A guard that does not answer now is frozen, and
+                        // nobody is ended for that.
+                        let at = folder.path().join("guard.json");
+                        return Err(io::Error::other(format!("`{}` is lost", at.display())));
+                    }
                     if waited > GUARD_DEADLINE {
                         self.end_guard(None, folder, params).await;
                     }

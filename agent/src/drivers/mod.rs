@@ -371,8 +371,10 @@ impl Driver {
             return;
         }
         let Some(record) = keeper::ask(folder).await else { return };
-        // What cannot be written is said where it is read.
-        if is_alive(record.guard) && folder.write_record(&record).is_ok() {
+        // Meanwhile the guard may have written a newer one. What cannot be written is said where it
+        // is read.
+        let is_missing = !matches!(folder.read_record(), Ok(Some(_)));
+        if is_missing && is_alive(record.guard) && folder.write_record(&record).is_ok() {
             let guard = record.guard.pid;
             tracing::warn!(process.pid = guard, "the guard's record was written anew by its word");
         }

@@ -135,6 +135,28 @@ fn a_replica_whose_files_were_removed_keeps_its_place_while_it_lives() {
 }
 
 #[test]
+fn a_frozen_guard_whose_record_was_lost_is_not_taken_for_one_that_never_came_up() {
+    let bench = Bench::new(ENGINE);
+    let mut agent = bench.agent();
+    let record = agent.run(&bench);
+    bench.folder().mark_ready().expect("noted");
+    agent.kill();
+    process::signal(record.guard, Signal::STOP).expect("frozen");
+    let kept = Kept::of(&bench, &["guard.json"]);
+    kept.remove();
+    let mut next = bench.agent();
+    assert_eq!(next.adopt(&bench).map(|found| found.ended), None);
+    let told = next.driver.untended().join("\n");
+    assert!(told.contains("guard.json` is lost"), "{told}");
+    assert!(process::is_alive(record.guard) && process::is_alive(record.engine.expect("one")));
+    process::signal(record.guard, Signal::CONT).expect("it goes on");
+    assert_eq!(next.adopted().ended, None, "its guard says what was lost");
+    next.command(&bench, Command::Kill);
+    next.exited();
+    next.release(&bench);
+}
+
+#[test]
 fn a_control_group_that_cannot_be_read_is_not_an_empty_one() {
     if is_inside() {
         // systemd lists a unit's processes there.
