@@ -166,4 +166,7 @@ pub struct GpuReading {
     /// Why it cannot be read now (a lost GPU, a call that hangs): one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// The first of its values that could not be read, where that closes nothing: one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
 }

@@ -55,6 +55,8 @@ pub struct Sections {
     pub gpm: Option<Value<Gpm>>,
     /// What a section says about the whole GPU, by its number.
     troubles: BTreeMap<usize, Trouble>,
+    /// The first value of a section that could not be read, by its number.
+    unread: BTreeMap<usize, String>,
 }
 
 /// XIDs of one GPU.
@@ -82,7 +84,15 @@ impl Sections {
         trouble: Option<Trouble>,
     ) {
         self.at = at;
-        self.mark(number, trouble);
+        let (of_gpu, of_value) = match trouble {
+            Some(trouble) if trouble.reach == Reach::Value => (None, Some(trouble.because)),
+            trouble => (trouble, None),
+        };
+        self.mark(number, of_gpu);
+        match of_value {
+            Some(because) => drop(self.unread.insert(number, because)),
+            None => drop(self.unread.remove(&number)),
+        }
         match section {
             Some(Section::Power(power)) => self.power = Some(power),
             Some(Section::Ecc(ecc)) => self.ecc = Some(ecc),
@@ -116,6 +126,11 @@ impl Sections {
     pub(super) fn worst_trouble(&self) -> Option<&Trouble> {
         self.troubles.values().max_by_key(|trouble| trouble.reach)
     }
+
+    /// The first value that could not be read.
+    pub(super) fn first_unread(&self) -> Option<&String> {
+        self.unread.values().next()
+    }
 }
 
 impl Xids {
@@ -146,6 +161,7 @@ impl Seen {
             power_mw: fast.power_mw.get(),
             age_ms: 0,
             trouble: None,
+            unread: read.unread,
         };
         Self {
             at,
@@ -169,5 +185,6 @@ pub(super) fn unread(uuid: &GpuUuid, trouble: Option<String>) -> GpuReading {
         power_mw: None,
         age_ms: 0,
         trouble,
+        unread: None,
     }
 }

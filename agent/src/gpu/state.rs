@@ -87,7 +87,9 @@ impl Gpus {
             let trouble = self.trouble_of(&identity.uuid);
             match self.seen.get(&identity.uuid) {
                 Some(seen) => {
-                    GpuReading { age_ms: now.since(seen.at).0, trouble, ..seen.reading.clone() }
+                    let age_ms = now.since(seen.at).0;
+                    let unread = self.unread_of(seen);
+                    GpuReading { age_ms, trouble, unread, ..seen.reading.clone() }
                 }
                 None => unread(&identity.uuid, trouble),
             }
@@ -109,6 +111,15 @@ impl Gpus {
             self.sections.get(&board.uuid)?.worst_trouble().map(|trouble| trouble.because.clone())
         };
         self.trouble.clone().or_else(own).or_else(of_board)
+    }
+
+    /// The first value of a slot or its GPU that could not be read, though the slot can be trusted.
+    fn unread_of(&self, seen: &Seen) -> Option<String> {
+        let of_board = || {
+            let board = self.board_of(&seen.reading.uuid)?;
+            self.sections.get(&board.uuid)?.first_unread().cloned()
+        };
+        seen.reading.unread.clone().or_else(of_board)
     }
 
     /// The GPU that a slot is (a part of).
@@ -361,7 +372,7 @@ pub(crate) mod tests {
     fn reading(slot: &str, trouble: Option<(Reach, &str)>) -> SlotReading {
         let trouble =
             trouble.map(|(reach, because)| Trouble { reach, because: because.to_owned() });
-        SlotReading { slot: GpuUuid::from(slot), fast: fast(), trouble }
+        SlotReading { slot: GpuUuid::from(slot), fast: fast(), trouble, unread: None }
     }
 
     fn two() -> Gpus {
@@ -448,6 +459,24 @@ pub(crate) mod tests {
         assert!(gpus.trouble_of(&"GPU-a".into()).is_some());
         gpus.section(Boottime(3), "GPU-a".into(), 0, None, None);
         assert_eq!(gpus.trouble_of(&"GPU-a".into()), None);
+    }
+
+    #[test]
+    fn a_value_that_could_not_be_read_is_told_beside_and_closes_nothing() {
+        let mut gpus = two();
+        let value = Trouble { reach: Reach::Value, because: "no energy".to_owned() };
+        gpus.section(Boottime(1), "GPU-a".into(), 3, None, Some(value));
+        let told = |gpus: &Gpus| {
+            let readings = gpus.readings(Boottime(1300)).into_iter();
+            readings.map(|reading| (reading.unread, reading.trouble)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&gpus), [(Some("no energy".to_owned()), None), (None, None)]);
+        let power = SlotReading { unread: Some("no power".to_owned()), ..reading("GPU-a", None) };
+        gpus.read(Boottime(1500), vec![power]);
+        assert_eq!(told(&gpus)[0].0.as_deref(), Some("no power"), "what is read more often first");
+        gpus.read(Boottime(2000), vec![reading("GPU-a", None)]);
+        gpus.section(Boottime(2), "GPU-a".into(), 3, None, None);
+        assert_eq!(told(&gpus), [(None, None), (None, None)]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub enum Word {
         number: usize,
         /// What was read.
         section: Option<Box<Section>>,
-        /// What it says about the whole GPU.
+        /// The worst that was wrong with it.
         trouble: Option<Trouble>,
     },
     /// NVML tells an XID.

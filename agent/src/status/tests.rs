@@ -119,6 +119,7 @@ fn gpu(uuid: &str, index: u32, age_ms: u64) -> ShownGpu {
         power_mw: Some(412_034),
         age_ms,
         trouble: None,
+        unread: None,
     };
     let readings = Readings {
         fast: Some(Arc::new(fast())),

@@ -1,6 +1,7 @@
 //! One node with real processes: the agent, its guards, the development engine and the fake GPUs,
 //! ordered about by a scheduler in the test.
 
+mod codes;
 mod common;
 mod disk;
 mod doctor;

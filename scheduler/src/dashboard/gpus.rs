@@ -73,7 +73,7 @@ fn told(gpu: &Gpu) -> String {
         (None, true) => text.push_str("\nin use"),
         (None, false) => text.push_str("\nfree"),
     }
-    if let Some(because) = gpu.unfit.as_ref().or(gpu.trouble.as_ref()) {
+    if let Some(because) = gpu.unfit.as_ref().or(gpu.trouble.as_ref()).or(gpu.unread.as_ref()) {
         text.push_str(&format!("\n{because}"));
     }
     text

@@ -263,6 +263,7 @@ pub fn readings(node: &NodeId) -> Vec<GpuReading> {
         power_mw: Some(70_000),
         age_ms: 5,
         trouble: None,
+        unread: None,
     };
     (0..8).map(reading).collect()
 }

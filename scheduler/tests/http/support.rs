@@ -485,6 +485,7 @@ fn readings(node: &NodeId) -> Vec<GpuReading> {
         power_mw: Some(70_000),
         age_ms: 5,
         trouble: None,
+        unread: None,
     };
     (0..8).map(reading).collect()
 }

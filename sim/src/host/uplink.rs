@@ -130,6 +130,7 @@ impl Host {
                 power_mw: answers.then_some(100_000),
                 age_ms: 0,
                 trouble,
+                unread: None,
             }
         };
         self.gpus.iter().map(reading).collect()

@@ -77,15 +77,24 @@ pub struct Banks {
 }
 
 pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> Ecc {
-    let mode = listener.value(device.is_ecc_enabled());
-    let mut errors = |kind: MemoryError, counter: EccCounter| {
-        listener.value(device.total_ecc_errors(kind, counter))
+    let mode = listener.value("ecc.is_enabled", "nvmlDeviceGetEccMode", device.is_ecc_enabled());
+    let mut errors = |field, kind: MemoryError, counter: EccCounter| {
+        let answer = device.total_ecc_errors(kind, counter);
+        listener.value(field, "nvmlDeviceGetTotalEccErrors", answer)
     };
-    let volatile_corrected = errors(MemoryError::Corrected, EccCounter::Volatile);
-    let volatile_uncorrected = errors(MemoryError::Uncorrected, EccCounter::Volatile);
-    let aggregate_corrected = errors(MemoryError::Corrected, EccCounter::Aggregate);
-    let aggregate_uncorrected = errors(MemoryError::Uncorrected, EccCounter::Aggregate);
-    let sram = listener.value(raw::sram_errors(device));
+    let volatile_corrected =
+        errors("ecc.volatile_corrected", MemoryError::Corrected, EccCounter::Volatile);
+    let volatile_uncorrected =
+        errors("ecc.volatile_uncorrected", MemoryError::Uncorrected, EccCounter::Volatile);
+    let aggregate_corrected =
+        errors("ecc.aggregate_corrected", MemoryError::Corrected, EccCounter::Aggregate);
+    let aggregate_uncorrected =
+        errors("ecc.aggregate_uncorrected", MemoryError::Uncorrected, EccCounter::Aggregate);
+    let sram = listener.value(
+        "ecc.sram_volatile_uncorrected",
+        "nvmlDeviceGetSramEccErrorStatus",
+        raw::sram_errors(device),
+    );
     Ecc {
         is_enabled: mode.clone().map(|mode| mode.currently_enabled),
         will_be_enabled: mode.map(|mode| mode.pending_enabled),
@@ -106,19 +115,33 @@ pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> Ecc {
 }
 
 fn retired(device: &Device<'_>, listener: &mut Listener) -> RetiredPages {
-    let mut count = |cause: RetirementCause| {
-        listener.value(device.retired_pages(cause)).map(|pages| pages.len() as u64)
+    let mut count = |field, cause: RetirementCause| {
+        let pages = listener.value(field, "nvmlDeviceGetRetiredPages", device.retired_pages(cause));
+        pages.map(|pages| pages.len() as u64)
     };
     RetiredPages {
-        single_bit: count(RetirementCause::MultipleSingleBitEccErrors),
-        double_bit: count(RetirementCause::DoubleBitEccError),
-        is_pending: listener.value(device.are_pages_pending_retired()),
+        single_bit: count(
+            "ecc.retired_pages.single_bit",
+            RetirementCause::MultipleSingleBitEccErrors,
+        ),
+        double_bit: count("ecc.retired_pages.double_bit", RetirementCause::DoubleBitEccError),
+        is_pending: listener.value(
+            "ecc.retired_pages.is_pending",
+            "nvmlDeviceGetRetiredPagesPendingStatus",
+            device.are_pages_pending_retired(),
+        ),
     }
 }
 
 fn remapped(device: &Device<'_>, listener: &mut Listener) -> RemappedRows {
-    let rows = listener.value(raw::remapped_rows(device));
-    let banks = listener.value(raw::remap_histogram(device)).map(|banks| Banks {
+    let rows = listener.value(
+        "ecc.remapped_rows.correctable",
+        "nvmlDeviceGetRemappedRows",
+        raw::remapped_rows(device),
+    );
+    let histogram = raw::remap_histogram(device);
+    let function = "nvmlDeviceGetRowRemapperHistogram";
+    let banks = listener.value("ecc.remapped_rows.banks", function, histogram).map(|banks| Banks {
         max: banks.max,
         high: banks.high,
         partial: banks.partial,

@@ -40,19 +40,25 @@ pub struct Gpm {
     pub nvlink_rx_bytes_per_second: Value<u64>,
 }
 
-const METRICS: [GpmMetricId; 12] = [
-    GpmMetricId::GraphicsUtil,
-    GpmMetricId::SmUtil,
-    GpmMetricId::SmOccupancy,
-    GpmMetricId::AnyTensorUtil,
-    GpmMetricId::DramBwUtil,
-    GpmMetricId::Fp64Util,
-    GpmMetricId::Fp32Util,
-    GpmMetricId::Fp16Util,
-    GpmMetricId::PcieTxPerSec,
-    GpmMetricId::PcieRxPerSec,
-    GpmMetricId::NvlinkTotalTxPerSec,
-    GpmMetricId::NvlinkTotalRxPerSec,
+/// Whether there are such counters.
+const QUERY: &str = "nvmlGpmQueryDeviceSupport";
+
+/// Computes them from two samples.
+const TELL: &str = "nvmlGpmMetricsGet";
+
+const METRICS: [(GpmMetricId, &str); 12] = [
+    (GpmMetricId::GraphicsUtil, "gpm.graphics_active_ppm"),
+    (GpmMetricId::SmUtil, "gpm.sm_active_ppm"),
+    (GpmMetricId::SmOccupancy, "gpm.sm_occupancy_ppm"),
+    (GpmMetricId::AnyTensorUtil, "gpm.tensor_active_ppm"),
+    (GpmMetricId::DramBwUtil, "gpm.dram_active_ppm"),
+    (GpmMetricId::Fp64Util, "gpm.fp64_active_ppm"),
+    (GpmMetricId::Fp32Util, "gpm.fp32_active_ppm"),
+    (GpmMetricId::Fp16Util, "gpm.fp16_active_ppm"),
+    (GpmMetricId::PcieTxPerSec, "gpm.pcie_tx_bytes_per_second"),
+    (GpmMetricId::PcieRxPerSec, "gpm.pcie_rx_bytes_per_second"),
+    (GpmMetricId::NvlinkTotalTxPerSec, "gpm.nvlink_tx_bytes_per_second"),
+    (GpmMetricId::NvlinkTotalRxPerSec, "gpm.nvlink_rx_bytes_per_second"),
 ];
 
 /// NVML states transfers in MiB per second.
@@ -71,27 +77,29 @@ impl<'nvml> Sampler<'nvml> {
         device: &Device<'nvml>,
         listener: &mut Listener,
     ) -> Option<Value<Gpm>> {
-        let supported = match device.gpm_support() {
-            Ok(true) => device.gpm_sample(),
-            Ok(false) => Err(NvmlError::NotSupported),
-            Err(error) => Err(error),
+        let (function, supported) = match device.gpm_support() {
+            Ok(true) => ("nvmlGpmSampleGet", device.gpm_sample()),
+            Ok(false) => (QUERY, Err(NvmlError::NotSupported)),
+            Err(error) => (QUERY, Err(error)),
         };
         let sample = match supported {
             Ok(sample) => sample,
-            Err(error) => return Some(listener.value(Err(error))),
+            Err(error) => return Some(listener.value("gpm", function, Err(error))),
         };
         let last = self.last.replace(sample);
         let (last, sample) = (last?, self.last.as_ref()?);
-        let metrics = match gpm_metrics_get(device.nvml(), &last, sample, &METRICS) {
+        let asked = METRICS.map(|(id, _)| id);
+        let metrics = match gpm_metrics_get(device.nvml(), &last, sample, &asked) {
             Ok(metrics) => metrics,
-            Err(error) => return Some(listener.value(Err(error))),
+            Err(error) => return Some(listener.value("gpm", TELL, Err(error))),
         };
-        let mut values = metrics.into_iter().map(|metric| {
+        let mut values = metrics.into_iter().zip(METRICS).map(|(metric, (_, field))| {
             let value = metric.map(|metric| metric.value);
             // What could not be computed is not a number.
-            listener.value(value.and_then(|value| {
+            let value = value.and_then(|value| {
                 if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(NvmlError::NoData) }
-            }))
+            });
+            listener.value(field, TELL, value)
         });
         let mut next = || values.next().unwrap_or(Value::Unsupported);
         let mut share = || next().map(millionths);

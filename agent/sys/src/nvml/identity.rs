@@ -118,15 +118,20 @@ pub(super) fn read<'nvml>(
     device: &Device<'nvml>,
     index: u32,
 ) -> Result<(Board, Vec<Option<Device<'nvml>>>), Trouble> {
-    let uuid = device.uuid().map_err(|error| trouble(&error))?;
+    let uuid = device.uuid().map_err(|error| trouble("nvmlDeviceGetUUID", &error))?;
     let uuid = GpuUuid::from(uuid.as_str());
     let listener = &mut Listener::default();
     let name = device.name().unwrap_or_else(|_| "unknown".to_owned());
-    let serial = listener.value(device.serial());
-    let pci = listener.value(device.pci_info()).map(|pci| pci.bus_id);
+    let serial = listener.value("board.serial", "nvmlDeviceGetSerial", device.serial());
+    let pci = listener
+        .value("board.pci", "nvmlDeviceGetPciInfo_v3", device.pci_info())
+        .map(|pci| pci.bus_id);
     let memory = super::memory::read(device, listener).total_bytes.get();
     let numa = device.memory_affinity(NODE_WORDS, ffi::NVML_AFFINITY_SCOPE_NODE);
-    let numa_node = match listener.value(numa).map(|mask| bits(&mask).next()) {
+    let numa_node = match listener
+        .value("board.numa_node", "nvmlDeviceGetMemoryAffinity", numa)
+        .map(|mask| bits(&mask).next())
+    {
         Value::Value(Some(node)) => Value::Value(node),
         Value::Value(None) | Value::Unsupported => Value::Unsupported,
         Value::Error(because) => Value::Error(because),
@@ -151,17 +156,29 @@ pub(super) fn read<'nvml>(
         name,
         serial,
         pci,
-        minor: listener.value(device.minor_number()),
-        architecture: listener.value(device.architecture()).map(|kind| kind.to_string()),
+        minor: listener.value("board.minor", "nvmlDeviceGetMinorNumber", device.minor_number()),
+        architecture: listener
+            .value("board.architecture", "nvmlDeviceGetArchitecture", device.architecture())
+            .map(|kind| kind.to_string()),
         compute_capability: listener
-            .value(device.cuda_compute_capability())
+            .value(
+                "board.compute_capability",
+                "nvmlDeviceGetCudaComputeCapability",
+                device.cuda_compute_capability(),
+            )
             .map(|version| format!("{}.{}", version.major, version.minor)),
-        part_number: listener.value(device.board_part_number()),
-        vbios: listener.value(device.vbios_version()),
-        module: listener.value(raw::module_id(device)),
+        part_number: listener.value(
+            "board.part_number",
+            "nvmlDeviceGetBoardPartNumber",
+            device.board_part_number(),
+        ),
+        vbios: listener.value("board.vbios", "nvmlDeviceGetVbiosVersion", device.vbios_version()),
+        module: listener.value("board.module", "nvmlDeviceGetModuleId", raw::module_id(device)),
         numa_node,
         nvlink_ends: super::nvlink::ends(device),
-        cpu_affinity: listener.value(device.cpu_affinity(CPU_WORDS)).map(|mask| ranges(&mask)),
+        cpu_affinity: listener
+            .value("board.cpu_affinity", "nvmlDeviceGetCpuAffinity", device.cpu_affinity(CPU_WORDS))
+            .map(|mask| ranges(&mask)),
         slots,
     };
     // A GPU that is lost in the middle of this has no identity: it would look like another one.
@@ -206,8 +223,16 @@ fn slot(instance: &Device<'_>, parent: &GpuIdentity) -> Option<Slot> {
     };
     let mig = MigInstance {
         parent: parent.uuid.clone(),
-        gpu_instance: listener.value(raw::gpu_instance(instance)),
-        compute_instance: listener.value(raw::compute_instance(instance)),
+        gpu_instance: listener.value(
+            "mig.gpu_instance",
+            "nvmlDeviceGetGpuInstanceId",
+            raw::gpu_instance(instance),
+        ),
+        compute_instance: listener.value(
+            "mig.compute_instance",
+            "nvmlDeviceGetComputeInstanceId",
+            raw::compute_instance(instance),
+        ),
         profile: profile.clone(),
     };
     let identity = GpuIdentity {

@@ -29,7 +29,8 @@ pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> Memory {
             reserved_bytes: Value::Value(memory.reserved),
         },
         Err(error) if is_unsupported(&error) => {
-            let memory = listener.value(raw::memory_v1(device));
+            let memory =
+                listener.value("memory", "nvmlDeviceGetMemoryInfo", raw::memory_v1(device));
             Memory {
                 total_bytes: memory.clone().map(|memory| memory.total),
                 used_bytes: memory.clone().map(|memory| memory.used),
@@ -38,7 +39,8 @@ pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> Memory {
             }
         }
         Err(error) => {
-            let failed: Value<u64> = listener.value(Err(error));
+            let failed: Value<u64> =
+                listener.value("memory", "nvmlDeviceGetMemoryInfo_v2", Err(error));
             Memory {
                 total_bytes: failed.clone(),
                 used_bytes: failed.clone(),

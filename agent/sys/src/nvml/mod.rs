@@ -85,6 +85,9 @@ pub struct SlotReading {
     /// Why it cannot be trusted, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
+    /// The first value that could not be read beside: it closes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
 }
 
 /// What matters more slowly, of one GPU: read one subject after the other.
@@ -129,12 +132,14 @@ impl Reader {
 
     /// How many GPUs NVML lists.
     pub fn count(&self) -> Result<u32, Trouble> {
-        self.nvml.device_count().map_err(|error| trouble::trouble(&error))
+        self.nvml.device_count().map_err(|error| trouble::trouble("nvmlDeviceGetCount_v2", &error))
     }
 
     /// The GPU at this place of NVML's list.
     pub fn gpu(&self, index: u32) -> Result<Gpu<'_>, Trouble> {
-        let device = self.nvml.device_by_index(index).map_err(|error| trouble::trouble(&error))?;
+        let device = self.nvml.device_by_index(index);
+        let because = |error| trouble::trouble("nvmlDeviceGetHandleByIndex_v2", &error);
+        let device = device.map_err(because)?;
         let (board, instances) = identity::read(&device, index)?;
         Ok(Gpu { device, board, instances, gpm: gpm::Sampler::default() })
     }
@@ -142,7 +147,8 @@ impl Reader {
     /// XIDs of the GPU with this UUID from now on; nothing where they are not told.
     pub fn xids(&self, gpu: &GpuUuid) -> Result<Option<Xids<'_>>, Trouble> {
         let device = self.nvml.device_by_uuid(gpu.as_str());
-        Xids::of(&device.map_err(|error| trouble::trouble(&error))?)
+        let because = |error| trouble::trouble("nvmlDeviceGetHandleByUUID", &error);
+        Xids::of(&device.map_err(because)?)
     }
 }
 
@@ -175,10 +181,12 @@ impl Gpu<'_> {
         let mut listener = Listener::default();
         let utilization = power_and_clocks::utilization(&self.device, &mut listener);
         let temperature = power_and_clocks::temperature(&self.device, &mut listener);
-        let power_mw = listener.value(self.device.power_usage()).map(u64::from);
+        let power_mw = listener
+            .value("power_mw", "nvmlDeviceGetPowerUsage", self.device.power_usage())
+            .map(u64::from);
         let throttle_reasons = power_and_clocks::throttle_reasons(&self.device, &mut listener);
         // What people and bills read: one value of it closes no GPU.
-        let common = listener.beyond_one_value();
+        let (common, unread) = listener.apart();
         let slots = self.board.slots.iter().zip(&self.instances);
         let read = slots.map(|(slot, instance)| {
             let mut listener = Listener::default();
@@ -194,13 +202,13 @@ impl Gpu<'_> {
             // What placement and proofs of release rest on must have been read.
             let own = listener.worst();
             let trouble = [common.clone(), own].into_iter().flatten().max_by_key(|t| t.reach);
-            SlotReading { slot: slot.identity.uuid.clone(), fast, trouble }
+            SlotReading { slot: slot.identity.uuid.clone(), fast, trouble, unread: unread.clone() }
         });
         read.collect()
     }
 
-    /// Reads the section with this number (modulo [`SECTIONS`]), and what it says about the whole
-    /// GPU. A section that needs two looks is absent at the first.
+    /// Reads the section with this number (modulo [`SECTIONS`]), and the worst that was wrong with
+    /// it. A section that needs two looks is absent at the first.
     pub fn section(&mut self, number: usize) -> (Option<Section>, Option<Trouble>) {
         let mut listener = Listener::default();
         let (device, listening) = (&self.device, &mut listener);
@@ -212,6 +220,6 @@ impl Gpu<'_> {
             4 => Some(Section::Nvlink(nvlink::read(device, listening))),
             _ => self.gpm.read(device, listening).map(Section::Gpm),
         };
-        (section, listener.beyond_one_value())
+        (section, listener.worst())
     }
 }

@@ -32,8 +32,10 @@ fn unsupported() -> Value<bool> {
 }
 
 pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> Modes {
-    let mig = listener.value(device.mig_mode());
-    let compute_mode = listener.value(device.compute_mode()).map(|mode| {
+    let mig = listener.value("modes.is_mig", "nvmlDeviceGetMigMode", device.mig_mode());
+    let compute_mode =
+        listener.value("modes.compute_mode", "nvmlDeviceGetComputeMode", device.compute_mode());
+    let compute_mode = compute_mode.map(|mode| {
         match mode {
             ComputeMode::Default => "default",
             ComputeMode::ExclusiveThread => "exclusive_thread",
@@ -45,9 +47,21 @@ pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> Modes {
     Modes {
         is_mig: mig.clone().map(|mode| mode.current == ffi::NVML_DEVICE_MIG_ENABLE),
         will_be_mig: mig.map(|mode| mode.pending == ffi::NVML_DEVICE_MIG_ENABLE),
-        max_mig_instances: listener.value(device.mig_device_count()),
+        max_mig_instances: listener.value(
+            "modes.max_mig_instances",
+            "nvmlDeviceGetMaxMigDeviceCount",
+            device.mig_device_count(),
+        ),
         compute_mode,
-        is_persistent: listener.value(device.is_in_persistent_mode()),
-        is_vgpu_licensed: listener.value(raw::vgpu_license(device)),
+        is_persistent: listener.value(
+            "modes.is_persistent",
+            "nvmlDeviceGetPersistenceMode",
+            device.is_in_persistent_mode(),
+        ),
+        is_vgpu_licensed: listener.value(
+            "modes.is_vgpu_licensed",
+            "nvmlDeviceGetGridLicensableFeatures_v4",
+            raw::vgpu_license(device),
+        ),
     }
 }

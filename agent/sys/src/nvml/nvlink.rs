@@ -108,12 +108,16 @@ pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> NvLink {
         Ok(told) if u32::from(told.state) == ffi::NVML_GPU_FABRIC_STATE_NOT_SUPPORTED => {
             Value::Unsupported
         }
-        told => listener.value(told).map(fabric),
+        told => listener.value("nvlink.fabric", "nvmlDeviceGetGpuFabricInfoV", told).map(fabric),
     };
+    let function = "nvmlDeviceGetFieldValues";
     let [data_sent_kib, data_received_kib] = match raw::nvlink_data(device) {
-        Ok(both) => both.map(|answer| listener.value(answer)),
+        Ok([sent, received]) => [
+            listener.value("nvlink.data_sent_kib", function, sent),
+            listener.value("nvlink.data_received_kib", function, received),
+        ],
         Err(error) => {
-            let both = listener.value::<u64>(Err(error));
+            let both = listener.value::<u64>("nvlink.data_sent_kib", function, Err(error));
             [both.clone(), both]
         }
     };
@@ -127,26 +131,32 @@ fn links(device: &Device<'_>, listener: &mut Listener) -> Value<Vec<Link>> {
         let is_up = match link.is_active() {
             // The end of the list: numbers beyond it are refused.
             Err(NvmlError::InvalidArg | NvmlError::NotSupported) => break,
-            answer => listener.value(answer),
+            answer => listener.value("nvlink.links.is_up", "nvmlDeviceGetNvLinkState", answer),
         };
         let is_plain_down = is_up.get() == Some(false);
         // The counters of a link that is not connected are refused by some drivers.
-        let mut errors = |counter: ErrorCounter| match link.error_counter(counter) {
-            Err(NvmlError::InvalidArg) if is_plain_down => Value::Unsupported,
-            answer => listener.value(answer),
-        };
+        let mut errors =
+            |(field, counter): (&'static str, ErrorCounter)| match link.error_counter(counter) {
+                Err(NvmlError::InvalidArg) if is_plain_down => Value::Unsupported,
+                answer => listener.value(field, "nvmlDeviceGetNvLinkErrorCounter", answer),
+            };
         let [crc_flit_errors, crc_data_errors, replay_errors, recovery_errors] = [
-            ErrorCounter::DlCrcFlit,
-            ErrorCounter::DlCrcData,
-            ErrorCounter::DlReplay,
-            ErrorCounter::DlRecovery,
+            ("nvlink.links.crc_flit_errors", ErrorCounter::DlCrcFlit),
+            ("nvlink.links.crc_data_errors", ErrorCounter::DlCrcData),
+            ("nvlink.links.replay_errors", ErrorCounter::DlReplay),
+            ("nvlink.links.recovery_errors", ErrorCounter::DlRecovery),
         ]
         .map(&mut errors);
         let (version, remote) = if is_plain_down {
             (Value::Unsupported, Value::Unsupported)
         } else {
-            let remote = listener.value(raw::nvlink_remote(device, number));
-            (listener.value(link.version()), remote.map(|kind| remote_name(kind).to_owned()))
+            let remote = raw::nvlink_remote(device, number);
+            let function = "nvmlDeviceGetNvLinkRemoteDeviceType";
+            let remote = listener.value("nvlink.links.remote", function, remote);
+            let version = link.version();
+            let version =
+                listener.value("nvlink.links.version", "nvmlDeviceGetNvLinkVersion", version);
+            (version, remote.map(|kind| remote_name(kind).to_owned()))
         };
         links.push(Link {
             link: number,

@@ -34,16 +34,52 @@ pub struct Pcie {
 }
 
 pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> Pcie {
-    let bar1 = listener.value(device.bar1_memory_info());
+    let bar1 = listener.value(
+        "pcie.bar1_total_bytes",
+        "nvmlDeviceGetBAR1MemoryInfo",
+        device.bar1_memory_info(),
+    );
     Pcie {
-        generation: listener.value(device.current_pcie_link_gen()),
-        max_generation: listener.value(device.max_pcie_link_gen()),
-        gpu_max_generation: listener.value(raw::gpu_pcie_generation(device)),
-        width: listener.value(device.current_pcie_link_width()),
-        max_width: listener.value(device.max_pcie_link_width()),
-        replays: listener.value(device.pcie_replay_counter()),
-        tx_kb_per_second: listener.value(device.pcie_throughput(PcieUtilCounter::Send)),
-        rx_kb_per_second: listener.value(device.pcie_throughput(PcieUtilCounter::Receive)),
+        generation: listener.value(
+            "pcie.generation",
+            "nvmlDeviceGetCurrPcieLinkGeneration",
+            device.current_pcie_link_gen(),
+        ),
+        max_generation: listener.value(
+            "pcie.max_generation",
+            "nvmlDeviceGetMaxPcieLinkGeneration",
+            device.max_pcie_link_gen(),
+        ),
+        gpu_max_generation: listener.value(
+            "pcie.gpu_max_generation",
+            "nvmlDeviceGetGpuMaxPcieLinkGeneration",
+            raw::gpu_pcie_generation(device),
+        ),
+        width: listener.value(
+            "pcie.width",
+            "nvmlDeviceGetCurrPcieLinkWidth",
+            device.current_pcie_link_width(),
+        ),
+        max_width: listener.value(
+            "pcie.max_width",
+            "nvmlDeviceGetMaxPcieLinkWidth",
+            device.max_pcie_link_width(),
+        ),
+        replays: listener.value(
+            "pcie.replays",
+            "nvmlDeviceGetPcieReplayCounter",
+            device.pcie_replay_counter(),
+        ),
+        tx_kb_per_second: listener.value(
+            "pcie.tx_kb_per_second",
+            "nvmlDeviceGetPcieThroughput",
+            device.pcie_throughput(PcieUtilCounter::Send),
+        ),
+        rx_kb_per_second: listener.value(
+            "pcie.rx_kb_per_second",
+            "nvmlDeviceGetPcieThroughput",
+            device.pcie_throughput(PcieUtilCounter::Receive),
+        ),
         bar1_total_bytes: bar1.clone().map(|bar1| bar1.total),
         bar1_used_bytes: bar1.map(|bar1| bar1.used),
     }

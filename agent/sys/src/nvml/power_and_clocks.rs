@@ -101,9 +101,21 @@ pub struct HeldDown {
 }
 
 pub(super) fn utilization(device: &Device<'_>, listener: &mut Listener) -> Utilization {
-    let rates = listener.value(device.utilization_rates());
-    let encoder = listener.value(device.encoder_utilization());
-    let decoder = listener.value(device.decoder_utilization());
+    let rates = listener.value(
+        "utilization.gpu_percent",
+        "nvmlDeviceGetUtilizationRates",
+        device.utilization_rates(),
+    );
+    let encoder = listener.value(
+        "utilization.encoder_percent",
+        "nvmlDeviceGetEncoderUtilization",
+        device.encoder_utilization(),
+    );
+    let decoder = listener.value(
+        "utilization.decoder_percent",
+        "nvmlDeviceGetDecoderUtilization",
+        device.decoder_utilization(),
+    );
     Utilization {
         gpu_percent: rates.clone().map(|rates| percent(rates.gpu)),
         memory_percent: rates.map(|rates| percent(rates.memory)),
@@ -118,10 +130,13 @@ fn percent(share: u32) -> u8 {
 }
 
 pub(super) fn temperature(device: &Device<'_>, listener: &mut Listener) -> Temperature {
+    let gpu = device.temperature(TemperatureSensor::Gpu);
+    let gpu_c = listener.value("temperature.gpu_c", "nvmlDeviceGetTemperature", gpu);
     let memory = field(device, NVML_FI_DEV_MEMORY_TEMP);
+    let memory_c = listener.value("temperature.memory_c", "nvmlDeviceGetFieldValues", memory);
     Temperature {
-        gpu_c: listener.value(device.temperature(TemperatureSensor::Gpu)).map(degrees),
-        memory_c: listener.value(memory).map(|value| degrees(u32::try_from(value).unwrap_or(0))),
+        gpu_c: gpu_c.map(degrees),
+        memory_c: memory_c.map(|value| degrees(u32::try_from(value).unwrap_or(0))),
     }
 }
 
@@ -147,7 +162,9 @@ fn field(device: &Device<'_>, id: u32) -> Result<u64, NvmlError> {
 
 /// What holds the clocks down now, each as one word.
 pub(super) fn throttle_reasons(device: &Device<'_>, listener: &mut Listener) -> Value<Vec<String>> {
-    listener.value(device.current_throttle_reasons()).map(|reasons| reason_words(reasons.bits()))
+    let function = "nvmlDeviceGetCurrentClocksThrottleReasons";
+    let reasons = listener.value("throttle_reasons", function, device.current_throttle_reasons());
+    reasons.map(|reasons| reason_words(reasons.bits()))
 }
 
 fn reason_words(bits: u64) -> Vec<String> {
@@ -166,13 +183,32 @@ fn reason_words(bits: u64) -> Vec<String> {
 }
 
 pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> PowerAndClocks {
-    let constraints = listener.value(device.power_management_limit_constraints());
-    let mut limit = |answer: Result<u32, NvmlError>| listener.value(answer).map(u64::from);
-    let power_limit_mw = limit(device.enforced_power_limit());
-    let power_limit_set_mw = limit(device.power_management_limit());
-    let power_limit_default_mw = limit(device.power_management_limit_default());
-    let threshold = |listener: &mut Listener, which: TemperatureThreshold| {
-        listener.value(device.temperature_threshold(which)).map(degrees)
+    let constraints = listener.value(
+        "power.power_limit_min_mw",
+        "nvmlDeviceGetPowerManagementLimitConstraints",
+        device.power_management_limit_constraints(),
+    );
+    let mut limit = |field, function, answer: Result<u32, NvmlError>| {
+        listener.value(field, function, answer).map(u64::from)
+    };
+    let power_limit_mw = limit(
+        "power.power_limit_mw",
+        "nvmlDeviceGetEnforcedPowerLimit",
+        device.enforced_power_limit(),
+    );
+    let power_limit_set_mw = limit(
+        "power.power_limit_set_mw",
+        "nvmlDeviceGetPowerManagementLimit",
+        device.power_management_limit(),
+    );
+    let power_limit_default_mw = limit(
+        "power.power_limit_default_mw",
+        "nvmlDeviceGetPowerManagementDefaultLimit",
+        device.power_management_limit_default(),
+    );
+    let threshold = |listener: &mut Listener, field, which: TemperatureThreshold| {
+        let answer = device.temperature_threshold(which);
+        listener.value(field, "nvmlDeviceGetTemperatureThreshold", answer).map(degrees)
     };
     PowerAndClocks {
         power_limit_mw,
@@ -180,44 +216,82 @@ pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> PowerAndCloc
         power_limit_default_mw,
         power_limit_min_mw: constraints.clone().map(|limits| u64::from(limits.min_limit)),
         power_limit_max_mw: constraints.map(|limits| u64::from(limits.max_limit)),
-        energy_mj: listener.value(device.total_energy_consumption()),
+        energy_mj: listener.value(
+            "power.energy_mj",
+            "nvmlDeviceGetTotalEnergyConsumption",
+            device.total_energy_consumption(),
+        ),
         performance_state: performance_state(device, listener),
-        clocks_mhz: clocks(listener, |clock| device.clock_info(clock)),
-        max_clocks_mhz: clocks(listener, |clock| device.max_clock_info(clock)),
-        slowdown_c: threshold(listener, TemperatureThreshold::Slowdown),
-        shutdown_c: threshold(listener, TemperatureThreshold::Shutdown),
-        memory_max_c: threshold(listener, TemperatureThreshold::MemoryMax),
-        gpu_max_c: threshold(listener, TemperatureThreshold::GpuMax),
+        clocks_mhz: clocks(listener, NOW, |clock| device.clock_info(clock)),
+        max_clocks_mhz: clocks(listener, HIGHEST, |clock| device.max_clock_info(clock)),
+        slowdown_c: threshold(listener, "power.slowdown_c", TemperatureThreshold::Slowdown),
+        shutdown_c: threshold(listener, "power.shutdown_c", TemperatureThreshold::Shutdown),
+        memory_max_c: threshold(listener, "power.memory_max_c", TemperatureThreshold::MemoryMax),
+        gpu_max_c: threshold(listener, "power.gpu_max_c", TemperatureThreshold::GpuMax),
         held_down: held_down(device, listener),
     }
 }
 
 fn performance_state(device: &Device<'_>, listener: &mut Listener) -> Value<u8> {
-    match listener.value(device.performance_state()).map(|state| state.as_c()) {
+    let function = "nvmlDeviceGetPerformanceState";
+    let state = listener.value("power.performance_state", function, device.performance_state());
+    match state.map(|state| state.as_c()) {
         Value::Value(ffi::nvmlPStates_enum_NVML_PSTATE_UNKNOWN) => Value::Unsupported,
         state => state.map(|state| u8::try_from(state).unwrap_or(u8::MAX)),
     }
 }
 
-fn clocks(listener: &mut Listener, ask: impl Fn(Clock) -> Result<u32, NvmlError>) -> Clocks {
+/// A function that tells clocks, and its fields: graphics, multiprocessors, memory, video.
+type Told = (&'static str, [&'static str; 4]);
+
+const NOW: Told = (
+    "nvmlDeviceGetClockInfo",
+    [
+        "power.clocks_mhz.graphics",
+        "power.clocks_mhz.sm",
+        "power.clocks_mhz.memory",
+        "power.clocks_mhz.video",
+    ],
+);
+
+const HIGHEST: Told = (
+    "nvmlDeviceGetMaxClockInfo",
+    [
+        "power.max_clocks_mhz.graphics",
+        "power.max_clocks_mhz.sm",
+        "power.max_clocks_mhz.memory",
+        "power.max_clocks_mhz.video",
+    ],
+);
+
+fn clocks(
+    listener: &mut Listener,
+    (function, [graphics, sm, memory, video]): Told,
+    ask: impl Fn(Clock) -> Result<u32, NvmlError>,
+) -> Clocks {
     Clocks {
-        graphics: listener.value(ask(Clock::Graphics)),
-        sm: listener.value(ask(Clock::SM)),
-        memory: listener.value(ask(Clock::Memory)),
-        video: listener.value(ask(Clock::Video)),
+        graphics: listener.value(graphics, function, ask(Clock::Graphics)),
+        sm: listener.value(sm, function, ask(Clock::SM)),
+        memory: listener.value(memory, function, ask(Clock::Memory)),
+        video: listener.value(video, function, ask(Clock::Video)),
     }
 }
 
 fn held_down(device: &Device<'_>, listener: &mut Listener) -> HeldDown {
-    let mut by = |cause: PerformancePolicy| {
-        listener.value(device.violation_status(cause)).map(|held| held.violation_time)
+    let mut by = |field, cause: PerformancePolicy| {
+        let answer = device.violation_status(cause);
+        let held = listener.value(field, "nvmlDeviceGetViolationStatus", answer);
+        held.map(|held| held.violation_time)
     };
     HeldDown {
-        power_ns: by(PerformancePolicy::Power),
-        thermal_ns: by(PerformancePolicy::Thermal),
-        sync_boost_ns: by(PerformancePolicy::SyncBoost),
-        board_limit_ns: by(PerformancePolicy::BoardLimit),
-        low_utilization_ns: by(PerformancePolicy::LowUtilization),
-        reliability_ns: by(PerformancePolicy::Reliability),
+        power_ns: by("power.held_down.power_ns", PerformancePolicy::Power),
+        thermal_ns: by("power.held_down.thermal_ns", PerformancePolicy::Thermal),
+        sync_boost_ns: by("power.held_down.sync_boost_ns", PerformancePolicy::SyncBoost),
+        board_limit_ns: by("power.held_down.board_limit_ns", PerformancePolicy::BoardLimit),
+        low_utilization_ns: by(
+            "power.held_down.low_utilization_ns",
+            PerformancePolicy::LowUtilization,
+        ),
+        reliability_ns: by("power.held_down.reliability_ns", PerformancePolicy::Reliability),
     }
 }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::Value;
 use super::trouble::{Listener, is_unsupported};
 
+/// As `/status` calls the list.
+const FIELD: &str = "processes";
+
 /// A process that holds a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuProcess {
@@ -26,14 +29,22 @@ pub(super) fn read(device: &Device<'_>, listener: &mut Listener) -> Value<Vec<Gp
     let mut held = BTreeMap::new();
     match device.running_compute_processes() {
         Ok(processes) => add(&mut held, processes),
-        Err(error) => return listener.value(Err(error)),
+        Err(error) => {
+            let function = "nvmlDeviceGetComputeRunningProcesses_v3";
+            return listener.value(FIELD, function, Err(error));
+        }
     }
     // A board that only computes has no other lists.
-    for others in [device.running_graphics_processes(), device.mps_running_compute_processes()] {
+    let drawing = device.running_graphics_processes();
+    let shared = device.mps_running_compute_processes();
+    for (function, others) in [
+        ("nvmlDeviceGetGraphicsRunningProcesses_v3", drawing),
+        ("nvmlDeviceGetMPSComputeRunningProcesses_v3", shared),
+    ] {
         match others {
             Ok(processes) => add(&mut held, processes),
             Err(error) if is_unsupported(&error) || matches!(error, NvmlError::InvalidArg) => {}
-            Err(error) => return listener.value(Err(error)),
+            Err(error) => return listener.value(FIELD, function, Err(error)),
         }
     }
     Value::Value(held.into_iter().map(|(pid, bytes)| GpuProcess { pid, bytes }).collect())

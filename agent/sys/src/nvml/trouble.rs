@@ -1,14 +1,19 @@
-//! NVML's error codes as sentences for an operator, and how far each of them reaches.
+//! NVML's error codes as sentences for an operator, and how far each of them reaches. A sentence
+//! ends with the field, the function and the code, for whoever looks it up or asks NVIDIA.
 //!
 //! The rule it guards: an error of one value stays with that value; only what says that the GPU or
 //! the driver is gone makes more than that value untrustworthy.
 
 use std::ffi::OsStr;
+use std::mem::discriminant;
 
 use nvml_wrapper::error::NvmlError;
 use serde::{Deserialize, Serialize};
 
 use super::Value;
+
+/// The function that initialises NVML.
+const INIT: &str = "nvmlInit_v2";
 
 /// How far a trouble reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,13 +44,18 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// The answer as a value; its trouble is kept.
-    pub(super) fn value<T>(&mut self, answer: Result<T, NvmlError>) -> Value<T> {
+    /// The answer of `function` as the value of `field`, as `/status` calls it; its trouble is kept.
+    pub(super) fn value<T>(
+        &mut self,
+        field: &str,
+        function: &str,
+        answer: Result<T, NvmlError>,
+    ) -> Value<T> {
         match answer {
             Ok(value) => Value::Value(value),
             Err(error) if is_unsupported(&error) => Value::Unsupported,
             Err(error) => {
-                let trouble = trouble(&error);
+                let trouble = of(&format!("{field}: {function}"), &error);
                 let because = trouble.because.clone();
                 if self.worst.as_ref().is_none_or(|worst| worst.reach < trouble.reach) {
                     self.worst = Some(trouble);
@@ -60,9 +70,17 @@ impl Listener {
         self.worst
     }
 
-    /// The worst that reaches further than one value.
+    /// The worst, if it reaches further than one value.
     pub(super) fn beyond_one_value(self) -> Option<Trouble> {
-        self.worst.filter(|worst| worst.reach > Reach::Value)
+        self.apart().0
+    }
+
+    /// The worst: what reaches further than one value, and the sentence of what does not.
+    pub(super) fn apart(self) -> (Option<Trouble>, Option<String>) {
+        match self.worst {
+            Some(worst) if worst.reach == Reach::Value => (None, Some(worst.because)),
+            worst => (worst, None),
+        }
     }
 }
 
@@ -78,8 +96,13 @@ pub(super) fn is_unsupported(error: &NvmlError) -> bool {
     )
 }
 
-/// What an answer means that is no value.
-pub(super) fn trouble(error: &NvmlError) -> Trouble {
+/// What an answer of `function` means that is no value.
+pub(super) fn trouble(function: &str, error: &NvmlError) -> Trouble {
+    of(function, error)
+}
+
+/// The trouble that was met at this place: a function, with the field that it was asked for.
+fn of(place: &str, error: &NvmlError) -> Trouble {
     let reach = match error {
         NvmlError::Uninitialized
         | NvmlError::DriverNotLoaded
@@ -95,7 +118,58 @@ pub(super) fn trouble(error: &NvmlError) -> Trouble {
         | NvmlError::UnexpectedVariant(28) => Reach::Gpu,
         _ => Reach::Value,
     };
-    Trouble { reach, because: sentence(error) }
+    let said = sentence(error);
+    let because = match returned(error) {
+        Some((code, name)) => format!("{said} ({place} returned {code} NVML_ERROR_{name})"),
+        None => format!("{said} ({place})"),
+    };
+    Trouble { reach, because }
+}
+
+/// The codes of NVML's header, without what all of their names begin with.
+const CODES: [(u32, &str); 31] = [
+    (1, "UNINITIALIZED"),
+    (2, "INVALID_ARGUMENT"),
+    (3, "NOT_SUPPORTED"),
+    (4, "NO_PERMISSION"),
+    (5, "ALREADY_INITIALIZED"),
+    (6, "NOT_FOUND"),
+    (7, "INSUFFICIENT_SIZE"),
+    (8, "INSUFFICIENT_POWER"),
+    (9, "DRIVER_NOT_LOADED"),
+    (10, "TIMEOUT"),
+    (11, "IRQ_ISSUE"),
+    (12, "LIBRARY_NOT_FOUND"),
+    (13, "FUNCTION_NOT_FOUND"),
+    (14, "CORRUPTED_INFOROM"),
+    (15, "GPU_IS_LOST"),
+    (16, "RESET_REQUIRED"),
+    (17, "OPERATING_SYSTEM"),
+    (18, "LIB_RM_VERSION_MISMATCH"),
+    (19, "IN_USE"),
+    (20, "MEMORY"),
+    (21, "NO_DATA"),
+    (22, "VGPU_ECC_NOT_SUPPORTED"),
+    (23, "INSUFFICIENT_RESOURCES"),
+    (24, "FREQ_NOT_SUPPORTED"),
+    (25, "ARGUMENT_VERSION_MISMATCH"),
+    (26, "DEPRECATED"),
+    (27, "NOT_READY"),
+    (28, "GPU_NOT_FOUND"),
+    (29, "INVALID_STATE"),
+    (30, "RESET_TYPE_NOT_SUPPORTED"),
+    (999, "UNKNOWN"),
+];
+
+/// The code that NVML returned and its name, where it was one.
+fn returned(error: &NvmlError) -> Option<(u32, &'static str)> {
+    let is = |code| match (error, NvmlError::from(code)) {
+        // A number that the wrapper does not know: a code only if it has no variant for it, else
+        // the value of an enumeration that is newer than the wrapper.
+        (NvmlError::UnexpectedVariant(told), NvmlError::UnexpectedVariant(known)) => *told == known,
+        (error, of_code) => discriminant(error) == discriminant(&of_code),
+    };
+    CODES.into_iter().find(|(code, _)| is(*code))
 }
 
 /// Why NVML cannot be initialised with this library.
@@ -106,9 +180,11 @@ pub(super) fn at_start(error: &NvmlError, library: &OsStr) -> Trouble {
             format!("no NVIDIA driver: the library `{library}` cannot be loaded")
         }
         NvmlError::DriverNotLoaded | NvmlError::LibRmVersionMismatch | NvmlError::GpuLost => {
-            sentence(error)
+            of(INIT, error).because
         }
-        other => format!("NVML (`{library}`) cannot be initialised: {}", sentence(other)),
+        other => {
+            format!("NVML (`{library}`) cannot be initialised: {}", of(INIT, other).because)
+        }
     };
     Trouble { reach: Reach::Driver, because }
 }
@@ -152,6 +228,7 @@ fn sentence(error: &NvmlError) -> String {
                 27 => "the driver is not ready yet".to_owned(),
                 28 => "the driver does not find the GPU any more".to_owned(),
                 29 => "the driver says that the GPU is in a state that forbids this".to_owned(),
+                30 => "the driver does not support that kind of reset".to_owned(),
                 code => format!("the driver answered with the unknown code {code}"),
             };
         }
@@ -164,7 +241,7 @@ fn sentence(error: &NvmlError) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Listener, Reach, is_unsupported, trouble};
+    use super::{CODES, Listener, Reach, is_unsupported, trouble};
     use nvml_wrapper::error::NvmlError;
 
     #[test]
@@ -176,7 +253,7 @@ mod tests {
                 assert!([3, 13, 25, 26].contains(&code), "{code}");
                 continue;
             }
-            let trouble = trouble(&error);
+            let trouble = trouble("nvmlDeviceGetName", &error);
             assert!(trouble.because.len() > 12, "{code}: {}", trouble.because);
             assert!(sentences.insert(trouble.because.clone()), "{code}: {}", trouble.because);
             let driver = [1, 9, 12, 18].contains(&code);
@@ -191,17 +268,44 @@ mod tests {
     }
 
     #[test]
+    fn a_sentence_ends_with_the_field_the_function_and_the_code() {
+        let ask = |code: u32| {
+            let mut listener = Listener::default();
+            let answer: Result<u32, _> = Err(NvmlError::from(code));
+            listener.value("power_mw", "nvmlDeviceGetPowerUsage", answer);
+            listener.worst().expect("something was wrong").because
+        };
+        let end = |code: u32| ask(code).split_once(" (").expect("it has an end").1.to_owned();
+        assert_eq!(
+            ask(15),
+            "the GPU is lost: it fell off the bus \
+             (power_mw: nvmlDeviceGetPowerUsage returned 15 NVML_ERROR_GPU_IS_LOST)"
+        );
+        for (code, name) in CODES.into_iter().filter(|(code, _)| ![3, 13, 25, 26].contains(code)) {
+            let told = format!("nvmlDeviceGetPowerUsage returned {code} NVML_ERROR_{name})");
+            assert!(ask(code).ends_with(&told), "{}", ask(code));
+        }
+        // No code of NVML's, and one that it did not have when this was written.
+        assert_eq!(end(4242), "power_mw: nvmlDeviceGetPowerUsage)");
+        let newer = trouble("nvmlDeviceGetArchitecture", &NvmlError::UnexpectedVariant(11));
+        assert!(newer.because.ends_with("(nvmlDeviceGetArchitecture)"), "{}", newer.because);
+    }
+
+    #[test]
     fn the_worst_trouble_is_kept_and_one_value_alone_reaches_no_further() {
+        let ask = |listener: &mut Listener, answer| listener.value::<u32>("a", "f", answer);
         let mut listener = Listener::default();
-        assert_eq!(listener.value(Ok(1)).get(), Some(1));
-        assert_eq!(listener.value::<u32>(Err(NvmlError::NotSupported)).get(), None);
-        listener.value::<u32>(Err(NvmlError::Unknown));
-        listener.value::<u32>(Err(NvmlError::GpuLost));
-        listener.value::<u32>(Err(NvmlError::Timeout));
+        assert_eq!(ask(&mut listener, Ok(1)).get(), Some(1));
+        assert_eq!(ask(&mut listener, Err(NvmlError::NotSupported)).get(), None);
+        ask(&mut listener, Err(NvmlError::Unknown));
+        ask(&mut listener, Err(NvmlError::GpuLost));
+        ask(&mut listener, Err(NvmlError::Timeout));
         let worst = listener.worst().expect("something was wrong");
-        assert_eq!(worst.because, "the GPU is lost: it fell off the bus");
+        assert!(worst.because.starts_with("the GPU is lost: it fell off the bus ("));
         let mut listener = Listener::default();
-        listener.value::<u32>(Err(NvmlError::Unknown));
-        assert_eq!(listener.beyond_one_value(), None);
+        ask(&mut listener, Err(NvmlError::Unknown));
+        let (beyond, of_value) = listener.apart();
+        assert_eq!(beyond, None);
+        assert!(of_value.is_some_and(|said| said.contains("999 NVML_ERROR_UNKNOWN")));
     }
 }

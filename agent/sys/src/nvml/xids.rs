@@ -1,7 +1,7 @@
 //! XID events of one GPU, as NVML's event sets tell them.
 
 use nvml_wrapper::bitmasks::event::EventTypes;
-use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::error::{NvmlError, NvmlErrorWithSource};
 use nvml_wrapper::{Device, EventSet};
 
 use super::identity::MigPlace;
@@ -34,10 +34,14 @@ impl<'nvml> Xids<'nvml> {
             Ok(_) | Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_)) => {
                 return Ok(None);
             }
-            Err(error) => return Err(trouble(&error)),
+            Err(error) => return Err(trouble("nvmlDeviceGetSupportedEventTypes", &error)),
         }
-        let set = device.nvml().create_event_set().map_err(|error| trouble(&error))?;
-        let set = device.register_events(kind, set).map_err(|failed| trouble(&failed.error))?;
+        let set = device.nvml().create_event_set();
+        let set = set.map_err(|error| trouble("nvmlEventSetCreate", &error))?;
+        let registered = device.register_events(kind, set);
+        let because =
+            |failed: NvmlErrorWithSource| trouble("nvmlDeviceRegisterEvents", &failed.error);
+        let set = registered.map_err(because)?;
         Ok(Some(Self { set }))
     }
 
@@ -46,7 +50,7 @@ impl<'nvml> Xids<'nvml> {
         let event = match raw::next_event(&self.set, timeout_ms) {
             Ok(event) => event,
             Err(NvmlError::Timeout) => return Ok(None),
-            Err(error) => return Err(trouble(&error)),
+            Err(error) => return Err(trouble("nvmlEventSetWait_v2", &error)),
         };
         if event.eventType & EventTypes::CRITICAL_XID_ERROR.bits() == 0 {
             return Ok(None);

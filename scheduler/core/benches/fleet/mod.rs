@@ -203,6 +203,7 @@ fn reading(gpu: &GpuIdentity) -> GpuReading {
         power_mw: Some(300_000),
         age_ms: 0,
         trouble: None,
+        unread: None,
     }
 }
 

@@ -136,6 +136,8 @@ pub struct Gpu {
     pub age_ms: Option<u64>,
     /// Why it cannot be read.
     pub trouble: Option<String>,
+    /// The first of its values that could not be read; it closes nothing.
+    pub unread: Option<String>,
     /// Why nothing new may use it.
     pub unfit: Option<String>,
 }
@@ -260,6 +262,7 @@ impl Shown<'_> {
             power_mw: reading.and_then(|reading| reading.power_mw),
             age_ms: age,
             trouble: reading.and_then(|reading| reading.trouble.clone()),
+            unread: reading.and_then(|reading| reading.unread.clone()),
             unfit: slot.unfit.as_deref().map(str::to_owned),
         }
     }

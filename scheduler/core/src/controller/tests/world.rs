@@ -454,6 +454,7 @@ impl Agent {
             power_mw: None,
             age_ms: 0,
             trouble: None,
+            unread: None,
         };
         Heartbeat {
             protocol: PROTOCOL_VERSION,

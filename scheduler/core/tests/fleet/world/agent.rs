@@ -436,6 +436,7 @@ impl Agent {
             power_mw: Some(70_000),
             age_ms: 0,
             trouble: self.trouble.clone(),
+            unread: None,
         };
         let version = self.desired.as_ref().map(|desired| desired.version).unwrap_or_default();
         Heartbeat {
