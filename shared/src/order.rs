@@ -221,7 +221,7 @@ impl std::fmt::Display for StopCause {
             StopCause::Replaced => "the deployment's settings were changed",
             StopCause::Disabled => "the deployment is switched off",
             StopCause::Preempted => "a replica of higher priority takes its place",
-            StopCause::Moved => "it goes on elsewhere so that another one fits",
+            StopCause::Moved => "it goes on elsewhere",
             StopCause::NodeDrained => "its node is being drained",
             StopCause::NodeNoticed => "its node is under a notice",
             StopCause::NodeLost => "its node was lost",

@@ -176,6 +176,10 @@ fn of_replica(fleet: &Fleet, event: &replica::Event) -> Line {
             });
             format!("a seat is kept for {who}: {}", each.collect::<Vec<_>>().join(", "))
         }
+        replica::Event::GoesBack { to, successor, .. } => {
+            format!("{who} goes back to spot: to {to} as {successor}")
+        }
+        replica::Event::Stays { .. } => format!("{who} stays where it is"),
         replica::Event::PromiseWithdrawn { .. } => {
             format!("the seat of {who} is not kept any more")
         }

@@ -24,7 +24,7 @@ impl Controller {
             self.soft.next_tick = now + self.policy.tick();
         }
         // Not at every change: what waits may fit in a moment, and a search is dear.
-        if metered.is_some() && self.policy.consolidation {
+        if metered.is_some() && (self.policy.consolidation || self.policy.spot_return) {
             self.agenda.look_for_moves();
         }
         let mut plan = self.plan(now);

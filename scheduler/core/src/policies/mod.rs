@@ -17,4 +17,5 @@ pub mod relief;
 pub mod repair;
 pub mod rollout;
 pub mod scaling;
+pub mod spot_return;
 pub mod surplus;

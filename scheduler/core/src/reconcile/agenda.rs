@@ -290,6 +290,8 @@ impl Agenda {
             | replica::Event::Awaits { .. }
             | replica::Event::Created { .. }
             | replica::Event::Promised { .. }
+            | replica::Event::GoesBack { .. }
+            | replica::Event::Stays { .. }
             | replica::Event::Seen { .. }
             | replica::Event::MemberSeen { .. }
             | replica::Event::MemberGone { .. }
@@ -317,6 +319,8 @@ impl Agenda {
             | replica::Event::Created { .. }
             | replica::Event::Promised { .. }
             | replica::Event::RoomMade { .. }
+            | replica::Event::GoesBack { .. }
+            | replica::Event::Stays { .. }
             | replica::Event::Placed { .. }
             | replica::Event::Seen { .. }
             | replica::Event::MemberSeen { .. }

@@ -18,6 +18,7 @@ mod promise;
 mod quiet;
 pub(crate) mod reclaim;
 mod repair;
+mod returns;
 mod scale;
 mod settle;
 mod terms;
@@ -66,6 +67,7 @@ pub fn reconcile(plan: &mut Plan<'_>) {
         place::pending(plan, &due.deployments, &due.freed);
         if due.moves {
             moves::look(plan);
+            returns::look(plan);
         }
         for node in &due.nodes {
             settle::node(plan, node);

@@ -31,6 +31,9 @@ type Queues = BTreeMap<OrganizationId, BTreeMap<queue::Place, (ReplicaId, Sku)>>
 
 /// Looks once over what has waited for a while, in the order of the queues and their turns.
 pub(super) fn look(plan: &mut Plan<'_>) {
+    if !plan.policy.consolidation {
+        return;
+    }
     let mut queues = waiting(plan);
     if queues.is_empty() {
         return;
@@ -136,7 +139,13 @@ pub(super) fn deployment(plan: &mut Plan<'_>, id: &DeploymentId) {
         match outlook(plan, moving.successor) {
             Outlook::Serves => leave(plan, id, StopCause::Moved, deadline),
             Outlook::Starts => {}
-            Outlook::Fails => withdraw(plan, moving.room_for),
+            Outlook::Fails => match moving.room_for() {
+                Some(room_for) => withdraw(plan, room_for),
+                None => {
+                    let (replica, at) = (id, plan.now);
+                    plan.record(Event::Stays { replica, at });
+                }
+            },
         }
     }
 }

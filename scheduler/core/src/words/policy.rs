@@ -81,7 +81,11 @@ pub struct Policy {
     pub placement_of_pools: BTreeMap<PoolId, PlacementPolicy>,
     /// Whether replicas move so that a waiting one fits.
     pub consolidation: bool,
-    /// At most so many of them within an hour, over the whole fleet.
+    /// Whether what stands elsewhere for want of spot goes back to spot when there is room again.
+    pub spot_return: bool,
+    /// After it has served elsewhere for so long.
+    pub spot_return_after_seconds: u32,
+    /// At most so many replicas move within an hour, over the whole fleet and for either reason.
     pub consolidation_moves_per_hour: u32,
     /// So many nodes that may be taken away are emptied early at once; 0 = hints are only shown.
     pub leave_early_nodes: u32,
@@ -149,6 +153,8 @@ impl Default for Policy {
             placement: PlacementPolicy::BestFit,
             placement_of_pools: BTreeMap::new(),
             consolidation: true,
+            spot_return: true,
+            spot_return_after_seconds: 600,
             consolidation_moves_per_hour: 60,
             leave_early_nodes: 1,
             leave_early_within_seconds: 3600,
@@ -264,6 +270,11 @@ impl Policy {
     /// The distance between attributions.
     pub fn tick(&self) -> Millis {
         Millis::from_seconds(self.tick_seconds.into())
+    }
+
+    /// How long a replica has served elsewhere before it goes back to spot.
+    pub fn spot_return_after(&self) -> Millis {
+        Millis::from_seconds(self.spot_return_after_seconds.into())
     }
 
     /// How long a proof may fail before the replica is given up.

@@ -1,6 +1,7 @@
 //! A replica's life as the scheduler holds it.
 
 use serde::{Deserialize, Serialize};
+use wharfage_shared::capacity::CapacityClass;
 use wharfage_shared::gateway::RoutesVersion;
 use wharfage_shared::ids::{DeploymentId, GpuUuid, NodeId, ReplicaId};
 use wharfage_shared::order::StopCause;
@@ -109,26 +110,63 @@ pub struct Move {
     pub load: Millis,
 }
 
-/// Where a replica moves and for whom.
+/// Where a replica moves and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moving {
     /// What starts in its stead.
     pub successor: ReplicaId,
     /// Where that starts.
     pub to: NodeId,
+    /// Why.
+    #[serde(flatten)]
+    pub why: MovesFor,
+}
+
+/// Why a replica moves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum MovesFor {
+    /// So that another one fits.
+    Room {
+        /// Who gets the room.
+        room_for: ReplicaId,
+        /// The name of that one's deployment.
+        name: String,
+    },
+    /// Its deployment likes the ground there better.
+    Ground {
+        /// That ground.
+        class: CapacityClass,
+    },
+}
+
+impl Moving {
     /// Who gets the room.
-    pub room_for: ReplicaId,
-    /// The name of that one's deployment.
-    pub name: String,
+    pub fn room_for(&self) -> Option<ReplicaId> {
+        match &self.why {
+            MovesFor::Room { room_for, .. } => Some(*room_for),
+            MovesFor::Ground { .. } => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Moving {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { successor, to, room_for, name } = self;
-        write!(
-            f,
-            "{successor} on {to} goes on in its stead, so that {room_for} of {name} fits here"
-        )
+        let Self { successor, to, why } = self;
+        write!(f, "{successor} on {to} goes on in its stead, ")?;
+        match why {
+            MovesFor::Room { room_for, name } => {
+                write!(f, "so that {room_for} of {name} fits here")
+            }
+            MovesFor::Ground { class } => {
+                let ground = match class {
+                    CapacityClass::Reserved => "a claim",
+                    CapacityClass::OnDemand => "on-demand",
+                    CapacityClass::Spot => "spot",
+                };
+                write!(f, "on {ground}, which its deployment likes better than where it stands")
+            }
+        }
     }
 }
 

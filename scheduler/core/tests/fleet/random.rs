@@ -30,6 +30,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             placement: if ranks == 3 { spread } else { PlacementPolicy::BestFit },
             placement_of_pools: pools,
             consolidation_moves_per_hour: moves * moves,
+            spot_return_after_seconds: 20,
             ..Policy::default()
         }
     })

@@ -7,7 +7,7 @@ use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::fleet::Fleet;
-use crate::words::replica::{Move, Moving, Phase};
+use crate::words::replica::{Move, MovesFor, Moving, Phase};
 
 /// For so long a move counts in the budget.
 const COUNTS: Millis = Millis::from_seconds(3600);
@@ -17,11 +17,15 @@ pub(super) fn begin(fleet: &mut Fleet, room_for: ReplicaId, moves: &[Move], at: 
     let of = fleet.replica(room_for).and_then(|row| fleet.deployment(&row.deployment));
     let name = of.map(|of| of.spec.name.clone()).unwrap_or_default();
     for Move { replica, successor, to, .. } in moves {
-        let (successor, to, name) = (*successor, to.clone(), name.clone());
-        let moving = Arc::new(Moving { successor, to, room_for, name });
-        fleet.change_replica(*replica, |row| row.moving = Some(moving));
-        fleet.moves.insert((at, *replica), ());
+        let why = MovesFor::Room { room_for, name: name.clone() };
+        set_out(fleet, *replica, Moving { successor: *successor, to: to.clone(), why }, at);
     }
+}
+
+/// It moves from now on, and counts in the budget.
+pub(super) fn set_out(fleet: &mut Fleet, replica: ReplicaId, moving: Moving, at: Timestamp) {
+    fleet.change_replica(replica, |row| row.moving = Some(Arc::new(moving)));
+    fleet.moves.insert((at, replica), ());
     let over = at.minus(COUNTS);
     while let Some(key) = fleet.moves.first().map(|(key, ())| *key).filter(|key| key.0 <= over) {
         fleet.moves.remove(&key);

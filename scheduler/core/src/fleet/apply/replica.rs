@@ -15,7 +15,9 @@ use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::because::placement::Blocked;
 use crate::words::deployment::StartKey;
 use crate::words::event::replica::Event;
-use crate::words::replica::{Awaits, Leaving, MemberFact, Phase, Seat, Seen, Taker};
+use crate::words::replica::{
+    Awaits, Leaving, MemberFact, MovesFor, Moving, Phase, Seat, Seen, Taker,
+};
 
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
     match event {
@@ -46,6 +48,11 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             change_slots(fleet, seat, |_, promised| *promised = Some(*replica));
             moves::begin(fleet, *replica, moves, *at);
         }
+        Event::GoesBack { replica, successor, to, class, at } => {
+            let (successor, to, why) = (*successor, to.clone(), MovesFor::Ground { class: *class });
+            moves::set_out(fleet, *replica, Moving { successor, to, why }, *at);
+        }
+        Event::Stays { replica, .. } => fleet.change_replica(*replica, |row| row.moving = None),
         Event::PromiseWithdrawn { replica, .. } => {
             moves::end(fleet, *replica);
             let seat = fleet.replica(*replica).and_then(|row| row.phase.seat().cloned());

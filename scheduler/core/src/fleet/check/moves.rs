@@ -7,6 +7,7 @@ use super::{Findings, Step, name};
 use crate::fleet::Fleet;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::replica::{Moving, Phase};
+use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::ReportedPhase;
@@ -33,8 +34,11 @@ fn moves(fleet: &Fleet, row: &ReplicaRow, moving: &Moving, found: &mut Findings)
     let who = name(fleet, row);
     let mut wrong = |what: &str| found.add(RULE, format!("{who} moves, and {what}"));
     let node = row.phase.seat().map(|seat| &seat.node);
-    match fleet.replica(moving.room_for) {
-        Some(taker) => {
+    let goes_to = || fleet.node(&moving.to).map(|node| node.compute_class);
+    match moving.room_for().map(|room_for| fleet.replica(room_for)) {
+        None if goes_to() != Some(ComputeClass::Spot) => wrong("it does not go to a spot node"),
+        None => {}
+        Some(Some(taker)) => {
             let kept = match &taker.phase {
                 Phase::Promised { seat, .. } => Some(&seat.node),
                 Phase::Pending { .. }
@@ -49,7 +53,7 @@ fn moves(fleet: &Fleet, row: &ReplicaRow, moving: &Moving, found: &mut Findings)
                 wrong("it does so for another organization");
             }
         }
-        None => wrong("nobody waits for its place"),
+        Some(None) => wrong("nobody waits for its place"),
     }
     let stands = fleet.replica(moving.successor).is_some_and(|successor| match &successor.phase {
         Phase::Placed { seat, .. } => {
@@ -72,7 +76,7 @@ fn keeps(fleet: &Fleet, row: &ReplicaRow, found: &mut Findings) {
     let holders = slots.filter(|slot| slot.promised == Some(row.id)).filter_map(|slot| slot.holder);
     for holder in holders.filter_map(|id| fleet.replica(id)) {
         let stays = matches!(holder.phase, Phase::Placed { .. });
-        let moving = holder.moving.as_ref().map(|moving| moving.room_for);
+        let moving = holder.moving.as_ref().and_then(|moving| moving.room_for());
         if stays && moving.is_some_and(|room_for| room_for != row.id) {
             let (who, whose) = (name(fleet, row), name(fleet, holder));
             found.add(RULE, format!("{who} is promised what {whose} leaves to another one"));
@@ -88,7 +92,9 @@ pub(super) fn check_step(step: &Step<'_>, found: &mut Findings) {
         match &row.phase {
             Phase::Placed { .. } => {
                 if old.and_then(|old| old.moving.as_ref()) != Some(moving) {
-                    *made.entry(moving.room_for).or_default() += 1;
+                    if let Some(room_for) = moving.room_for() {
+                        *made.entry(room_for).or_default() += 1;
+                    }
                     begins(step.after, row, moving, found);
                 }
             }
@@ -117,13 +123,20 @@ fn begins(fleet: &Fleet, row: &ReplicaRow, moving: &Moving, found: &mut Findings
         wrong("its deployment must not be moved");
     }
     let priority = |row: &ReplicaRow| of(row).map(|spec| spec.priority);
-    let taker = fleet.replica(moving.room_for);
+    let taker = moving.room_for().and_then(|room_for| fleet.replica(room_for));
     if taker.is_some_and(|taker| priority(taker) < priority(row)) {
         wrong("its priority is higher");
     }
     let node = row.phase.seat().and_then(|seat| fleet.node(&seat.node));
     if node.is_some_and(|node| !node.notices.is_empty()) {
         wrong("its node is under a notice");
+    }
+    let named = of(row).map(|spec| spec.classes.clone()).unwrap_or_default();
+    let stands = row.placement.as_ref().map(|why| why.class);
+    let order = |class: Option<CapacityClass>| named.iter().position(|of| Some(*of) == class);
+    let (spot, stands) = (order(Some(CapacityClass::Spot)), order(stands));
+    if moving.room_for().is_none() && !matches!((spot, stands), (Some(a), Some(b)) if a < b) {
+        wrong("its deployment does not name spot before the ground that it stands on");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use wharfage_shared::capacity::CapacityClass;
 use wharfage_shared::gateway::RoutesVersion;
 use wharfage_shared::ids::{DeploymentId, EngineVersion, NodeId, ReplicaId};
 use wharfage_shared::order::StopCause;
@@ -66,6 +67,27 @@ pub enum Event {
         seat: Seat,
         /// Who moves, and where to: of all plans the one that loads least.
         moves: Vec<Move>,
+        /// When.
+        at: Timestamp,
+    },
+    /// It goes on elsewhere, on ground that its deployment names before that on which it stands:
+    /// a successor starts there, and it leaves once that one serves.
+    GoesBack {
+        /// Which.
+        replica: ReplicaId,
+        /// What starts in its stead.
+        successor: ReplicaId,
+        /// Where that starts.
+        to: NodeId,
+        /// The ground there.
+        class: CapacityClass,
+        /// When.
+        at: Timestamp,
+    },
+    /// Its successor will not serve: it stays where it is.
+    Stays {
+        /// Which.
+        replica: ReplicaId,
         /// When.
         at: Timestamp,
     },
@@ -187,6 +209,8 @@ impl Event {
             | Event::Awaits { replica, .. }
             | Event::Promised { replica, .. }
             | Event::RoomMade { replica, .. }
+            | Event::GoesBack { replica, .. }
+            | Event::Stays { replica, .. }
             | Event::PromiseWithdrawn { replica, .. }
             | Event::Placed { replica, .. }
             | Event::Seen { replica, .. }

@@ -5,6 +5,7 @@ use wharfage_scheduler_core::Fleet;
 use wharfage_scheduler_core::words::deployment::{Priority, Spec};
 use wharfage_scheduler_core::words::event::replica::Event as Replicas;
 use wharfage_scheduler_core::words::replica::Move;
+use wharfage_shared::capacity::CapacityClass;
 use wharfage_shared::gateway::RoutesVersion;
 use wharfage_shared::ids::ReplicaId;
 use wharfage_shared::order::StopCause;
@@ -68,4 +69,23 @@ fn one_leaves_before_its_successor_serves() {
         events
     });
     finds(&found, "moves", "leaves before r-50 serves");
+}
+
+/// `one` goes back to what is taken for spot, where its successor starts.
+fn goes_back(fleet: &Fleet, to: &str, at: Timestamp) -> Vec<Event> {
+    let (replica, class) = (of(fleet, "one").id, CapacityClass::Spot);
+    let moves = Replicas::GoesBack { replica, successor: SUCCESSOR, to: to.into(), class, at };
+    vec![
+        created(fleet, SUCCESSOR.0, "one", at),
+        Event::Replica(moves),
+        held(to, "acme", at),
+        placed(SUCCESSOR, seat(to, 0, 4), ON_DEMAND, at),
+    ]
+}
+
+#[test]
+fn one_goes_back_to_spot_that_is_none_or_that_nobody_asked_for() {
+    let found = after(|fleet, at| goes_back(fleet, "node-2", at));
+    finds(&found, "moves", "it does not go to a spot node");
+    finds(&found, "moves", "does not name spot before the ground that it stands on");
 }

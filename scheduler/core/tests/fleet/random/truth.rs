@@ -165,6 +165,7 @@ pub fn moves_within_budget(world: &World) -> Result<(), TestCaseError> {
     let hour = wharfage_shared::time::Millis::from_seconds(3600);
     let made = world.log.iter().filter_map(|event| match event {
         Event::Replica(Replicas::RoomMade { moves, at, .. }) => Some((*at, moves.len())),
+        Event::Replica(Replicas::GoesBack { at, .. }) => Some((*at, 1)),
         _ => None,
     });
     let made: Vec<_> = made.collect();

@@ -102,7 +102,7 @@ fn one_goes_on_elsewhere_before_it_leaves_and_what_waits_gets_the_whole_node() {
     world.until(60, "it serves", |world| world.ready("big") == ["node-1"]);
     let row = world.fleet().replica(old).expect("it is remembered").because();
     let said = row.unwrap_or_default();
-    assert!(said.starts_with("it goes on elsewhere so that another one fits: "), "{said}");
+    assert!(said.starts_with("it goes on elsewhere: "), "{said}");
     assert_eq!(moves(&world), 1);
     world.replay_everything();
 }

@@ -23,3 +23,4 @@ mod pools;
 mod preemption;
 mod protocol;
 mod scaling;
+mod spot_return;
