@@ -14,6 +14,7 @@ mod scheduler;
 mod shelf;
 mod stage;
 mod story;
+mod table;
 mod trace;
 mod world;
 
@@ -22,6 +23,8 @@ pub mod measure;
 pub mod random;
 pub mod replay;
 pub mod sheet;
+pub mod spot;
 
 pub use shelf::Choice;
 pub use stage::Violation;
+pub use table::BadTrace;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use wharfage_scheduler_core::Policy;
 use wharfage_shared::capacity::{ComputeClass, Sku, Zone};
+use wharfage_shared::ids::DeploymentId;
 use wharfage_shared::time::Millis;
 
 use crate::Violation;
-use crate::sheet::steady_deployment;
+use crate::sheet::{furnish, statement::Deploy};
 use crate::world::{ACME, Plan, PlannedHost, World};
 
 /// Replicas of one deployment.
@@ -49,7 +50,7 @@ pub fn steady(nodes: u32, length: Millis) -> Measured {
         let replicas = left.min(REPLICAS);
         left -= replicas;
         if replicas > 0 {
-            steady_deployment(&mut world, number, replicas);
+            furnish(&mut world, &whole_nodes(number, replicas), &[]);
         }
     }
     let until = world.stage.now + length;
@@ -64,5 +65,25 @@ pub fn steady(nodes: u32, length: Millis) -> Measured {
         node_seconds: u64::from(nodes) * world.stage.now.0 / 1000,
         ready: world.fleet().replicas().filter(|row| row.phase.is_ready()).count(),
         violations: world.violations().to_vec(),
+    }
+}
+
+/// One deployment of so many whole nodes, with everything else as a sheet has it.
+fn whole_nodes(number: u32, replicas: u32) -> Deploy {
+    Deploy {
+        name: DeploymentId::new(format!("steady-{number}")),
+        gpus: 8,
+        min: replicas,
+        max: None,
+        priority: 0,
+        concurrency: 8,
+        classes: Vec::new(),
+        load: Millis::from_seconds(1),
+        checkpoint: Millis(0),
+        drain: Millis(0),
+        sku: None,
+        zone: None,
+        organization: ACME.into(),
+        single_copy: false,
     }
 }

@@ -51,6 +51,12 @@ impl Host {
                 let takes = self.beside_others(stage.now, kind, alone);
                 let end = self.clock.when(deadline).max(stage.now) - stage.now;
                 let outcome = if takes <= end { HookOutcome::Done } else { HookOutcome::CutOff };
+                let process = self.processes.get_mut(&replica);
+                if let Some(process) = process.filter(|_| kind == HookKind::Checkpoint)
+                    && outcome == HookOutcome::Done
+                {
+                    process.saved = Some((stage.now, stage.now + takes));
+                }
                 let input = Input::HookEnded { replica, kind, outcome, detail: None };
                 self.later(stage, takes.min(end), input);
             }
@@ -157,6 +163,7 @@ impl Host {
             was_ready: false,
             serve_until: None,
             terminated: None,
+            saved: None,
             is_stubborn,
             hangs: false,
             broken,
@@ -217,6 +224,10 @@ impl Host {
     }
 
     fn cut_hook(&mut self, stage: &mut Stage, replica: ReplicaId, kind: HookKind) {
+        let process = self.processes.get_mut(&replica);
+        if let Some(process) = process.filter(|_| kind == HookKind::Checkpoint) {
+            process.saved.take_if(|(_, whole)| *whole > stage.now);
+        }
         let outcome = HookOutcome::CutOff;
         let input = Input::HookEnded { replica, kind, outcome, detail: None };
         self.later(stage, Millis(2), input);
@@ -246,6 +257,7 @@ impl Host {
         if !process.runs() {
             return;
         }
+        self.lost_work = self.lost_work + process.unsaved(stage.now);
         let memory_back = stage.now + stage.habits.memory_back;
         process.end = Some(End { ended: ended.clone(), at: stage.now, memory_back });
         if let Some(members) = stage.members.get_mut(&replica) {

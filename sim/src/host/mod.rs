@@ -75,6 +75,8 @@ pub(crate) struct Host {
     pub ordered: BTreeMap<ReplicaId, Millis>,
     /// Stretches in which at least one engine ran.
     pub engine_time: Vec<(Millis, Option<Millis>)>,
+    /// Work of engines that ended here without having saved it.
+    pub lost_work: Millis,
     /// Stretches in which no agent looked.
     pub unwatched: Vec<(Millis, Option<Millis>)>,
 }
@@ -173,6 +175,7 @@ impl Host {
             wall_step: 0,
             ordered: BTreeMap::new(),
             engine_time: Vec::new(),
+            lost_work: Millis(0),
             unwatched: Vec::new(),
             node,
         }

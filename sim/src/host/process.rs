@@ -26,6 +26,8 @@ pub(crate) struct Process {
     pub was_ready: bool,
     pub serve_until: Option<Boottime>,
     pub terminated: Option<Millis>,
+    /// When its last checkpoint was begun, which is the state that it holds, and when it is whole.
+    pub saved: Option<(Millis, Millis)>,
     /// It does not end on SIGTERM.
     pub is_stubborn: bool,
     /// Why it answers no probe, where it does not.
@@ -46,6 +48,19 @@ pub(crate) struct End {
 impl Process {
     pub fn runs(&self) -> bool {
         self.end.is_none()
+    }
+
+    /// Whether it does its work.
+    pub fn serves(&self, now: Millis) -> bool {
+        let is_well = self.broken.is_none() && !self.hangs && self.terminated.is_none();
+        self.runs() && is_well && self.loaded <= now
+    }
+
+    /// The work that is lost when it ends now: all since it was loaded, or since its last whole
+    /// checkpoint was begun.
+    pub fn unsaved(&self, now: Millis) -> Millis {
+        let saved = self.saved.filter(|(_, whole)| *whole <= now).map(|(begun, _)| begun);
+        now - saved.unwrap_or(self.loaded).min(now)
     }
 
     /// Whether something of it is on its GPUs: processes, or memory that is not back.

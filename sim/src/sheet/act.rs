@@ -176,27 +176,12 @@ fn deploy(world: &mut World, context: &Context, deploy: &Deploy) -> Result<(), R
     world.submit(admin_of(&deploy.organization), Action::Deployment(action)).map(|_| ())
 }
 
-/// One deployment of so many whole nodes, with everything else as a sheet has it.
-pub(crate) fn steady_deployment(world: &mut World, number: u32, replicas: u32) {
-    let deploy = Deploy {
-        name: wharfage_shared::ids::DeploymentId::new(format!("steady-{number}")),
-        gpus: 8,
-        min: replicas,
-        max: None,
-        priority: 0,
-        concurrency: 8,
-        classes: Vec::new(),
-        load: Millis::from_seconds(1),
-        checkpoint: Millis(0),
-        drain: Millis(0),
-        sku: None,
-        zone: None,
-        organization: crate::world::ACME.into(),
-        single_copy: false,
-    };
+/// A deployment as a sheet has it, in a world that no sheet made; its hooks by their kinds.
+pub(crate) fn furnish(world: &mut World, of: &Deploy, hooks: &[(HookKind, HookId)]) {
     let Some(first_sku) = world.hosts.first().map(|host| host.sku.clone()) else { return };
-    let context = Context { first_sku, hooks: BTreeMap::new() };
-    if let Err(refusal) = self::deploy(world, &context, &deploy) {
+    let named = hooks.iter().map(|(kind, id)| ((of.name.to_string(), *kind), id.clone()));
+    let context = Context { first_sku, hooks: named.collect() };
+    if let Err(refusal) = deploy(world, &context, of) {
         world.stage.broken("world", format!("it cannot be furnished: {refusal}"));
     }
 }

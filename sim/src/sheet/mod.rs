@@ -9,7 +9,7 @@ mod show;
 pub mod statement;
 mod words;
 
-pub(crate) use act::steady_deployment;
+pub(crate) use act::furnish;
 pub use parse::BadSheet;
 pub use run::{Failure, Outcome, run};
 pub(crate) use run::{clock, told};
