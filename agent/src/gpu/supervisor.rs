@@ -47,8 +47,12 @@ const ENDS_WITHIN: Millis = Millis::from_seconds(5);
 /// How often it is looked whether it has.
 const EARLIER_LOOK: Duration = Duration::from_millis(100);
 
-/// How often silence is looked for.
-const SILENCE_LOOK: Duration = Duration::from_secs(1);
+/// How often silence is looked for, at the latest.
+const SILENCE_LOOK: Millis = Millis(1250);
+
+/// A word that comes so long after the last look is a moment to look as well: helpers speak every
+/// second at least, and nobody wakes up for the look alone then.
+const LOOK_AT_WORD: Millis = Millis(600);
 
 /// A lost GPU is looked for by initialising NVML anew after this long; doubled up to
 /// `LONGEST_RENEWAL`.
@@ -176,6 +180,16 @@ enum Parted {
     Stopped,
 }
 
+/// What a look at a helper and its GPUs comes to.
+enum Outlook {
+    /// All answer, or nothing more can be tried.
+    Well,
+    /// A call hangs: another helper is tried.
+    Hangs,
+    /// A GPU is lost: NVML is initialised anew.
+    Lost,
+}
+
 /// What words say about their helper, the worst last.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Heard {
@@ -237,8 +251,10 @@ impl Supervisor {
         let mut lines = child.stdout.take().map(|output| BufReader::new(output).lines());
         let started = clock::boottime();
         let mut answered = false;
-        let mut look = tokio::time::interval(SILENCE_LOOK);
+        let mut looked_at = started;
         loop {
+            let left = SILENCE_LOOK.0.saturating_sub(clock::boottime().since(looked_at).0);
+            let mut may_wait = LOOK_AT_WORD;
             tokio::select! {
                 () = stop.cancelled() => return Parted::Stopped,
                 words = next_words(&mut lines) => match words.map(|words| self.hear(words)) {
@@ -260,33 +276,43 @@ impl Supervisor {
                         return Parted::Ended;
                     }
                 },
-                _ = look.tick() => {
-                    let now = clock::boottime();
-                    self.compare();
-                    // The last helper allowed is kept: the other GPUs still answer.
-                    let alive = self.others() + 1;
-                    let may_go = alive < MOST_ALIVE;
-                    if alive != std::mem::replace(&mut self.gpus.helpers_alive, alive) {
-                        self.publish();
-                    }
-                    if !answered {
-                        let waited = now.since(started);
-                        if waited > INIT_DEADLINE {
-                            self.no_helper(format!("{DOES_NOT_ANSWER}: NVML does not initialise"));
-                        }
-                        if waited > INIT_HANGS_AFTER {
-                            return Parted::Hangs(child);
-                        }
-                    } else if self.mark_silent(now, started) {
-                        if may_go {
-                            return Parted::Hangs(child);
-                        }
-                    } else if self.renewal.is_due(self.gpus.has_lost_one(), now) && may_go {
-                        return Parted::Renewed(child);
-                    }
-                }
+                () = tokio::time::sleep(Duration::from_millis(left)) => may_wait = Millis(0),
+            }
+            let now = clock::boottime();
+            if now.since(looked_at) < may_wait {
+                continue;
+            }
+            looked_at = now;
+            match self.look(answered, started, now) {
+                Outlook::Well => {}
+                Outlook::Hangs => return Parted::Hangs(child),
+                Outlook::Lost => return Parted::Renewed(child),
             }
         }
+    }
+
+    /// Looks for silence, of the helper and of each GPU.
+    fn look(&mut self, answered: bool, started: Boottime, now: Boottime) -> Outlook {
+        self.compare();
+        // The last helper allowed is kept: the other GPUs still answer.
+        let alive = self.others() + 1;
+        let may_go = alive < MOST_ALIVE;
+        if alive != std::mem::replace(&mut self.gpus.helpers_alive, alive) {
+            self.publish();
+        }
+        if !answered {
+            let waited = now.since(started);
+            if waited > INIT_DEADLINE {
+                self.no_helper(format!("{DOES_NOT_ANSWER}: NVML does not initialise"));
+            }
+            return if waited > INIT_HANGS_AFTER { Outlook::Hangs } else { Outlook::Well };
+        }
+        let is_silent = self.mark_silent(now, started);
+        if is_silent && may_go {
+            return Outlook::Hangs;
+        }
+        let is_due = !is_silent && self.renewal.is_due(self.gpus.has_lost_one(), now);
+        if is_due && may_go { Outlook::Lost } else { Outlook::Well }
     }
 
     /// Abandoned helpers that still live.

@@ -58,8 +58,8 @@ pub fn listen(
         let (inputs, alarms, done) = (inputs.clone(), alarm.clone(), done.clone());
         let ears = service::Ears { inputs, alarms, hearing: Arc::clone(&hearing), done };
         tokio::spawn(Service::new(source, settings.clone(), ears).listen(stop.clone()));
+        tokio::spawn(hearing::watch(hearing, alarm.clone(), stop.clone()));
     }
-    tokio::spawn(hearing::watch(hearing, alarm.clone(), stop.clone()));
     if settings.logind.unwrap_or_else(is_run_by_systemd) {
         let ears = logind::Ears { inputs, alarms: alarm, done: done.subscribe(), delay };
         tokio::spawn(logind::watch(ears, stop.clone()));

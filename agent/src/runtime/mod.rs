@@ -59,8 +59,9 @@ const MEASURE_ENGINES: Duration = Duration::from_secs(5);
 /// Gates that readings show are looked at this often.
 const LOOK_AT_GPUS: Duration = Duration::from_secs(10);
 
-/// The boot-time clock runs on through suspend and tokio's does not: no sleep is longer.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// The boot-time clock runs on through suspend and tokio's does not: no sleep is longer. Longer than
+/// GPUs are read apart: while they are, nobody wakes up for this.
+const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 
 /// Notes kept for the status page.
 const NOTES_KEPT: usize = 200;
