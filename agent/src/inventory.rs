@@ -44,7 +44,9 @@ impl Definitions {
             let seconds = hook.expected_seconds?;
             Some((id.clone(), Millis::from_seconds(u64::from(seconds))))
         };
-        let hook_estimates = known.iter().filter_map(estimate).collect();
+        let grace = Millis::from_seconds(u64::from(config.hooks.sigterm_grace_seconds));
+        let of_ours = [(Step::Sigterm.id(), grace)];
+        let hook_estimates = known.iter().filter_map(estimate).chain(of_ours).collect();
         let own = Step::ALL.into_iter().map(Step::id);
         let hooks = known.into_iter().map(|(id, _)| id).chain(own).collect();
         let (address, fabric) = (config.reached_at(), config.fabric.clone());

@@ -4,6 +4,7 @@
 pub mod bad_key;
 pub mod config;
 pub mod cuda;
+pub mod cuda_checkpoint;
 pub mod daemon;
 pub mod doctor;
 pub mod drivers;

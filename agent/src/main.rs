@@ -11,7 +11,7 @@ use wharfage_agent::config::Config;
 use wharfage_agent::exit::{self, Failure};
 use wharfage_agent::health::socket::{self, Answer, Request};
 use wharfage_agent::hooks::keeper;
-use wharfage_agent::{cuda, daemon, doctor, gpu, guard};
+use wharfage_agent::{cuda, cuda_checkpoint, daemon, doctor, gpu, guard};
 use wharfage_shared::health::Repair;
 
 /// Runs GPU inference replicas on this host as the scheduler orders, and proves what it did.
@@ -67,6 +67,9 @@ enum Verb {
         #[arg(long, value_name = "PATH")]
         library: Option<OsString>,
     },
+    /// Puts processes' GPU memory into the host's memory or back; started by the agent.
+    #[command(hide = true)]
+    CudaCheckpoint(cuda_checkpoint::Asked),
     /// Reads GPUs through NVML; started by the agent.
     #[command(hide = true)]
     NvmlHelper {
@@ -136,6 +139,11 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Some(Verb::CudaProbe { library }) => {
             // Who asked has given up meanwhile.
             drop(cuda::answer(library));
+            Ok(exit::FINE)
+        }
+        Some(Verb::CudaCheckpoint(asked)) => {
+            // Who asked has given up meanwhile.
+            drop(cuda_checkpoint::answer(&asked));
             Ok(exit::FINE)
         }
         Some(Verb::CheckConfig) => {

@@ -166,6 +166,17 @@ pub async fn sleep(target: &Target) -> Result<(), String> {
     }
 }
 
+/// Lets vLLM take its GPU memory again.
+pub async fn wake(target: &Target) -> Result<(), String> {
+    let asked = Asked { port: target.port, path: "/wake_up", limit: LARGEST_ANSWER };
+    match ask(asked, Some(json!({})), SLEEP_TIMEOUT).await {
+        Ok((status, _)) if status.is_success() => Ok(()),
+        Ok((status, _)) => Err(format!("the engine answers {status} to wake_up")),
+        Err(Trouble::Refused) => Err("the engine does not listen".to_owned()),
+        Err(Trouble::Other(why)) => Err(format!("the engine {why}")),
+    }
+}
+
 enum Trouble {
     /// Nobody listens yet.
     Refused,

@@ -58,6 +58,11 @@ pub enum Effect {
         /// Which hook.
         kind: HookKind,
     },
+    /// Its drain hook was for nothing: what that has put to sleep goes on before traffic comes.
+    Wake {
+        /// Which replica.
+        replica: ReplicaId,
+    },
     /// Ask the engine to end (SIGTERM); answer `Exited`.
     Terminate {
         /// Which replica.

@@ -164,13 +164,15 @@ impl Runs {
     }
 
     /// What such a run is expected to be: the longest of the last ones, of this kind where there
-    /// were any, else of the same hook. Where the disk's rate is known a checkpoint's own length
+    /// were any, else of the same hook on such GPUs, else of the same hook. Where the disk's rate is known a checkpoint's own length
     /// is the one that it has alone.
     pub(crate) fn expected(&self, kind: &RunKind) -> Option<Ran> {
         let alone = self.carries.and_then(|_| self.longest(kind, |ran| !ran.beside_others));
         alone.or_else(|| self.longest(kind, |_| true)).or_else(|| {
             let same = |seen: &&Seen| (&seen.kind.hook, seen.kind.kind) == (&kind.hook, kind.kind);
-            longest(self.hooks.iter().filter(same).flat_map(|seen| &seen.ran))
+            let such = |seen: &&Seen| same(seen) && seen.kind.hardware == kind.hardware;
+            let on_such = longest(self.hooks.iter().filter(such).flat_map(|seen| &seen.ran));
+            on_such.or_else(|| longest(self.hooks.iter().filter(same).flat_map(|seen| &seen.ran)))
         })
     }
 
@@ -259,6 +261,12 @@ mod tests {
         alone(&mut runs, 10);
         let other = runs.expected(&save("other")).expect("the same hook");
         assert_eq!((other.took, other.bytes), (Millis::from_seconds(10), Some(1_000)));
+        let large = RunKind { hardware: "8x H100".to_owned(), ..save("large") };
+        runs.hook_ran(large.clone(), Millis::from_seconds(90), None);
+        let other = runs.expected(&save("other")).expect("the same hook on such a GPU");
+        assert_eq!(other.took, Millis::from_seconds(10), "what eight GPUs take is another thing");
+        let other = runs.expected(&RunKind { model: "other".to_owned(), ..large });
+        assert_eq!(other.map(|ran| ran.took), Some(Millis::from_seconds(90)));
         for count in 0..300 {
             runs.hook_ran(save(&format!("m-{count}")), Millis(1), None);
             runs.kill_took(Millis(count));

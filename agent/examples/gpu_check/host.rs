@@ -227,7 +227,7 @@ pub fn stop(number: u32) -> Order {
 }
 
 /// A program that was built with this one: in the folder above, or beside it.
-fn built(name: &str) -> Result<PathBuf, String> {
+pub fn built(name: &str) -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
     let folders = own.ancestors().skip(1).take(3);
     let mut found = folders.map(|folder| folder.join(name)).filter(|path| path.is_file());

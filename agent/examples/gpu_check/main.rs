@@ -1,7 +1,7 @@
 //! `make gpu-check`: the whole path on real GPUs. Reads every field and compares it with
 //! `nvidia-smi`; lets the real agent run a replica that takes real device memory, kills it, and
 //! looks for the proof of release; lets another process hold the memory and looks for the
-//! quarantine; measures what the agent costs.
+//! quarantine; puts a process's GPU memory into the host's and back; measures what the agent costs.
 //!
 //! Where no NVIDIA driver is it says so loudly and ends well: what was not checked is never said
 //! to be right. Exit 0: all is right, or skipped; 1: something is not; 69: a part could not be run.
@@ -12,6 +12,7 @@ mod fields;
 mod figures;
 mod hold;
 mod host;
+mod saved;
 #[path = "../../tests/node/common/scheduler.rs"]
 #[expect(dead_code, reason = "the journeys' scheduler can do more than this program asks")]
 mod scheduler;
@@ -142,7 +143,10 @@ fn checked(
     let smi = Smi { program: arguments.nvidia_smi.clone() };
     let least_used = fields::check(reader, &smi, seen, figures)?;
     match least_used {
-        Some(gpu) => story::check(arguments, &gpu, seen, figures),
+        Some(gpu) => {
+            story::check(arguments, &gpu, seen, figures)?;
+            saved::check(arguments, reader, &gpu, seen, figures)
+        }
         None => {
             seen.skip("the replica: no GPU here is one whole slot (MIG is on everywhere)");
             Ok(())

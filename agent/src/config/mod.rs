@@ -215,6 +215,7 @@ impl Config {
         self.replicas.check(self.driver)?;
         self.health.check()?;
         self.notices.check()?;
+        self.hooks.check()?;
         self.checkpoints.check()?;
         bucket::check(&self.buckets)?;
         for key in self.env.keys() {

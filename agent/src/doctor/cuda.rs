@@ -63,7 +63,10 @@ fn findings(seen: Seen, has_gpus: bool) -> Vec<Finding> {
     let works = starts.fix.is_none();
     let checkpoint = match (can_checkpoint, works) {
         (true, true) => {
-            let detail = format!("{named} can checkpoint processes with their GPUs");
+            let detail = format!(
+                "{named} can checkpoint processes with their GPUs: hooks may use \
+                 `builtin-gpu-checkpoint` and `gpu_checkpoint`"
+            );
             Finding::works("checkpoint", detail)
         }
         (true, false) => {

@@ -35,6 +35,7 @@ use crate::config::{self, Config};
 use crate::engines::Engines;
 use crate::gpu::Gpus;
 use crate::guard::record::{Command, Folder, Params};
+use crate::hooks::gpu_checkpoint::{self, Rates};
 use crate::weights::Weights;
 
 /// How guards are started, contained and listed here.
@@ -90,6 +91,8 @@ pub struct Driver {
     pub gpus: watch::Receiver<Arc<Gpus>>,
     /// Where what happens is told.
     pub inputs: mpsc::Sender<Input>,
+    /// How fast GPU memory was seen to go to the host.
+    pub gpu_rates: Rates,
     settings: Mutex<Settings>,
     /// The keepers' ears.
     kept: Mutex<BTreeMap<ReplicaId, mpsc::Sender<Command>>>,
@@ -135,6 +138,7 @@ impl Driver {
             boot,
             gpus,
             inputs,
+            gpu_rates: Rates::default(),
             settings: Mutex::new(Settings { config: Arc::new(config), weights }),
             kept: Mutex::default(),
             gone_since: Mutex::default(),
@@ -299,6 +303,9 @@ impl Driver {
             match self.adopt_one(replica).await {
                 Ok((one, kept)) => {
                     found.push(one);
+                    if kept.is_some() {
+                        self.bring_back(replica);
+                    }
                     self.take_over(kept);
                 }
                 // An agent ended between the folder and the parameters, so that nothing was
@@ -314,6 +321,16 @@ impl Driver {
         }
         self.watch_untended();
         Ok(found)
+    }
+
+    /// An earlier agent may have ended while a replica's GPU memory lay in the host's.
+    fn bring_back(self: &Arc<Self>, replica: ReplicaId) {
+        let driver = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(why) = gpu_checkpoint::bring_back(&driver, replica).await {
+                tracing::warn!(replica.id = %replica, "its GPU memory is not back: {why}");
+            }
+        });
     }
 
     /// What is left of a replica, and what is to be kept of it while it lives.

@@ -27,6 +27,9 @@ pub struct Definition {
     pub expected_seconds: Option<u32>,
     /// The user that it runs as (default: the agent's own).
     pub user: Option<String>,
+    /// Of a checkpoint: the engine's GPU memory lies in the host's memory while the command runs.
+    #[serde(default)]
+    pub gpu_checkpoint: bool,
 }
 
 impl Definition {

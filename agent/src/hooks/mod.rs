@@ -3,6 +3,7 @@
 pub mod builtin;
 pub mod checkpoint;
 pub mod definition;
+pub mod gpu_checkpoint;
 pub mod keeper;
 pub mod run;
 pub mod settings;

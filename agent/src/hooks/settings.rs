@@ -9,13 +9,36 @@ use crate::bad_key::BadKey;
 /// Bytes of a MiB.
 const MIB: u64 = 1024 * 1024;
 
+/// No engine is given longer than an hour to end.
+const LONGEST_GRACE: u32 = 3600;
+
 /// Who hooks run as.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Hooks {
     /// The user of hooks whose definition names none (default: `wharfage-hook` where this host has
     /// it and the agent runs as root, else the agent's own).
     pub user: Option<String>,
+    /// What `builtin-sigterm` gives an engine.
+    pub sigterm_grace_seconds: u32,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self { user: None, sigterm_grace_seconds: 30 }
+    }
+}
+
+impl Hooks {
+    /// The first key that is out of what is accepted, and what is.
+    pub fn check(&self) -> Result<(), BadKey> {
+        if (1..=LONGEST_GRACE).contains(&self.sigterm_grace_seconds) {
+            return Ok(());
+        }
+        let got = self.sigterm_grace_seconds;
+        let said = format!("1 to {LONGEST_GRACE} is accepted, got {got}");
+        Err(BadKey::new("hooks.sigterm_grace_seconds", said))
+    }
 }
 
 /// Where checkpoints lie, and how much of them goes through.
@@ -74,6 +97,9 @@ mod tests {
         assert_eq!(refusal("dir = \"/mnt/shared\"\nmib_per_second = 1500\n"), Ok(()));
         let said = "checkpoints.keep: 1 to 1000 is accepted, got 0";
         assert_eq!(refusal("keep = 0"), Err(said.to_owned()));
+        let hooks: Hooks = toml::from_str("sigterm_grace_seconds = 0").expect("read");
+        let said = "hooks.sigterm_grace_seconds: 1 to 3600 is accepted, got 0";
+        assert_eq!(hooks.check().map_err(|bad| bad.to_string()), Err(said.to_owned()));
         let said = "checkpoints.mib_per_second: at least 1 is accepted";
         assert_eq!(refusal("mib_per_second = 0"), Err(said.to_owned()));
     }

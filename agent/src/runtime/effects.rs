@@ -59,6 +59,7 @@ impl Runtime {
                     running.cancel();
                 }
             }
+            Effect::Wake { replica } => self.wake(replica),
             Effect::Terminate { replica } => {
                 let driver = Arc::clone(driver);
                 tokio::spawn(async move {

@@ -17,6 +17,7 @@ use crate::drivers::Driver;
 use crate::hooks::Definition;
 use crate::hooks::builtin::{self, Step};
 use crate::hooks::checkpoint::{self, Checkpoints};
+use crate::hooks::gpu_checkpoint;
 use crate::hooks::run::{self, Ending, Run};
 use crate::hooks::user;
 use crate::users::User;
@@ -62,6 +63,22 @@ impl Runtime {
     }
 }
 
+impl Runtime {
+    /// A drain hook was for nothing: what it put to sleep goes on.
+    pub(super) fn wake(&mut self, replica: ReplicaId) {
+        let order = self.parts.orders.get(&replica);
+        let hook = order.and_then(|order| order.hooks.get(&HookKind::Drain));
+        let Some(step) = hook.and_then(Step::of) else { return };
+        let driver = Arc::clone(&self.parts.driver);
+        tokio::spawn(async move {
+            // Its probes say that it does not serve, until somebody ends it.
+            if let Err(why) = builtin::wake(step, &driver, replica).await {
+                tracing::warn!(replica.id = %replica, "it does not go on: {why}");
+            }
+        });
+    }
+}
+
 /// How it ended, and how much a checkpoint that is complete has.
 async fn carry_out(
     driver: &Arc<Driver>,
@@ -69,8 +86,8 @@ async fn carry_out(
     cut: &CancellationToken,
 ) -> (Ending, Option<u64>) {
     if let Some(step) = Step::of(&asked.hook) {
-        let (replica, kind, deadline) = (asked.order.replica, asked.kind, asked.deadline);
-        return (builtin::run(step, driver, replica, kind, deadline, cut).await, None);
+        let (kind, deadline) = (asked.kind, asked.deadline);
+        return (builtin::run(step, driver, &asked.order, kind, deadline, cut).await, None);
     }
     let config = driver.config();
     let checkpoints_dir = config.checkpoints.folder(&config.state_dir);
@@ -151,13 +168,40 @@ async fn run_it(
     let name = format!("wharfage-hook-{replica}-{kind}");
     let log = logs.join(format!("{replica}-{kind}.log"));
     let keeper = driver.program.clone();
-    let run = Run { definition, keeper, name, user, env, log, deadline: asked.deadline };
+    let around = definition.gpu_checkpoint;
+    if around && kind != HookKind::Checkpoint {
+        return failed(format!("`gpu_checkpoint` is for checkpoint hooks, this is a {kind} hook"));
+    }
+    let mut run = Run { definition, keeper, name, user, env, log, deadline: asked.deadline };
     let inputs = driver.inputs.clone();
     let mut progress = move |permille| {
         // A word of progress is not worth waiting for.
         drop(inputs.try_send(Input::HookProgress { replica, kind, permille }));
     };
-    run::run(&run, cut, &mut progress).await
+    if !around {
+        return run::run(&run, cut, &mut progress).await;
+    }
+    let saved = gpu_checkpoint::save(driver, &asked.order, asked.deadline).await;
+    let ending = match saved {
+        Err(why) => return failed(why),
+        Ok(_) => {
+            let pids = gpu_checkpoint::processes(driver, replica).unwrap_or_default();
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            run.env.insert("WHARFAGE_ENGINE_PIDS".to_owned(), pids.join(" "));
+            run::run(&run, cut, &mut progress).await
+        }
+    };
+    match gpu_checkpoint::bring_back(driver, replica).await {
+        Ok(()) => ending,
+        // What was saved is whole; the replica's probes tell that it serves no more.
+        Err(why) => {
+            let detail = ending.detail.unwrap_or_default();
+            Ending {
+                detail: Some(format!("{detail}; its GPU memory is not back: {why}")),
+                ..ending
+            }
+        }
+    }
 }
 
 /// What the hook is told; a gang's member also which part of it this is.

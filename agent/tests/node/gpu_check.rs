@@ -156,6 +156,7 @@ fn the_whole_check_passes_on_a_sound_host_and_writes_its_figures() {
         "SIGKILL of the engine -> proof of release: ",
         "stop with a wedged holder -> quarantine that names it: ",
         "end of the holder -> proof of release: ",
+        "GPU memory of a process, 1024 MiB: into the host's memory in ",
         "read and not compared: cpu_affinity, energy, ",
     ] {
         assert!(figures.contains(line), "{line}: {figures}");

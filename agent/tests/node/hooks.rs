@@ -11,7 +11,7 @@ use wharfage_agent_sys::{clock, process};
 use wharfage_shared::replica::{HookKind, HookOutcome};
 use wharfage_shared::time::Millis;
 
-use crate::common::node::{run_order, run_with, stop_order};
+use crate::common::node::{Node, run_order, run_with, stop_order};
 use crate::common::wait_for;
 use crate::journeys::fleet;
 
@@ -43,7 +43,13 @@ fn hook(folder: &Path, script: &str, timeout_seconds: u32) -> Run {
     let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
     let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
     Run {
-        definition: Definition { command, timeout_seconds, expected_seconds: None, user: None },
+        definition: Definition {
+            command,
+            timeout_seconds,
+            expected_seconds: None,
+            user: None,
+            gpu_checkpoint: false,
+        },
         keeper: PathBuf::from(env!("CARGO_BIN_EXE_wharfage-agent")),
         name,
         user: None,
@@ -221,6 +227,66 @@ fn a_replacement_on_another_host_restores_from_the_folder_that_both_share() {
     assert_eq!(std::fs::read_to_string(restored).expect("restored"), "what it knew");
     let status = first.node.status().expect("a status");
     assert_eq!(status["measured"]["hooks"][0]["ran"][0]["bytes"], 12, "{status}");
+}
+
+/// One way to spoil a hook, and what is said of it.
+type Spoilt = (fn(&Node), &'static str);
+
+#[test]
+fn a_hook_that_is_spoilt_fails_under_a_notice_and_what_was_complete_stays() {
+    let mut fleet = fleet("spoilt");
+    fleet.node.hook("save", &saves("whole"), 20, 0o644);
+    fleet.node.start();
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[(HookKind::Checkpoint, "save")])]);
+    fleet.until_ready();
+    let file = |node: &Node| node.root().join("hooks.d/save.toml");
+    let noticed = |seconds, said: &str| {
+        fleet.node.notice(seconds);
+        wait_for(said, || fleet.node.status()?["notes"].to_string().contains(said).then_some(()));
+        std::fs::remove_file(fleet.node.root().join("notices/notice.json")).expect("removed");
+        wait_for("its withdrawal", || fleet.scheduler.last()?.notices.is_empty().then_some(()));
+    };
+    noticed(600, "checkpoint of 5 bytes is complete");
+    let kept = fleet.node.root().join("state/checkpoints/chat/r-1-1/state.bin");
+    let spoil: [Spoilt; 4] = [
+        (
+            |node| {
+                std::fs::rename(node.root().join("hooks.d/save.toml"), node.root().join("kept"))
+                    .expect("renamed")
+            },
+            "No such file or directory",
+        ),
+        (
+            |node| {
+                let link = node.root().join("hooks.d/save.toml");
+                std::os::unix::fs::symlink(node.root().join("kept"), link).expect("linked");
+            },
+            "links are not followed",
+        ),
+        (|node| node.hook("save", &saves("open"), 20, 0o664), "its group may write it"),
+        (
+            |node| {
+                node.hook(
+                    "save",
+                    "cd $WHARFAGE_CHECKPOINT_DIR; echo half > state.bin; cat $0 > /dev/full",
+                    20,
+                    0o644,
+                )
+            },
+            "No space left on device",
+        ),
+    ];
+    for (number, (spoil, said)) in (1..).zip(spoil) {
+        if said.contains("group") {
+            std::fs::remove_file(file(&fleet.node)).expect("removed");
+        }
+        spoil(&fleet.node);
+        noticed(600 + 60 * number, said);
+        assert_eq!(std::fs::read_to_string(&kept).expect("it stays"), "whole", "{said}");
+        assert!(fleet.scheduler.gone().is_none(), "{said}: the replica serves on");
+    }
+    let attempts = std::fs::read_dir(kept.ancestors().nth(2).expect("a folder")).expect("there");
+    assert_eq!(attempts.count(), 1, "what came to nothing takes no room");
 }
 
 #[test]

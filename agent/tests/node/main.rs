@@ -8,6 +8,7 @@ mod doctor;
 mod engines;
 mod gates;
 mod gpu_check;
+mod gpu_checkpoint;
 mod gpus;
 mod health;
 mod hooks;

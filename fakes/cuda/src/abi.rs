@@ -17,6 +17,8 @@ pub const NOT_INITIALIZED: Code = 3;
 pub const NO_DEVICE: Code = 100;
 pub const INVALID_DEVICE: Code = 101;
 pub const INVALID_CONTEXT: Code = 201;
+pub const ILLEGAL_STATE: Code = 401;
+pub const NOT_READY: Code = 600;
 pub const NOT_SUPPORTED: Code = 801;
 pub const UNKNOWN: Code = 999;
 
@@ -34,6 +36,8 @@ pub fn name(code: Code) -> Option<&'static CStr> {
         INVALID_CONTEXT => c"CUDA_ERROR_INVALID_CONTEXT",
         214 => c"CUDA_ERROR_ECC_UNCORRECTABLE",
         304 => c"CUDA_ERROR_OPERATING_SYSTEM",
+        ILLEGAL_STATE => c"CUDA_ERROR_ILLEGAL_STATE",
+        NOT_READY => c"CUDA_ERROR_NOT_READY",
         NOT_SUPPORTED => c"CUDA_ERROR_NOT_SUPPORTED",
         802 => c"CUDA_ERROR_SYSTEM_NOT_READY",
         803 => c"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",

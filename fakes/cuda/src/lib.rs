@@ -6,4 +6,5 @@
 
 mod abi;
 mod calls;
+mod checkpoint;
 mod process;

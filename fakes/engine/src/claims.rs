@@ -120,11 +120,19 @@ fn device(
 }
 
 fn write(files: &[PathBuf], bytes: u64, percent: u32) -> Result<(), Error> {
-    for file in files {
+    for file in files.iter().filter(|file| !is_checkpointed(file)) {
         replace(file, &format!("{bytes}\n{percent}\n"))
             .map_err(|source| Error::Claim { path: file.clone(), source })?;
     }
     Ok(())
+}
+
+/// Whether the stand-in for CUDA holds this claim meanwhile: a process that is checkpointed does
+/// nothing.
+fn is_checkpointed(claim: &Path) -> bool {
+    let process = claim.file_name().unwrap_or_default();
+    let folder = claim.ancestors().nth(3);
+    folder.is_some_and(|folder| folder.join("checkpoints").join(process).exists())
 }
 
 fn replace(file: &Path, text: &str) -> io::Result<()> {

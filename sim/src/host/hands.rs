@@ -60,6 +60,8 @@ impl Host {
                 let input = Input::HookEnded { replica, kind, outcome, detail: None };
                 self.later(stage, takes.min(end), input);
             }
+            // Hooks of the simulated host put nothing to sleep.
+            Effect::Wake { .. } => {}
             Effect::CutHook { replica, kind } => self.cut_hook(stage, replica, kind),
             Effect::Terminate { replica } => self.terminate(stage, replica),
             Effect::Kill { replica } => self.kill(stage, replica),

@@ -79,7 +79,11 @@ impl Replica {
         let runs = self.hook_runs(HookKind::Drain);
         let table = self.plan.as_ref().and_then(|plan| plan.table);
         if self.need_not_drain(out.now) {
-            return if runs { Turn::Same } else { self.resume(out) };
+            if runs {
+                return Turn::Same;
+            }
+            out.push(Effect::Wake { replica: self.order.replica });
+            return self.resume(out);
         }
         match table {
             Some(table) if !runs || out.now >= table.stop_at => {

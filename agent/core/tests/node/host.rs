@@ -433,6 +433,7 @@ impl Host {
             }
             Effect::ReportNow => self.next_beat = self.next_beat.min(self.now + 1),
             Effect::ServeUntil { .. }
+            | Effect::Wake { .. }
             | Effect::AcknowledgeNotice(_)
             | Effect::Note(_)
             | Effect::KeepHealth(_)

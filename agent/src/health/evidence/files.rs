@@ -14,6 +14,7 @@ use wharfage_shared::ids::{HookId, ReplicaId};
 use wharfage_shared::order::Order;
 
 use super::{Context, seen};
+use crate::hooks::builtin::Step;
 use crate::hooks::definition;
 use crate::journal::desired::DesiredFile;
 
@@ -31,7 +32,8 @@ fn hooks(context: &Context) -> (Saw, String) {
     let (known, refused) = definition::list(&config.hooks_dir, config.trusted_owner());
     // A hook that a replica here needs was removed, or its file was never brought.
     let named = named_hooks(context);
-    let missing = named.iter().find(|(hook, _)| !known.iter().any(|(defined, _)| defined == *hook));
+    let is_known = |hook: &HookId| known.iter().any(|(defined, _)| defined == hook);
+    let missing = named.iter().find(|(hook, _)| Step::of(hook).is_none() && !is_known(hook));
     match (refused.first(), missing, known.len()) {
         (Some(refused), _, _) => (Saw::Fail, refused.clone()),
         (None, Some((hook, replica)), _) => {

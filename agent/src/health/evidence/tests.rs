@@ -72,11 +72,15 @@ fn a_hook_that_a_replica_names_and_the_host_has_not_fails() {
     let context = context(&folder);
     let hooks = folder.path().join("hooks.d");
     std::fs::create_dir(&hooks).expect("made");
-    let mut order = crate::testing::order(1);
-    order.hooks = [(HookKind::Drain, "save".into())].into();
-    let desired = Desired { orders: vec![Order::Run(Box::new(order))], ..Desired::default() };
-    DesiredFile::of(folder.path()).store(&desired).expect("written");
-    let look = files::look(&context);
+    let named = |hook: &str| {
+        let mut order = crate::testing::order(1);
+        order.hooks = [(HookKind::Drain, hook.into())].into();
+        let desired = Desired { orders: vec![Order::Run(Box::new(order))], ..Desired::default() };
+        DesiredFile::of(folder.path()).store(&desired).expect("written");
+        files::look(&context)
+    };
+    assert_ne!(saw(&named("builtin-sigterm"), "G19"), Saw::Fail, "that needs no file");
+    let look = named("save");
     assert_eq!(saw(&look, "G19"), Saw::Fail);
     assert!(look[0].evidence.contains("names the hook `save`"), "{}", look[0].evidence);
     std::fs::write(hooks.join("save.toml"), "command = [\"/bin/true\"]\ntimeout_seconds = 1\n")

@@ -5,6 +5,7 @@
 //! and a started library stays in its process: who only wants to know whether CUDA starts asks from
 //! a process of its own.
 
+mod checkpoint;
 mod raw;
 
 use std::ffi::OsStr;
@@ -12,6 +13,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use wharfage_shared::ids::GpuUuid;
+
+pub use checkpoint::{Checkpoints, ProcessState};
 
 /// Where the system's own library is found.
 pub const LIBRARY: &str = "libcuda.so.1";
@@ -32,6 +35,14 @@ pub enum Error {
     Symbol {
         /// Its name or path.
         library: String,
+        /// The function.
+        symbol: &'static str,
+    },
+    /// The driver is older than the calls that checkpoint processes.
+    #[error(
+        "the driver cannot checkpoint processes (it has no `{symbol}`): branch 570 or later can"
+    )]
+    CannotCheckpoint {
         /// The function.
         symbol: &'static str,
     },
@@ -108,6 +119,12 @@ impl Library {
     /// Whether the driver can checkpoint a process (R570 and later). Asks no GPU.
     pub fn can_checkpoint(&self) -> bool {
         self.calls.has_symbol(c"cuCheckpointProcessCheckpoint")
+    }
+
+    /// The calls that checkpoint other processes. They ask no GPU from this one, so that it need
+    /// not be started.
+    pub fn checkpoints(self) -> Result<Checkpoints, Error> {
+        Checkpoints::of(self.calls)
     }
 
     /// Starts it (`cuInit`).

@@ -23,7 +23,7 @@ pub(super) struct Context(usize);
 /// `CUdeviceptr`: an address on the GPU.
 pub(super) struct Block(u64);
 
-type Answer = c_uint;
+pub(super) type Answer = c_uint;
 
 /// `CUuuid`.
 type Uuid = [u8; 16];
@@ -93,7 +93,17 @@ impl Calls {
         unsafe { self.library.get::<*const ()>(name.to_bytes_with_nul()) }.is_ok()
     }
 
-    fn answered(&self, call: &'static str, answer: Answer) -> Result<(), Error> {
+    /// A function that not every library has, as a pointer of type `F`.
+    ///
+    /// # Safety
+    ///
+    /// `F` is the type that `cuda.h` gives this name.
+    pub(super) unsafe fn symbol<F: Copy>(&self, name: &CStr) -> Option<F> {
+        // SAFETY: the caller's word.
+        unsafe { self.library.get::<F>(name.to_bytes_with_nul()) }.ok().map(|found| *found)
+    }
+
+    pub(super) fn answered(&self, call: &'static str, answer: Answer) -> Result<(), Error> {
         if answer == 0 {
             return Ok(());
         }
