@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::drill::Evacuated;
 use crate::health::Health;
 use crate::ids::{BootId, NodeId};
 use crate::notice::{Notice, SourceHeard};
@@ -75,6 +76,9 @@ pub struct Heartbeat {
     /// When each source of notices that the node asks was last heard.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hearing: Vec<SourceHeard>,
+    /// The evacuation under way, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evacuated: Option<Evacuated>,
     /// Ask for the answer at once instead of holding the request open (a first report, a change).
     #[serde(default)]
     pub answer_at_once: bool,

@@ -114,6 +114,10 @@ text_id! {
     HookId, NAME
 }
 text_id! {
+    /// A drill.
+    DrillId, UUID
+}
+text_id! {
     /// One notice, named by the source that heard it; the same event keeps the same id.
     NoticeId, NAME
 }

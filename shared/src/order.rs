@@ -8,6 +8,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::capacity::ComputeClass;
+use crate::drill::Drill;
 use crate::ids::{ClaimId, DeploymentId, GpuUuid, HookId, OrganizationId, ReplicaId};
 use crate::notice::Reclaim;
 use crate::tagged::{self, Tagged};
@@ -27,6 +28,9 @@ pub struct Desired {
     /// A reclaim in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reclaim: Option<Reclaim>,
+    /// A drill under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drill>,
     /// Whether nothing new may be placed here, for the node's own status page.
     #[serde(default)]
     pub cordoned: bool,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wharfage_scheduler_core::words::event::{
-    claim, deployment, gateway, meter, money, node, replica,
+    claim, deployment, drill, gateway, meter, money, node, replica,
 };
 use wharfage_scheduler_core::words::node::{Doubt, Hardware, Health, Intent, Reach};
 use wharfage_scheduler_core::{Event, Fleet};
@@ -31,6 +31,7 @@ pub(crate) fn line(fleet: &Fleet, event: &Event) -> Line {
             Some((None, format!("contract {contract} is over")))
         }
         Event::Claim(event) => of_claim(event),
+        Event::Drill(event) => of_drill(event),
         Event::Meter(meter::Event::Incident { description, key, .. }) => {
             Some((Some(key.node.clone()), format!("incident: {description}")))
         }
@@ -62,6 +63,27 @@ fn of_claim(event: &claim::Event) -> Line {
         claim::Event::Deleted { claim, .. } => Some((None, format!("{claim} is deleted"))),
         claim::Event::Resized { .. } | claim::Event::QuotaSet { .. } => None,
     }
+}
+
+fn of_drill(event: &drill::Event) -> Line {
+    let text = match event {
+        drill::Event::Begun { drill, .. } => format!("drill {drill} begins"),
+        drill::Event::Skipped { drill, because, .. } => format!("drill {drill}: {because}"),
+        drill::Event::CapacityBack { drill, .. } => format!("drill {drill}: the capacity is back"),
+        drill::Event::Ended { drill, outcome, .. } => {
+            format!("drill {drill}: {}", outcome.as_str())
+        }
+        drill::Event::Aborted { drill, because, .. } => {
+            return Some((None, format!("drill {drill} is given up: {because}")));
+        }
+        drill::Event::Created { .. }
+        | drill::Event::Heard { .. }
+        | drill::Event::Told { .. }
+        | drill::Event::HookRan { .. }
+        | drill::Event::Withdrawn { .. }
+        | drill::Event::Finished { .. } => return None,
+    };
+    event.node().map(|node| (Some(node.clone()), text))
 }
 
 fn of_node(event: &node::Event) -> Line {

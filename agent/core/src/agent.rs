@@ -268,6 +268,9 @@ impl Agent {
                 {
                     departed.post_hook_runs = false;
                     out.note(Some(replica), "post hook ended");
+                    if let Some(story) = &mut self.evacuation {
+                        story.post_hook_ended(replica, outcome, detail.clone(), self.now);
+                    }
                 }
                 let ran =
                     self.ask(replica, |replica| replica.hook_ended(kind, outcome, detail, out));
@@ -377,6 +380,9 @@ impl Agent {
     fn depart(&mut self, gone: Option<Gone>, out: &mut Out) {
         let Some(gone) = gone else { return };
         let left = self.replicas.remove(&gone.replica);
+        if let Some((story, left)) = self.evacuation.as_mut().zip(left.as_ref()) {
+            story.keep(gone.replica, left.hooks());
+        }
         let post_hook_runs = left.is_some_and(|replica| replica.hook_runs(HookKind::Post));
         out.report_now();
         let departed = Departed { since: self.now, post_hook_runs, gone };

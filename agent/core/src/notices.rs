@@ -3,6 +3,8 @@
 //! Guards the rules that the earliest certain deadline binds, that a deadline only moves earlier, and
 //! that a withdrawn notice leaves nothing behind.
 
+mod ordered;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_shared::ids::NoticeId;
@@ -10,6 +12,7 @@ use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSourc
 use wharfage_shared::order::StopCause;
 use wharfage_shared::time::{Boottime, Millis};
 
+use self::ordered::Ordered;
 use crate::clock::SchedulerClock;
 
 /// A node that lives on for so long after its deadline was not taken away.
@@ -22,6 +25,7 @@ pub(crate) struct Notices {
     drills: BTreeSet<NoticeId>,
     drills_so_far: u64,
     reclaim: Option<Reclaimed>,
+    ordered: Option<Ordered>,
     acknowledged: BTreeSet<NoticeId>,
     /// Those whose deadline passed long ago, while the node is still there.
     expired: BTreeSet<NoticeId>,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use wharfage_shared::drill::Evacuated;
 use wharfage_shared::health::Health;
 use wharfage_shared::notice::Notice;
 use wharfage_shared::replica::{Gone, ReplicaReport};
@@ -29,6 +30,8 @@ pub struct Report {
     /// Notices that the node's own sources have heard and that are in force. A reclaim is not
     /// among them: the scheduler said it and need not be told.
     pub notices: Vec<Notice>,
+    /// The evacuation under way, or the last one.
+    pub evacuated: Option<Evacuated>,
     /// What may be used on the node, and what it asks for.
     pub health: Arc<Health>,
 }

@@ -72,6 +72,7 @@ impl Runtime {
             last_segment: report.last_segment,
             notices: report.notices,
             hearing: self.parts.hearing.shown(now),
+            evacuated: report.evacuated,
             answer_at_once: answer_at_once || report.epoch.is_none(),
         }
     }

@@ -266,6 +266,7 @@ impl Writer {
                 | event::claim::Event::Deleted { .. }
                 | event::claim::Event::QuotaSet { .. } => Vec::new(),
             },
+            Event::Drill(event) => event.node().cloned().into_iter().collect(),
             Event::Term { .. }
             | Event::Deployment(_)
             | Event::Gateway(_)

@@ -454,6 +454,7 @@ fn heartbeat(node: &NodeId) -> Heartbeat {
         last_segment: 0,
         notices: Vec::new(),
         hearing: Vec::new(),
+        evacuated: None,
         answer_at_once: true,
     }
 }

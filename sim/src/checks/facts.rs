@@ -121,6 +121,7 @@ impl Facts {
             }
             Event::Claim(event::claim::Event::Bound { node, .. })
             | Event::Claim(event::claim::Event::Released { node, .. }) => vec![node.clone()],
+            Event::Drill(event) => event.node().cloned().into_iter().collect(),
             Event::Term { .. }
             | Event::Deployment(_)
             | Event::Gateway(_)
@@ -162,6 +163,7 @@ impl Facts {
             | Event::Deployment(_)
             | Event::Gateway(_)
             | Event::Claim(_)
+            | Event::Drill(_)
             | Event::Money(_)
             | Event::Access(_)
             | Event::Meter(_)

@@ -145,7 +145,9 @@ fn ends(host: &Host, stage: &Stage, replica: ReplicaId) -> Option<Millis> {
     let notices = host.notices.values().map(|notice| notice.gone_at).min();
     let reclaim = host.disk.desired.as_ref().and_then(|desired| desired.reclaim.as_ref());
     let reclaim = reclaim.map(|reclaim| stage.when(reclaim.gone_at));
-    [order, notices, reclaim].into_iter().flatten().min()
+    let drill = host.disk.desired.as_ref().and_then(|desired| desired.drill.as_ref());
+    let drill = drill.map(|drill| stage.when(drill.gone_at));
+    [order, notices, reclaim, drill].into_iter().flatten().min()
 }
 
 fn start_failed(host: &Host, stage: &Stage, process: &Process) -> bool {

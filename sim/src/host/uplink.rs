@@ -107,6 +107,7 @@ impl Host {
             last_segment: report.last_segment,
             notices: report.notices,
             hearing: Vec::new(),
+            evacuated: report.evacuated,
             answer_at_once: std::mem::take(&mut agent.at_once),
         };
         Some((heartbeat, asked))

@@ -33,6 +33,7 @@ impl Agent {
             out.report_now();
         }
         self.notices.reclaim(self.desired.reclaim.as_ref(), &self.clock, self.now);
+        self.take_drill(out);
         self.map_deadlines();
         self.begin_evacuation();
         self.take_orders(out);
@@ -49,6 +50,15 @@ impl Agent {
         self.follow_evacuation(out);
         let picture = self.picture();
         self.meter.settle(picture, self.epoch, &self.config, out);
+    }
+
+    /// An ordered drill is heard like any notice, and withdrawn like one.
+    fn take_drill(&mut self, out: &mut Out) {
+        let said = self.desired.drill.as_ref();
+        if let Some(text) = self.notices.ordered(said, &self.clock, self.now) {
+            out.note(None, text);
+            out.report_now();
+        }
     }
 
     /// Stop deadlines on the host's clock: each wording is mapped once, so that no later step of
@@ -122,7 +132,8 @@ impl Agent {
     /// One turn of every replica; whether anything changed.
     fn advance_all(&mut self, out: &mut Out) -> bool {
         let mut may_start = self.leases.may_start(self.now);
-        if self.notices.any() || self.desired.reclaim.is_some() {
+        let leaves = self.desired.reclaim.is_some() || self.desired.drill.is_some();
+        if self.notices.any() || leaves {
             may_start = Err(NoStart::Noticed);
         }
         let mut changed = false;

@@ -25,6 +25,7 @@ impl Agent {
             open_segment: self.meter.open_segment(),
             last_segment: self.meter.last(),
             notices: self.notices.own(),
+            evacuated: self.evacuation.as_ref().and_then(|story| story.told(now)),
             health: self.judge.verdict(),
         }
     }

@@ -3,6 +3,9 @@
 //! Guards the definition: (end of the last useful step - heard) / (deadline - margin - heard), where
 //! serving, a checkpoint and a drain hook are useful.
 
+use wharfage_shared::drill::{Evacuated, PastHook};
+use wharfage_shared::ids::ReplicaId;
+use wharfage_shared::replica::{HookKind, HookOutcome, HookReport};
 use wharfage_shared::time::{Boottime, Millis};
 
 use crate::notices::Binding;
@@ -12,12 +15,20 @@ use crate::status::{EvacuationStatus, Moment};
 /// The most lines that are kept: a node with eight replicas writes about ten for each.
 const MOST_MOMENTS: usize = 2_000;
 
+/// So long after its end the scheduler is told of it: it has heard it by then.
+const TOLD_FOR: Millis = Millis::from_seconds(60);
+
+/// The most hooks of replicas that are gone: eight replicas with all of theirs, tried again.
+const MOST_HOOKS: usize = 100;
+
 /// An evacuation under way, or the last one.
 #[derive(Clone, Debug)]
 pub(crate) struct Evacuation {
     status: EvacuationStatus,
     /// What stood at the deadline was told.
     open_told: bool,
+    /// Hooks of replicas that are gone.
+    hooks: Vec<PastHook>,
 }
 
 impl Evacuation {
@@ -34,6 +45,7 @@ impl Evacuation {
                 timeline: Vec::new(),
             },
             open_told: false,
+            hooks: Vec::new(),
         }
     }
 
@@ -92,6 +104,44 @@ impl Evacuation {
             status.share_permille = self.share(status.useful_until);
         }
         status
+    }
+
+    /// For the heartbeat, while somebody may want to hear it.
+    pub fn told(&self, now: Boottime) -> Option<Evacuated> {
+        let status = &self.status;
+        if status.ended_at.is_some_and(|ended_at| now.since(ended_at) > TOLD_FOR) {
+            return None;
+        }
+        let first = status.timeline.iter().find(|moment| moment.replica.is_some());
+        Some(Evacuated {
+            notice: status.notice.clone(),
+            heard_at: status.heard_at,
+            first_action_at: first.map(|moment| moment.at),
+            ended_at: status.ended_at,
+            share_permille: status.share_permille,
+            hooks: self.hooks.clone(),
+        })
+    }
+
+    /// A replica is gone: what its hooks did since the notice is kept.
+    pub fn keep(&mut self, replica: ReplicaId, runs: &[HookReport]) {
+        let since = runs.iter().filter(|run| run.started_at >= self.status.heard_at);
+        let room = MOST_HOOKS.saturating_sub(self.hooks.len());
+        self.hooks.extend(since.take(room).map(|run| PastHook { replica, run: run.clone() }));
+    }
+
+    /// The hook that runs after the end of a replica is over too.
+    pub fn post_hook_ended(
+        &mut self,
+        of: ReplicaId,
+        outcome: HookOutcome,
+        detail: Option<String>,
+        now: Boottime,
+    ) {
+        let mut runs = self.hooks.iter_mut().filter(|past| past.replica == of);
+        if let Some(past) = runs.find(|past| past.run.kind == HookKind::Post) {
+            past.run = HookReport { outcome, ended_at: Some(now), detail, ..past.run.clone() };
+        }
     }
 
     fn share(&self, useful_until: Option<Boottime>) -> Option<u64> {

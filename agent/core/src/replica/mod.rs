@@ -273,6 +273,11 @@ impl Replica {
         self.hooks.iter_mut().find(|run| run.kind == kind && run.outcome == HookOutcome::Running)
     }
 
+    /// What its hooks did last.
+    pub fn hooks(&self) -> &[HookReport] {
+        &self.hooks
+    }
+
     /// A hook says how far it is.
     pub fn hook_progress(&mut self, kind: HookKind, permille: u16, now: Boottime) {
         if let Some(run) = self.running_hook(kind) {

@@ -469,7 +469,10 @@ impl Host {
         let noticed = self.deadlines.values().chain(drills).min().copied();
         let reclaim = self.persisted.as_ref().and_then(|desired| desired.reclaim.as_ref());
         let reclaimed = reclaim.map(|reclaim| (reclaim.gone_at.0 - WALL).max(0) as u64);
-        let deadline = ordered.into_iter().chain(noticed).chain(reclaimed).min();
+        let drill = self.persisted.as_ref().and_then(|desired| desired.drill.as_ref());
+        let drilled = drill.map(|drill| (drill.gone_at.0 - WALL).max(0) as u64);
+        let said = ordered.into_iter().chain(noticed).chain(reclaimed).chain(drilled);
+        let deadline = said.min();
         let deadline = deadline.expect("S8: it is ended without an order and without a notice");
         let budget = &self.config.budget;
         let mut last_steps = self.config.stop_margin + budget.stop + budget.drain_hook;

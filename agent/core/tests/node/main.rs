@@ -2,6 +2,7 @@
 //! timelines, and rules that hold for every course of events.
 
 mod builders;
+mod drills;
 mod evacuation;
 mod health;
 mod host;

@@ -134,6 +134,7 @@ impl BenchFleet {
             last_segment: 0,
             notices: Vec::new(),
             hearing: Vec::new(),
+            evacuated: None,
             answer_at_once: false,
         }
     }

@@ -2,6 +2,7 @@
 
 mod candidate;
 mod counterfactual;
+pub mod drill;
 mod groups;
 mod joining;
 mod moving;

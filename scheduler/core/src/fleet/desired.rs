@@ -24,6 +24,7 @@ impl Fleet {
                 .filter_map(|replica| self.order(replica, node))
                 .collect(),
             reclaim: reclaim(row),
+            drill: self.drill_order(node),
             cordoned: row.intent != Intent::Open || row.notice().is_some(),
         })
     }

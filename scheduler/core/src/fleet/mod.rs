@@ -12,16 +12,17 @@ pub mod check;
 
 mod apply;
 mod desired;
+mod drills;
 pub(crate) mod index;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use wharfage_shared::capacity::Sku;
 use wharfage_shared::ids::{
-    ClaimId, ContractId, DeploymentId, GatewayId, GatewayName, JoinId, NodeId, OrganizationId,
-    PoolId, ReplicaId, TokenId,
+    ClaimId, ContractId, DeploymentId, DrillId, GatewayId, GatewayName, JoinId, NodeId,
+    OrganizationId, PoolId, ReplicaId, TokenId,
 };
 use wharfage_shared::time::{Millis, Timestamp};
 use wharfage_shared::version::Term;
@@ -30,6 +31,7 @@ use self::index::Index;
 use self::rows::access::{JoinRow, OrganizationRow, TokenRow};
 use self::rows::claim::ClaimRow;
 use self::rows::deployment::DeploymentRow;
+use self::rows::drill::DrillRow;
 use self::rows::gateway::{GatewayProcessRow, GatewayRow};
 use self::rows::interruptions::{History, Taken};
 use self::rows::meter::Meter;
@@ -91,6 +93,11 @@ pub struct Fleet {
     /// How often nodes were taken away.
     #[serde(default)]
     pub(crate) interruptions: Table<Taken, History>,
+    #[serde(default)]
+    pub(crate) drills: Table<DrillId, Arc<DrillRow>>,
+    /// Those that are not finished.
+    #[serde(default)]
+    pub(crate) active_drills: BTreeSet<DrillId>,
     #[serde(skip)]
     pub(crate) index: Index,
 }

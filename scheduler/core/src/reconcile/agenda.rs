@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 
 use wharfage_shared::capacity::Sku;
-use wharfage_shared::ids::{ClaimId, ContractId, DeploymentId, NodeId, PoolId, ReplicaId};
+use wharfage_shared::ids::{ClaimId, ContractId, DeploymentId, DrillId, NodeId, PoolId, ReplicaId};
 use wharfage_shared::time::Timestamp;
 
+use super::drills::alarms;
 use crate::capacity::claims::decreases_at;
 use crate::capacity::standing::held_until;
 use crate::fleet::Fleet;
@@ -118,7 +119,21 @@ impl Agenda {
             agenda.due.claims.insert(claim.id.clone());
             agenda.arm_claim(policy, claim);
         }
+        for drill in fleet.active_drills() {
+            agenda.note_drill(fleet, &drill.drill.id, None);
+        }
         agenda
+    }
+
+    /// A drill's node, or each of them, is looked at now and when its deadlines pass.
+    fn note_drill(&mut self, fleet: &Fleet, id: &DrillId, node: Option<&NodeId>) {
+        let Some(row) = fleet.drill(id).filter(|row| row.finished_at.is_none()) else { return };
+        for (of, run) in row.runs.iter().filter(|(of, _)| node.is_none_or(|node| node == *of)) {
+            self.due.nodes.insert(of.clone());
+            for at in alarms(row, run) {
+                self.arm(at, Alarm::Node(of.clone()));
+            }
+        }
     }
 
     /// When the next alarm rings.
@@ -184,6 +199,7 @@ impl Agenda {
             Event::Deployment(event) => self.note_deployment(fleet, policy, event),
             Event::Gateway(event) => self.note_gateway(fleet, event),
             Event::Claim(event) => self.note_claim(fleet, policy, event),
+            Event::Drill(event) => self.note_drill(fleet, event.drill(), event.node()),
             Event::Money(event) => match event {
                 money::Event::Signed { contract, .. } => {
                     self.due.contracts.insert(contract.id.clone());

@@ -8,6 +8,7 @@ pub mod plan;
 
 mod brake;
 pub(crate) mod claims;
+pub(crate) mod drills;
 mod hints;
 mod leaving;
 mod level;
@@ -47,6 +48,7 @@ pub fn reconcile(plan: &mut Plan<'_>) {
             repair::fleet(plan);
         }
         hints::fleet(plan);
+        drills::all(plan);
         for node in &due.nodes {
             leaving::node(plan, node);
             reclaim::node(plan, node);

@@ -10,7 +10,9 @@ use wharfage_shared::version::Term;
 
 use super::agenda::Agenda;
 use crate::fleet::Fleet;
-use crate::words::event::{Event, access, claim, deployment, gateway, meter, money, node, replica};
+use crate::words::event::{
+    Event, access, claim, deployment, drill, gateway, meter, money, node, replica,
+};
 use crate::words::policy::Policy;
 use crate::words::replica::Phase;
 
@@ -117,6 +119,12 @@ impl From<gateway::Event> for Event {
 impl From<claim::Event> for Event {
     fn from(event: claim::Event) -> Self {
         Event::Claim(event)
+    }
+}
+
+impl From<drill::Event> for Event {
+    fn from(event: drill::Event) -> Self {
+        Event::Drill(event)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod claim;
 pub mod command;
 pub mod contract;
 pub mod deployment;
+pub mod drill;
 pub mod event;
 pub mod gateway;
 pub mod node;

@@ -14,6 +14,8 @@ pub enum Kind {
     CapacityClaim,
     /// A node.
     Node,
+    /// A drill.
+    Drill,
     /// A pool.
     Pool,
     /// A replica.
@@ -40,6 +42,7 @@ impl Kind {
             Kind::Gateway => "gateway",
             Kind::CapacityClaim => "capacityClaim",
             Kind::Node => "node",
+            Kind::Drill => "drill",
             Kind::Pool => "pool",
             Kind::Replica => "replica",
             Kind::Organization => "organization",

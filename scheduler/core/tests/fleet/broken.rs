@@ -1,5 +1,6 @@
 //! Each rule broken once, by facts that no decision would make: the check of that rule finds it.
 
+mod drills;
 mod gangs;
 mod lending;
 mod moves;

@@ -64,6 +64,8 @@ fn fact(fleet: &Fleet, caller: &Caller, event: &Event) -> Option<Value> {
         Event::Request(_) => false,
         _other if caller.is_provider() => true,
         Event::Term { .. } => true,
+        // Whose replicas stand on the node is told by their own facts.
+        Event::Drill(_) => false,
         Event::Node(event) => sees_node_fact(fleet, caller, event),
         Event::Replica(event) => sees_replica(fleet, caller, event.replica(), event),
         Event::Deployment(event) => sees_deployment_fact(fleet, caller, event),

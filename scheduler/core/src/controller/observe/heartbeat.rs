@@ -12,7 +12,7 @@ use wharfage_shared::segment::SegmentsAcknowledged;
 use wharfage_shared::time::{Boottime, ClockOffset, Millis, Timestamp};
 use wharfage_shared::version::{DesiredVersion, Epoch, PROTOCOL_VERSION};
 
-use super::{problem, replicas, segments};
+use super::{drills, problem, replicas, segments};
 use crate::controller::soft::{Drift, NodeHeard};
 use crate::controller::{Controller, Decided};
 use crate::fleet::rows::node::NodeRow;
@@ -131,6 +131,7 @@ impl Controller {
         hardware(&mut plan, heartbeat, report);
         notices(&mut plan, heartbeat);
         hints(&mut plan, heartbeat);
+        drills::told(&mut plan, heartbeat);
         replicas::reported(&mut plan, heartbeat);
         replicas::gone(&mut plan, heartbeat);
         if let Some(segment) = &heartbeat.open_segment {
@@ -324,7 +325,9 @@ fn notices(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
             known.leaves == fact.leaves && known.kind == fact.kind && moved <= 2000
         });
         // Its deadline has passed and it was settled; the agent repeats it until it is cleared.
-        let is_over = row.past_notices.get(&notice.id).is_some_and(|gone_at| *gone_at <= plan.now);
+        let is_over = row.past_notices.get(&notice.id).is_some_and(|gone_at| *gone_at <= plan.now)
+            || (notice.source == NoticeSource::Drill
+                && plan.fleet.is_past_drill(&row.id, &notice.id));
         if notice.source != NoticeSource::Scheduler && !same && !is_over {
             changes.push(Event::Noticed { node: heartbeat.node.clone(), notice: fact });
         }

@@ -1,5 +1,6 @@
 //! What machines say, taken in.
 
+mod drills;
 mod gateway;
 mod heartbeat;
 mod replicas;

@@ -3,6 +3,7 @@
 mod access;
 mod claims;
 mod deployments;
+mod drills;
 mod gateways;
 mod money;
 mod nodes;
@@ -21,7 +22,7 @@ use crate::words::refusal::{Kind, Refusal};
 pub(super) fn tries_first(action: &Action) -> bool {
     match action {
         Action::Claim(_) | Action::Node(_) | Action::Money(_) => true,
-        Action::Deployment(_) | Action::Gateway(_) | Action::Access(_) => false,
+        Action::Deployment(_) | Action::Gateway(_) | Action::Drill(_) | Action::Access(_) => false,
     }
 }
 
@@ -31,6 +32,10 @@ pub(super) fn carry_out(plan: &mut Plan<'_>, command: &Command) -> Result<Answer
         Action::Deployment(action) => deployments::carry_out(plan, caller, action),
         Action::Gateway(action) => gateways::carry_out(plan, caller, action),
         Action::Claim(action) => claims::carry_out(plan, caller, action),
+        Action::Drill(action) => {
+            provider_only(caller)?;
+            drills::carry_out(plan, action)
+        }
         Action::Node(action) => {
             provider_only(caller)?;
             nodes::carry_out(plan, action)

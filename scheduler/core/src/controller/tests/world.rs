@@ -503,6 +503,7 @@ impl Agent {
             last_segment: self.closed,
             notices: self.notices.clone(),
             hearing: Vec::new(),
+            evacuated: None,
             answer_at_once: false,
         }
     }

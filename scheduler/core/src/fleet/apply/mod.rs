@@ -3,6 +3,7 @@
 mod access;
 mod claim;
 mod deployment;
+mod drill;
 mod gateway;
 mod meter;
 mod money;
@@ -24,6 +25,7 @@ impl Fleet {
             Event::Gateway(event) => gateway::apply(self, event),
             Event::Money(event) => money::apply(self, event),
             Event::Claim(event) => claim::apply(self, event),
+            Event::Drill(event) => drill::apply(self, event),
             Event::Access(event) => access::apply(self, event),
             Event::Meter(event) => meter::apply(self, event),
             Event::Request(event) => {

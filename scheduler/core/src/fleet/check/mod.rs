@@ -6,6 +6,7 @@
 mod bounds;
 mod claims;
 mod classes;
+mod drills;
 mod generations;
 mod history;
 mod leaving;
@@ -29,7 +30,7 @@ use crate::words::replica::{MemberFact, Phase, Seat};
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// Which rule: `S1` to `S12`, `meter`, `moves` or `references`.
+    /// Which rule: `S1` to `S12`, `drills`, `meter`, `moves` or `references`.
     pub rule: String,
     /// What was found, one sentence.
     pub found: String,
@@ -59,6 +60,7 @@ pub fn check_under(fleet: &Fleet, scope: PriorityScope) -> Vec<Violation> {
     placement::check(fleet, &mut found);
     leaving::check(fleet, &mut found);
     lending::check(fleet, &mut found);
+    drills::check(fleet, &mut found);
     meter::check(fleet, &mut found);
     found.0
 }
@@ -84,6 +86,7 @@ pub fn check_step_under(before: &Fleet, after: &Fleet, scope: PriorityScope) -> 
     oversold::check_step(&step, &mut found);
     leaving::check_step(&step, &mut found);
     lending::check_step(&step, &mut found);
+    drills::check_step(&step, &mut found);
     meter::check_step(&step, &mut found);
     found.0
 }

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod claim;
 pub mod deployment;
+pub mod drill;
 pub mod gateway;
 pub mod interruptions;
 pub mod meter;

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod claims;
 pub mod deployments;
+pub mod drills;
 pub mod gateways;
 pub mod money;
 pub mod nodes;
@@ -29,6 +30,8 @@ pub enum Action {
     Gateway(gateways::Action),
     /// Capacity claims and quotas.
     Claim(claims::Action),
+    /// Drills.
+    Drill(drills::Action),
     /// Nodes and pools.
     Node(nodes::Action),
     /// Contracts, prices, invoices.

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod claim;
 pub mod deployment;
+pub mod drill;
 pub mod gateway;
 pub mod meter;
 pub mod money;
@@ -45,6 +46,8 @@ pub enum Event {
     Access(access::Event),
     /// Capacity claims and quotas.
     Claim(claim::Event),
+    /// Drills.
+    Drill(drill::Event),
     /// Segments, clocks, ticks.
     Meter(meter::Event),
     /// An idempotency key's answer.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use wharfage_scheduler_core::{Heard, Reply};
+use wharfage_shared::drill::Drill;
 use wharfage_shared::health::{Ask, Asked, GpuHealth, Health, NodeHealth, Unfit};
 use wharfage_shared::heartbeat::{Heartbeat, HeartbeatAnswer};
 use wharfage_shared::ids::{BootId, GpuUuid, NodeId, NoticeId, ReplicaId};
@@ -309,6 +310,7 @@ impl Agent {
 
     fn follow_orders(&mut self, now: Timestamp) {
         let Some(desired) = self.desired.clone() else { return };
+        self.follow_drill(desired.drill.as_ref(), now);
         for order in &desired.orders {
             match order {
                 Order::Run(run) => self.start(run, now),
@@ -328,6 +330,29 @@ impl Agent {
         if reclaim.is_some_and(|reclaim| reclaim.leaves == Leaves::Node) {
             self.link = Link::Dead;
         }
+    }
+
+    /// An ordered drill is heard like any notice, and withdrawn like one.
+    fn follow_drill(&mut self, said: Option<&Drill>, now: Timestamp) {
+        let ours = |notice: &Notice| notice.source == NoticeSource::Drill;
+        let known = self.notices.iter().find(|notice| ours(notice)).map(|n| n.id.clone());
+        if known.as_ref() == said.map(|said| &said.id) {
+            return;
+        }
+        self.is_eager = true;
+        self.notices.retain(|notice| !ours(notice));
+        let Some(said) = said else { return };
+        self.notices.push(Notice {
+            id: said.id.clone(),
+            kind: NoticeKind::Preempt,
+            source: NoticeSource::Drill,
+            leaves: said.leaves,
+            gone_at: self.clock(said.gone_at),
+            heard_at: self.clock(now),
+            certainty: Certainty::Certain,
+            can_acknowledge: false,
+            can_be_withdrawn: true,
+        });
     }
 
     fn prove(&mut self, id: ReplicaId, ended: Ended, now: Timestamp) {
@@ -393,7 +418,8 @@ impl Agent {
             self.link = Link::Dead;
         }
         let passed = Millis::from_seconds(20);
-        self.notices.retain(|notice| clock < notice.gone_at + passed);
+        let is_drill = |notice: &Notice| notice.source == NoticeSource::Drill;
+        self.notices.retain(|notice| is_drill(notice) || clock < notice.gone_at + passed);
     }
 
     /// What drained for a notice that is no more takes traffic again, unless it is ordered to stop.
@@ -465,6 +491,7 @@ impl Agent {
             last_segment: self.meter.last(),
             notices: self.notices.clone(),
             hearing: Vec::new(),
+            evacuated: None,
             answer_at_once: true,
         }
     }
