@@ -1,5 +1,7 @@
 //! The words of the command line.
 
+pub mod drill;
+
 use std::path::PathBuf;
 
 use crate::demo::DemoArgs;
@@ -285,6 +287,9 @@ pub enum Verb {
     /// Capacity claims: instances that are set aside.
     #[command(subcommand)]
     Claim(Claim),
+    /// Drills: a notice that is practised.
+    #[command(subcommand)]
+    Drill(drill::Drill),
     /// The capacity ledger: usable, guaranteed, used, free, by region and zone.
     Capacity {
         /// How to print.

@@ -2,6 +2,7 @@
 
 mod brakes;
 mod claims;
+mod drills;
 mod events;
 mod explain;
 mod get;
@@ -29,6 +30,7 @@ pub async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Reclaim(verb) => nodes::act(&client, "reclaim", &verb).await,
         Verb::Brake(brake) => brakes::run(&client, brake).await,
         Verb::Claim(claim) => claims::run(&client, claim).await,
+        Verb::Drill(drill) => drills::run(&client, drill).await,
         Verb::Capacity { output } => get::list(&client, Listable::Capacity, output).await,
         Verb::Invoice(invoice) => invoice::run(&client, invoice).await,
         Verb::Usage { from, to, organization, output } => {

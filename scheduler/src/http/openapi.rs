@@ -288,6 +288,39 @@ fn resources() -> Value {
     })
 }
 
+/// The body of a drill.
+fn drill() -> Value {
+    let seconds = || whole(0, 86_400);
+    object(&[
+        ("name", text()),
+        (
+            "!scope",
+            object(&[
+                ("node", text()),
+                ("pool", text()),
+                ("deployment", text()),
+                ("percent", whole(1, 100)),
+            ]),
+        ),
+        (
+            "!profile",
+            words(&["aws-120", "gcp-30", "azure-30", "coreweave-420", "no-notice", "custom"]),
+        ),
+        ("window_seconds", seconds()),
+        ("budget", object(&[("nodes_at_once", whole(1, 10_000)), ("within_hours", whole(1, 720))])),
+        ("abort", object(&[("below_min_ready", flag()), ("fewer_than_ready", whole(0, 10_000))])),
+        (
+            "targets",
+            object(&[
+                ("first_action_seconds", seconds()),
+                ("checkpoints_percent", whole(0, 100)),
+                ("window_used_percent", whole(0, 100)),
+                ("capacity_back_seconds", seconds()),
+            ]),
+        ),
+    ])
+}
+
 /// Bodies of our own API.
 fn requests() -> Vec<(&'static str, Value)> {
     let seconds = || whole(0, 86_400);
@@ -333,6 +366,7 @@ fn requests() -> Vec<(&'static str, Value)> {
                 ("usage_rate", text()),
             ]),
         ),
+        ("Drill", drill()),
         (
             "PoolSize",
             object(&[

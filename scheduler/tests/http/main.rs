@@ -5,6 +5,7 @@ mod bad;
 mod baseten;
 mod coreweave;
 mod dashboard;
+mod drills;
 mod events;
 mod holders;
 mod keys;

@@ -6,6 +6,7 @@ pub mod facts;
 mod access;
 mod audit;
 mod deployments;
+mod drills;
 mod events;
 mod invoices;
 mod money;
@@ -20,6 +21,7 @@ pub fn routes() -> Vec<Route> {
     let mut routes = nodes::routes();
     routes.extend(deployments::routes());
     routes.extend(replicas::routes());
+    routes.extend(drills::routes());
     routes.extend(quotas::routes());
     routes.extend(money::routes());
     routes.extend(invoices::routes());

@@ -4,6 +4,7 @@
 //! use, and nothing else.
 
 pub mod deployment;
+pub mod drill;
 pub mod health;
 pub mod hearing;
 pub mod node;

@@ -90,6 +90,12 @@ fn good(schema: &str, path: &str) -> Value {
         "AutoscalingSettings" => json!({"min_replica": 1}),
         "Verb" | "Reclaim" => json!({"reason": "a drill"}),
         "NodePool" => json!({"id": "new", "zone": ZONE, "sku": SKU}),
+        "Drill" => json!({
+            "name": "weekly", "scope": {"node": "node-1"}, "profile": "custom",
+            "window_seconds": 60, "budget": {"nodes_at_once": 1, "within_hours": 24},
+            "abort": {"below_min_ready": true, "fewer_than_ready": 1},
+            "targets": {"first_action_seconds": 5, "checkpoints_percent": 100},
+        }),
         "PoolSize" => json!({"target_nodes": 1}),
         "Contract" => json!({
             "id": "new", "organization": "acme", "plan": "reserved", "sku": SKU,
