@@ -89,6 +89,11 @@ GET    /api/v1/replicas/{id}                                 read
 DELETE /api/v1/replicas/{id}                                 operator
 GET    /api/v1/replicas/{id}/explain                         read
 GET    /api/v1/replicas/{id}/logs                            read
+GET    /api/v1/drills                                        read
+POST   /api/v1/drills                                        provider operator
+GET    /api/v1/drills/{id}                                   read
+DELETE /api/v1/drills/{id}                                   provider operator
+GET    /api/v1/drills/{id}/report                            read
 GET    /api/v1/quotas                                        read
 POST   /api/v1/quotas                                        provider admin
 DELETE /api/v1/quotas/{organization}/{zone}/{sku}            provider admin
