@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use wharfage_shared::capacity::{CapacityClass, Region, Sku, Zone};
+use wharfage_shared::capacity::{CapacityClass, ComputeClass, Region, Sku, Zone};
 use wharfage_shared::ids::{NodeId, OrganizationId};
 use wharfage_shared::time::Timestamp;
 
@@ -89,6 +89,24 @@ pub fn cheapest(fleet: &Fleet, ask: &Ask, now: Timestamp) -> Option<NodeId> {
 /// Whether something was lent a moment ago that the ask may want back a moment later.
 pub fn is_for_later(fleet: &Fleet, ask: &Ask, now: Timestamp) -> bool {
     lent(fleet, &ask.sku).any(|node| may_use(ask, node) && is_fresh(fleet, node, now))
+}
+
+/// The call that comes last of those for an organization that has just taken an instance, where it
+/// may not have both.
+pub fn one_too_many(fleet: &Fleet, taken: &NodeId) -> Option<NodeId> {
+    let taken = fleet.node(taken).filter(|node| node.sold() == ComputeClass::Standard)?;
+    let organization = &taken.held_for.as_ref()?.organization;
+    let capacity = fleet.index.capacity.get(&(taken.region(), taken.sku.clone()))?;
+    let own = capacity.organizations.get(organization).filter(|own| own.called > 0)?;
+    if own.used + own.called <= own.guaranteed || capacity.coming <= capacity.usable {
+        return None;
+    }
+    let calls = lent(fleet, &taken.sku).filter(|node| {
+        let unclaimed = node.claimed.is_none() && called_for(node) == Some(organization);
+        unclaimed && node.region() == taken.region()
+    });
+    let last = calls.max_by_key(|node| (node.reclaim().map(|notice| notice.gone_at), &node.id));
+    last.map(|node| node.id.clone())
 }
 
 fn may_use(ask: &Ask, node: &NodeRow) -> bool {

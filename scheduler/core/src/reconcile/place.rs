@@ -237,6 +237,7 @@ fn hold(plan: &mut Plan<'_>, ask: &Ask, decision: &placement::Decision) {
         let held_for = Some(HeldFor { organization, claim: None, compute_class });
         let (node, at) = (id.clone(), plan.now);
         plan.record(NodeEvent::Held { node, held_for, at });
+        reclaim::taken_instead(plan, id);
     }
 }
 

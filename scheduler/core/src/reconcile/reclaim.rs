@@ -13,7 +13,9 @@ use super::agenda::Alarm;
 use super::plan::Plan;
 use crate::capacity::ask::Ask;
 use crate::capacity::lending::{awaited, waiting_for};
-use crate::policies::reclaim::{cheapest, given_up, is_for_later, is_worth_asking, shared};
+use crate::policies::reclaim::{
+    cheapest, given_up, is_for_later, is_worth_asking, one_too_many, shared,
+};
 use crate::words::event::node::Event;
 use crate::words::event::replica::Event as ReplicaEvent;
 use crate::words::node::NoticeFact;
@@ -83,6 +85,18 @@ pub fn notice(
         drain_at: now + drain_after,
         gone_at: now + gone_after,
     }
+}
+
+/// Whoever waits for what is called back may take something else instead. Where both would be more
+/// than the organization may have, one call ends: what waits on would wait in vain.
+pub(super) fn taken_instead(plan: &mut Plan<'_>, taken: &NodeId) {
+    let Some(node) = one_too_many(plan.fleet, taken) else { return };
+    let Some(notice) = plan.fleet.node(&node).and_then(|row| row.reclaim()) else { return };
+    let (notice, drains, at) = (notice.id.clone(), notice.drain_at <= plan.now, plan.now);
+    plan.record(match drains {
+        true => Event::CallEnded { node, at },
+        false => Event::NoticeEnded { node, notice, at },
+    });
 }
 
 /// What becomes of a lent node that is, or was, called back.

@@ -317,6 +317,26 @@ fn what_is_called_back_for_one_is_not_given_to_another_meanwhile() {
 }
 
 #[test]
+fn whoever_takes_an_instance_in_place_of_what_is_called_back_ends_the_call() {
+    let mut world = World::with_nodes(2, 0);
+    world.sign("acme", 1, 30).expect("one of two");
+    world.run(1);
+    cheap(&mut world, "one", 1);
+    cheap(&mut world, "two", 1);
+    let gpus = GpuCount::new(1).expect("allowed");
+    world.deploy_for("zeta", Spec { gpus, ..spec("small") }).expect("a deployment");
+    let called = notices(&world)[0].0.clone();
+    let priority = Priority::new(900).expect("in range");
+    world.deploy_for("zeta", Spec { priority, ..spec("large") }).expect("a deployment");
+    assert_eq!(notices(&world).len(), 1, "acme's is not for zeta");
+    let (leaves, stays) = if called == "node-1" { ("two", "one") } else { ("one", "two") };
+    world.delete(leaves).expect("it is there");
+    world.until(60, "it has the other node", |world| world.places("large").len() == 1);
+    assert_eq!((notices(&world).len(), world.ready(stays)), (0, vec![called]));
+    assert_eq!(world.pending("small"), 1, "there is nothing more for zeta");
+}
+
+#[test]
 fn nobody_is_moved_for_one_that_waits_for_a_node_that_is_called_back() {
     let mut world = World::with_nodes(2, 0);
     for (name, gpus) in [("a", 4), ("b", 4), ("c", 4)] {
