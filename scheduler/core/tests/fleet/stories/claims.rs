@@ -111,6 +111,18 @@ fn line_25_a_customer_claim_over_its_quota_is_refused_and_succeeds_once_it_frees
 }
 
 #[test]
+fn a_contract_that_has_ended_is_no_quota() {
+    let mut world = World::with_nodes(1, 0);
+    world.sign_flex("acme", 1, 60).expect("a contract");
+    world.run(1);
+    world.claim("first", Customer, 1).expect("within the contract");
+    world.unclaim("first").expect("it is there");
+    world.run(70);
+    let why = exhausted(world.claim("second", Customer, 1));
+    assert!(why.contains("quota there is 0"), "{why}");
+}
+
+#[test]
 fn line_26_a_customer_claim_waits_for_nodes_to_join() {
     let mut world = World::with_nodes(1, 0);
     world.quota("acme", Some(3));

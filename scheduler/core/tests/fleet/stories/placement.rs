@@ -102,6 +102,22 @@ fn between_organizations_who_uses_less_goes_first() {
 }
 
 #[test]
+fn what_a_min_needs_goes_before_what_waits_longer_beyond_one() {
+    let mut world = World::with_nodes(2, 0);
+    world.verb(cordon, "node-2").expect("a cordon");
+    world.deploy(spec("older"));
+    world.until(60, "it serves", |world| world.ready("older") == ["node-1"]);
+    let mut changed = spec("older");
+    changed.runtime.config.insert("seed".to_owned(), "1".to_owned());
+    world.replace(changed).expect("a rollout");
+    world.run(5);
+    assert_eq!(world.pending("older"), 1);
+    world.deploy(spec("newer"));
+    world.verb(uncordon, "node-2").expect("an uncordon");
+    assert_eq!((world.places("newer"), world.pending("older")), (vec!["node-2".to_owned()], 1));
+}
+
+#[test]
 fn on_demand_never_stands_on_spot() {
     let mut world = World::with_nodes(0, 2);
     world.deploy(spec("unset"));

@@ -89,6 +89,21 @@ fn nobody_makes_room_for_the_same_or_a_lower_priority() {
 }
 
 #[test]
+fn what_is_beyond_its_own_min_takes_nobodys_place() {
+    let mut world = World::with_nodes(2, 0);
+    low_above_its_min(&mut world, 100);
+    world.add_nodes(1, ComputeClass::Standard);
+    world.run(10);
+    world.deploy(with("high", 8, 900));
+    world.until(60, "it serves", |world| world.ready("high") == ["node-3"]);
+    let mut changed = with("high", 8, 900);
+    changed.runtime.config.insert("seed".to_owned(), "1".to_owned());
+    world.replace(changed).expect("a replacement");
+    world.run(5);
+    assert_eq!((preempted(&world), world.pending("high")), (vec![], 1), "its rollout waits");
+}
+
+#[test]
 fn what_an_owner_needs_for_its_min_is_never_taken() {
     let mut world = World::with_nodes(1, 0);
     world.deploy(with("low", 8, 0));
