@@ -277,6 +277,17 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
     pub fn first(&self) -> Option<(&K, &V)> {
         self.root.first_entry()
     }
+
+    /// The last entry.
+    pub fn last(&self) -> Option<(&K, &V)> {
+        let mut node = &*self.root;
+        loop {
+            match node {
+                Node::Leaf(entries) => return entries.last().map(|(key, value)| (key, value)),
+                Node::Branch(children) => node = &children.last()?.1,
+            }
+        }
+    }
 }
 
 enum Cursor<'a, K, V> {
@@ -418,6 +429,7 @@ mod tests {
                 prop_assert!(table.from(&start).eq(model.range(start..)));
                 prop_assert_eq!(table.next_from(&start), model.range(start..).next());
                 prop_assert_eq!(table.first(), model.first_key_value());
+                prop_assert_eq!(table.last(), model.last_key_value());
                 prop_assert_eq!(table.get(&start), model.get(&start));
             }
         }

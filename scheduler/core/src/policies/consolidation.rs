@@ -140,16 +140,22 @@ pub fn decide(
     if ask.is_gang() {
         return None;
     }
+    // Where nobody can go, nobody is looked at.
+    let elsewhere = most_room(fleet, ask);
+    if elsewhere == 0 {
+        return None;
+    }
     let mut best: Option<(Cost, Plan)> = None;
     let full = within.full.serving(ask).iter().take(MOST_NODES).filter_map(|id| fleet.node(id));
     let full = full.filter(|node| node.free() == 0).map(|node| (node, 0));
     for (node, free) in emptiest_first(fleet, ask).chain(full) {
-        if free >= ask.gpus || admits(fleet, ask, node).is_err() {
+        let missing = ask.gpus.saturating_sub(free);
+        let could = missing > 0 && could_leave(node, missing, within.most, elsewhere);
+        if !could || admits(fleet, ask, node).is_err() {
             continue;
         }
-        let missing = ask.gpus - free;
         let movers = movers(fleet, deployment, node, within.despite_owners, now);
-        for (cost, set) in sets(fleet, &movers, missing, within.most) {
+        for (cost, set) in sets(&movers, missing, within.most) {
             if best.as_ref().is_some_and(|(cheapest, _)| *cheapest <= cost) {
                 break;
             }
@@ -232,6 +238,45 @@ fn groups<'a>(
     sets
 }
 
+/// The most GPUs that are free on a node in use by the organization.
+fn most_room(fleet: &Fleet, ask: &Ask) -> u8 {
+    let from = SeatGroup {
+        sku: ask.sku.clone(),
+        zone: Zone::new(""),
+        class: ComputeClass::Standard,
+        serves: None,
+        claimed: false,
+        whole: false,
+    };
+    let of_type = fleet.index.seats.from(&from).take_while(|(group, _)| group.sku == ask.sku);
+    let own = of_type.filter(|(group, _)| group.serves.as_ref() == Some(&ask.organization));
+    own.filter_map(|(_, nodes)| nodes.last()).map(|((free, _), ())| *free).max().unwrap_or(0)
+}
+
+/// Whether so few of those that stand there could leave so many GPUs, by its slots alone: whoever
+/// holds more than are free anywhere else cannot go.
+fn could_leave(node: &NodeRow, missing: u8, most: usize, elsewhere: u8) -> bool {
+    let mut held: Vec<(ReplicaId, u8)> = Vec::with_capacity(node.slots.len());
+    for slot in &node.slots {
+        let Some(holder) = slot.holder.filter(|_| is_left(slot)) else { continue };
+        match held.iter_mut().find(|(id, _)| *id == holder) {
+            Some((_, gpus)) => *gpus += 1,
+            None => held.push((holder, 1)),
+        }
+    }
+    held.retain(|(_, gpus)| *gpus <= elsewhere);
+    held.sort_unstable_by_key(|(_, gpus)| std::cmp::Reverse(*gpus));
+    let leave: u32 = held.iter().take(most).map(|(_, gpus)| u32::from(*gpus)).sum();
+    leave >= u32::from(missing)
+}
+
+/// One that may move: what it would leave, and what it would load.
+struct Mover<'a> {
+    row: &'a ReplicaRow,
+    gpus: u8,
+    load_ms: u64,
+}
+
 /// The replicas of a node that may move, the smallest first.
 fn movers<'a>(
     fleet: &'a Fleet,
@@ -239,8 +284,8 @@ fn movers<'a>(
     node: &NodeRow,
     despite_owners: bool,
     now: Timestamp,
-) -> Vec<&'a ReplicaRow> {
-    let mut movers: Vec<&ReplicaRow> = fleet
+) -> Vec<Mover<'a>> {
+    let rows = fleet
         .replicas_on(&node.id)
         .filter(|row| row.phase.is_ready() && row.organization == of.organization)
         .filter(|row| {
@@ -252,9 +297,10 @@ fn movers<'a>(
                 || theirs.backoff_until.is_some_and(|until| until > now)
                 || standing(fleet, theirs, row) != Standing::Wanted;
             !stays
-        })
-        .collect();
-    movers.sort_by_key(|row| (gpus(node, row), row.id));
+        });
+    let mover = |row| Mover { row, gpus: gpus(node, row), load_ms: load(fleet, row).0 };
+    let mut movers: Vec<Mover<'_>> = rows.map(mover).collect();
+    movers.sort_by_key(|mover| (mover.gpus, mover.row.id));
     movers.truncate(MOST_REPLICAS);
     movers
 }
@@ -266,36 +312,33 @@ fn gpus(node: &NodeRow, row: &ReplicaRow) -> u8 {
 }
 
 fn is_left_by(slot: &Slot, row: &ReplicaRow) -> bool {
-    let is_free = slot.promised.is_none() && slot.orphan.is_none() && slot.unfit.is_none();
-    is_free && slot.holder == Some(row.id)
+    is_left(slot) && slot.holder == Some(row.id)
+}
+
+/// Whether somebody new could use it once its holder is gone.
+fn is_left(slot: &Slot) -> bool {
+    slot.promised.is_none() && slot.orphan.is_none() && slot.unfit.is_none()
 }
 
 /// The sets that free enough, the cheapest first.
-fn sets<'a>(
-    fleet: &Fleet,
-    movers: &[&'a ReplicaRow],
-    missing: u8,
-    most: usize,
-) -> Vec<(Cost, Vec<&'a ReplicaRow>)> {
+fn sets<'a>(movers: &[Mover<'a>], missing: u8, most: usize) -> Vec<(Cost, Vec<&'a ReplicaRow>)> {
     let mut sets = Vec::new();
-    let of_node = |row: &ReplicaRow| {
-        let node = row.node().and_then(|node| fleet.node(node));
-        node.map_or(0, |node| gpus(node, row))
-    };
     for chosen in 1u32..1 << movers.len() {
         if chosen.count_ones() as usize > most {
             continue;
         }
-        let set: Vec<&ReplicaRow> =
-            (0..movers.len()).filter(|at| chosen & (1 << at) != 0).map(|at| movers[at]).collect();
-        let freed: u32 = set.iter().map(|row| u32::from(of_node(row))).sum();
+        let set = || (0..movers.len()).filter(|at| chosen & (1 << at) != 0).map(|at| &movers[at]);
+        let freed: u32 = set().map(|mover| u32::from(mover.gpus)).sum();
         if freed < u32::from(missing) {
             continue;
         }
-        let load_ms = set.iter().map(|row| load(fleet, row).0).sum();
-        sets.push((Cost { load_ms, moves: set.len(), gpus: freed }, set));
+        let load_ms = set().map(|mover| mover.load_ms).sum();
+        let rows: Vec<&ReplicaRow> = set().map(|mover| mover.row).collect();
+        sets.push((Cost { load_ms, moves: rows.len(), gpus: freed }, rows));
     }
-    sets.sort_by_key(|(cost, set)| (*cost, set.iter().map(|row| row.id).collect::<Vec<_>>()));
+    sets.sort_by_cached_key(|(cost, set)| {
+        (*cost, set.iter().map(|row| row.id).collect::<Vec<_>>())
+    });
     sets
 }
 
