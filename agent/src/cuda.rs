@@ -80,7 +80,7 @@ pub async fn ask(config: &Config, gpu: Option<&GpuUuid>) -> Result<Seen, Unanswe
     let mut command = Command::new(program.map_err(|error| nothing("the agent's program", error))?);
     command.arg("cuda-probe").envs(&config.env);
     if let Some(gpu) = gpu {
-        command.env("CUDA_VISIBLE_DEVICES", gpu.as_str());
+        command.env("CUDA_VISIBLE_DEVICES", &*gpu.text());
     }
     if let Some(library) = &config.nvml.cuda_library {
         command.arg("--library").arg(library);

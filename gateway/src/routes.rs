@@ -87,7 +87,7 @@ impl Table {
         for (index, route) in routes.deployments.iter().enumerate() {
             let organization = table.organizations.entry(route.organization.clone()).or_default();
             organization.by_model.entry(route.model.clone()).or_default().push(index);
-            organization.by_id.insert(route.id.as_str().to_owned(), index);
+            organization.by_id.insert(route.id.to_string(), index);
             organization.models.insert(route.model.clone());
             table.deployments.push(Deployment::new(route, routes, &known));
         }
@@ -157,10 +157,9 @@ impl Table {
                 .filter(|d| d.environments.iter().any(|word| word == environment))
                 .take(1)
                 .collect(),
-            Asked::Deployment { model, id } => by_id(id)
-                .filter(|d| d.model == *model || d.id.as_str() == model)
-                .into_iter()
-                .collect(),
+            Asked::Deployment { model, id } => {
+                by_id(id).filter(|d| d.model == *model || d.id.is(model)).into_iter().collect()
+            }
         }
     }
 }

@@ -271,7 +271,7 @@ pub fn render_nodes(view: &View, telemetry: &Telemetry, now: Timestamp) -> Strin
                 escaped(node.pool.as_str()),
                 escaped(node.zone.as_str()),
                 escaped(node.sku.as_str()),
-                escaped(reading.uuid.as_str()),
+                escaped(&reading.uuid.text()),
             );
             // What a GPU does not say has no line: it is not zero.
             let mut add = |name: &'static str, value: Option<f64>| {

@@ -1,20 +1,20 @@
 //! Identifiers: one type per kind of thing, so that no id can be passed where another is meant.
 //!
 //! The scheduler copies text ids into events, rows and indexes all the time, so each holds as many
-//! bytes in itself as its usual texts have.
+//! bytes in itself as its usual texts have, and UUIDs as the numbers that they are.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compact::Compact;
 use crate::text::Text;
 
 /// What a name that people give usually fits into.
 const NAME: usize = 22;
 /// A UUID as text, 36 bytes.
 const UUID: usize = 38;
-/// A UUID with a short word before it.
-const NAMED_UUID: usize = 46;
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $usual:expr) => {
@@ -49,13 +49,51 @@ macro_rules! text_id {
     };
 }
 
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Compact);
+
+        impl $name {
+            /// Wraps a text that has been checked at the edge where it came in.
+            pub fn new(text: impl AsRef<str>) -> Self {
+                Self(Compact::new(text.as_ref()))
+            }
+
+            /// The id as text, which is made anew where it is a UUID.
+            pub fn text(&self) -> Cow<'_, str> {
+                self.0.text()
+            }
+
+            /// Whether this text is the id.
+            pub fn is(&self, text: &str) -> bool {
+                self.0.is(text)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self::new(text)
+            }
+        }
+    };
+}
+
 text_id! {
     /// A GPU host, by the name it enrolled with (`node-1`).
     NodeId, NAME
 }
-text_id! {
+uuid_id! {
     /// A deployment: a UUID, or whatever the client chose within the API's rule for ids.
-    DeploymentId, UUID
+    DeploymentId
 }
 text_id! {
     /// A deployment's name: a hostname label, unique in its organization.
@@ -97,17 +135,17 @@ text_id! {
     /// A join secret's public id.
     JoinId, NAME
 }
-text_id! {
+uuid_id! {
     /// One start of a host's kernel: `/proc/sys/kernel/random/boot_id`.
-    BootId, UUID
+    BootId
 }
 text_id! {
     /// One life of an agent's segment log; a new one starts where the old log was lost.
     SegmentLogId, NAME
 }
-text_id! {
+uuid_id! {
     /// A GPU by its UUID as NVML prints it (`GPU-...`). GPUs are never known by index.
-    GpuUuid, NAMED_UUID
+    GpuUuid
 }
 text_id! {
     /// A hook by its local id: `[a-z0-9-]{1,32}`, a file of the node's owner.

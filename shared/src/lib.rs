@@ -7,6 +7,7 @@
 
 pub mod capacity;
 pub mod causes;
+mod compact;
 pub mod drill;
 pub mod enroll;
 pub mod gateway;

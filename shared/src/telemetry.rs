@@ -71,16 +71,16 @@ pub struct GpuIdentity {
     /// The GPU that it is a part of, where it is a MIG instance: few are, and a fleet keeps many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_of: Option<Box<GpuUuid>>,
-    /// Its product name.
-    pub name: String,
+    /// Its product name: GPUs of one host share it.
+    pub name: Arc<str>,
     /// Its memory in MiB.
     pub memory_mib: u64,
     /// Its PCI address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pci: Option<String>,
+    pub pci: Option<Box<str>>,
     /// Its serial number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub serial: Option<String>,
+    pub serial: Option<Box<str>>,
     /// The host's memory node that is nearest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numa: Option<u32>,
@@ -95,7 +95,7 @@ impl GpuIdentity {
         Self {
             uuid,
             part_of: None,
-            name: name.to_owned(),
+            name: name.into(),
             memory_mib,
             pci: None,
             serial: None,

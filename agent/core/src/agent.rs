@@ -402,5 +402,5 @@ fn hardware_of(order: &RunOrder, names: &BTreeMap<GpuUuid, String>) -> String {
 }
 
 fn names(inventory: &wharfage_shared::telemetry::Inventory) -> BTreeMap<GpuUuid, String> {
-    inventory.gpus.iter().map(|gpu| (gpu.uuid.clone(), gpu.name.clone())).collect()
+    inventory.gpus.iter().map(|gpu| (gpu.uuid.clone(), gpu.name.to_string())).collect()
 }

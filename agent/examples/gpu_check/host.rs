@@ -144,7 +144,7 @@ impl Host {
     /// The status page's word on a slot.
     pub fn slot(&self, gpu: &GpuUuid) -> Option<serde_json::Value> {
         let gpus = self.status()?["gpus"].as_array()?.clone();
-        gpus.into_iter().find(|slot| slot["uuid"] == gpu.as_str())
+        gpus.into_iter().find(|slot| slot["uuid"] == *gpu.text())
     }
 
     fn status(&self) -> Option<serde_json::Value> {

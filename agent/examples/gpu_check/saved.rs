@@ -27,7 +27,7 @@ pub fn check(
         return Ok(());
     }
     let taken = u64::from(arguments.take_mib);
-    let holder = Holder::start(gpu.as_str(), &arguments.cuda, arguments.take_mib)?;
+    let holder = Holder::start(&gpu.text(), &arguments.cuda, arguments.take_mib)?;
     let before = used_mib(reader, gpu)?;
     let began = Instant::now();
     let saved = ask(arguments, "save", holder.pid())?;

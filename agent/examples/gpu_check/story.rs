@@ -134,7 +134,7 @@ impl Stage<'_> {
         self.scheduler.order(Vec::new());
         self.serve(2)?;
         let held_mib = self.arguments.take_mib / 2;
-        let holder = Holder::start(self.gpu.as_str(), &self.arguments.cuda, held_mib)?;
+        let holder = Holder::start(&self.gpu.text(), &self.arguments.cuda, held_mib)?;
         self.host.until("a reading with the holder", || {
             let slot = self.host.slot(self.gpu)?;
             let others = slot["held"]["others"].as_array()?.len();

@@ -426,12 +426,14 @@ impl Driver {
         let gpus = self.gpus.borrow();
         let of_replica =
             |gpu: &&wharfage_shared::telemetry::GpuIdentity| params.order.gpus.contains(&gpu.uuid);
-        let addresses = gpus.identities.iter().filter(of_replica).filter_map(|g| g.pci.clone());
+        let addresses = gpus.identities.iter().filter(of_replica).filter_map(|g| g.pci.as_deref());
         Limits {
             memory_max_mib: config.replicas.memory_max_mib,
             cpu_weight: config.replicas.cpu_weight,
             near: match config.replicas.near_gpus {
-                true => Near::to(&addresses.collect::<Vec<_>>(), Path::new("/sys")),
+                true => {
+                    Near::to(&addresses.map(str::to_owned).collect::<Vec<_>>(), Path::new("/sys"))
+                }
                 false => Near::default(),
             },
         }

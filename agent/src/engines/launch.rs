@@ -65,7 +65,7 @@ impl Engine {
 
 /// What placeholders stand for.
 fn values(order: &RunOrder, seat: &Seat<'_>) -> Vec<(String, String)> {
-    let gpus: Vec<&str> = order.gpus.iter().map(|gpu| gpu.as_str()).collect();
+    let gpus: Vec<_> = order.gpus.iter().map(|gpu| gpu.text()).collect();
     let mut values = vec![
         ("{port}".to_owned(), seat.port.to_string()),
         ("{model_dir}".to_owned(), seat.model_dir.display().to_string()),

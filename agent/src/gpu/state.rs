@@ -301,9 +301,9 @@ pub(crate) mod tests {
         let identity = GpuIdentity {
             uuid: GpuUuid::from(uuid),
             part_of: None,
-            name: "NVIDIA H100 80GB HBM3".to_owned(),
+            name: "NVIDIA H100 80GB HBM3".into(),
             memory_mib: 81_559,
-            pci: Some(pci.to_owned()),
+            pci: Some(pci.into()),
             serial: None,
             numa: None,
             nvlink: None,
@@ -311,7 +311,7 @@ pub(crate) mod tests {
         Board {
             uuid: GpuUuid::from(uuid),
             index,
-            name: identity.name.clone(),
+            name: identity.name.to_string(),
             serial: Value::Unsupported,
             pci: Value::Value(pci.to_owned()),
             minor: Value::Value(index),
@@ -384,8 +384,8 @@ pub(crate) mod tests {
         gpus
     }
 
-    fn names(gpus: &Gpus) -> Vec<&str> {
-        gpus.identities.iter().map(|gpu| gpu.uuid.as_str()).collect()
+    fn names(gpus: &Gpus) -> Vec<String> {
+        gpus.identities.iter().map(|gpu| gpu.uuid.to_string()).collect()
     }
 
     #[test]

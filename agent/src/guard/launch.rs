@@ -81,7 +81,7 @@ fn environment(
     env.extend(order.engine_env.clone());
     env.extend(of_engine);
     env.extend(params.owners_env.clone());
-    let gpus: Vec<&str> = order.gpus.iter().map(|gpu| gpu.as_str()).collect();
+    let gpus: Vec<_> = order.gpus.iter().map(|gpu| gpu.text()).collect();
     env.insert("CUDA_VISIBLE_DEVICES".to_owned(), gpus.join(","));
     env.insert("WHARFAGE_REPLICA".to_owned(), order.replica.to_string());
     if let Some((name, value)) = params.mark.split_once('=') {

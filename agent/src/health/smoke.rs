@@ -170,7 +170,7 @@ async fn look_at(
 
 /// CUDA prints a UUID without the prefix that NVML gives it.
 fn is_among(gpu: &GpuUuid, devices: &[String]) -> bool {
-    let gpu = gpu.as_str().to_ascii_lowercase();
+    let gpu = gpu.text().to_ascii_lowercase();
     devices.iter().any(|device| !device.is_empty() && gpu.ends_with(device.as_str()))
 }
 

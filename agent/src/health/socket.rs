@@ -184,10 +184,10 @@ impl Keeper {
         let all = &gpus.identities;
         let number: Option<usize> = named.parse().ok();
         let found = number.and_then(|number| all.get(number));
-        let is_named = |gpu: &&GpuIdentity| gpu.uuid.as_str() == named;
+        let is_named = |gpu: &&GpuIdentity| gpu.uuid.text() == named;
         let found = found.or_else(|| all.iter().find(is_named));
         // A GPU that is split is none of the slots and breaks as a whole.
-        let found = found.or_else(|| all.iter().find(|gpu| gpu.board().as_str() == named));
+        let found = found.or_else(|| all.iter().find(|gpu| gpu.board().text() == named));
         found.cloned().ok_or_else(|| {
             format!("there is no GPU `{named}`; accepted: a number below {}, or a UUID", all.len())
         })

@@ -43,11 +43,11 @@ impl Checkpoints {
     /// In this folder of checkpoints. A deployment's id is the client's choice: only its safe part names
     /// the folder, and a hash keeps two of them apart.
     pub fn of(checkpoints_dir: &Path, deployment: &DeploymentId) -> Self {
-        let text = deployment.as_str();
+        let text = deployment.text();
         let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let is_plain = text.len() <= 100 && !text.is_empty() && text.chars().all(is_safe);
         let name = if is_plain {
-            text.to_owned()
+            text.into_owned()
         } else {
             hex::encode(&Sha256::digest(text.as_bytes())[..16])
         };

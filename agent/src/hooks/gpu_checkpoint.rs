@@ -149,7 +149,7 @@ fn holding(driver: &Driver, order: &RunOrder) -> Result<Holding, String> {
     }
     let first = order.gpus.first();
     let known = gpus.identities.iter().find(|known| Some(&known.uuid) == first);
-    let name = known.map_or("unknown", |known| known.name.as_str());
+    let name = known.map_or("unknown", |known| &*known.name);
     let hardware = format!("{}x {name}", order.gpus.len());
     Ok(Holding { pids, mib, gpus: order.gpus.len() as u64, hardware })
 }

@@ -33,8 +33,8 @@ pub(super) fn write(shown: &Shown, out: &mut Text) {
         for (replica, load) in &shown.engine_loads {
             let Some(value) = read(load) else { continue };
             let row = shown.core.replicas.iter().find(|row| row.replica == *replica);
-            let deployment = row.map_or("", |row| row.deployment.as_str());
-            let labels = format!("replica=\"{replica}\",deployment=\"{}\"", escaped(deployment));
+            let deployment = row.map_or_else(String::new, |row| row.deployment.to_string());
+            let labels = format!("replica=\"{replica}\",deployment=\"{}\"", escaped(&deployment));
             out.value(&labels, &value);
         }
     }

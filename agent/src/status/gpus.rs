@@ -102,7 +102,7 @@ pub fn all(gpus: &Gpus, owners: &Owners, promises: &Promises, now: Boottime) -> 
         Some(ShownGpu {
             reading: readings.get(uuid)?.clone(),
             index: board.index,
-            name: slot.identity.name.clone(),
+            name: slot.identity.name.to_string(),
             memory_total_mib: slot.identity.memory_mib,
             mig: slot.mig.clone(),
             board: Board { slots: Vec::new(), ..board.clone() },

@@ -301,10 +301,11 @@ fn mig_instances_are_the_slots_of_their_gpu() {
         let inventory = fleet.scheduler.inventory()?;
         (inventory.gpus.len() == 3).then_some(inventory)
     });
-    let slots: Vec<(&str, u64)> =
-        inventory.gpus.iter().map(|gpu| (gpu.uuid.as_str(), gpu.memory_mib)).collect();
-    assert_eq!(slots, [("MIG-1", 9_856), ("MIG-2", 40_448), ("GPU-b", 81_559)]);
-    assert_eq!(inventory.gpus[1].name, "NVIDIA H100 80GB HBM3 MIG 3g.40gb");
+    let slots: Vec<_> =
+        inventory.gpus.iter().map(|gpu| (gpu.uuid.clone(), gpu.memory_mib)).collect();
+    let expected = [("MIG-1", 9_856), ("MIG-2", 40_448), ("GPU-b", 81_559)];
+    assert_eq!(slots, expected.map(|(uuid, memory_mib)| (uuid.into(), memory_mib)));
+    assert_eq!(&*inventory.gpus[1].name, "NVIDIA H100 80GB HBM3 MIG 3g.40gb");
     let status = wait_for("readings of a part", || {
         let status = fleet.node.status()?;
         is_read(&gpu(&status, "MIG-2")).then_some(status)
@@ -335,7 +336,7 @@ fn a_mig_instance_is_a_place_of_its_own() {
     assert!(used(&status, "MIG-1") < Some(300), "the other part of the GPU is not touched");
     fleet.scheduler.order(vec![stop_order(1, 20)]);
     let gone = fleet.until_gone();
-    let proof: Vec<&str> = gone.memory.iter().map(|proof| proof.gpu.as_str()).collect();
+    let proof: Vec<_> = gone.memory.iter().map(|proof| proof.gpu.text()).collect();
     assert_eq!(proof, ["MIG-2"], "the instance itself is proven to be free");
 }
 

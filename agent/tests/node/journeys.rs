@@ -90,7 +90,7 @@ fn a_replica_is_started_served_adopted_after_a_crash_and_released_with_proof() {
     wait_for("memory in the readings", || {
         let gpus = fleet.scheduler.last()?.readings;
         gpus.iter()
-            .any(|g| g.uuid.as_str() == "GPU-b" && g.memory_used_mib > Some(20_000))
+            .any(|g| g.uuid.text() == "GPU-b" && g.memory_used_mib > Some(20_000))
             .then_some(())
     });
     let answer = ask_through_guard(&fleet, &address);

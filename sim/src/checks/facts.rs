@@ -13,7 +13,7 @@ use wharfage_scheduler_core::words::replica::{Move, Phase, Seat};
 use wharfage_scheduler_core::{Event, Fleet, invariants};
 use wharfage_shared::capacity::{CapacityClass, CapacityType, ComputeClass, Region, Sku};
 use wharfage_shared::health::{Ask, Asked};
-use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, GpuUuid, NodeId, OrganizationId, ReplicaId};
 use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::{Millis, Timestamp};
 
@@ -80,7 +80,7 @@ impl Facts {
 
     /// S1 as rows say it: no two replicas that are not proven gone share a slot.
     fn one_holder(&self, stage: &mut Stage) {
-        let mut holders: BTreeMap<(&NodeId, &str), ReplicaId> = BTreeMap::new();
+        let mut holders: BTreeMap<(&NodeId, &GpuUuid), ReplicaId> = BTreeMap::new();
         for replica in self.fleet.replicas() {
             let Some(seat) = replica.phase.holds() else { continue };
             let closed = matches!(replica.phase, Phase::Stopped { .. });
@@ -88,7 +88,7 @@ impl Facts {
             let held = seat.members().filter(|(node, _)| !closed || !replica.is_gone_from(node));
             for (node, gpu) in held.flat_map(|(node, gpus)| gpus.iter().map(move |gpu| (node, gpu)))
             {
-                if let Some(other) = holders.insert((node, gpu.as_str()), replica.id) {
+                if let Some(other) = holders.insert((node, gpu), replica.id) {
                     let found = format!("{other} and {} both hold {gpu} of {node}", replica.id);
                     stage.broken("S1", found);
                 }
@@ -217,7 +217,7 @@ impl Facts {
     fn same_gpus(&self, stage: &mut Stage, replica: &ReplicaRow, spec: &Spec) {
         let Some(seat) = replica.phase.seat() else { return };
         let gpus = seat.members().flat_map(|(_, gpus)| gpus);
-        let distinct: BTreeSet<&str> = gpus.map(|gpu| gpu.as_str()).collect();
+        let distinct: BTreeSet<_> = gpus.collect();
         if distinct.len() != usize::from(spec.gpus.get()) {
             let found =
                 format!("{} asks for {} GPUs and has {distinct:?}", replica.id, spec.gpus.get());

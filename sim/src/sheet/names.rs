@@ -125,7 +125,7 @@ impl Names {
         if self.deployments.contains(deployment) {
             return Ok(());
         }
-        let made: Vec<&str> = self.deployments.iter().map(DeploymentId::as_str).collect();
+        let made: Vec<_> = self.deployments.iter().map(DeploymentId::text).collect();
         let made = if made.is_empty() { "it deploys none".to_owned() } else { made.join(", ") };
         Err(format!("`{deployment}` where a deployment of this sheet was expected ({made})"))
     }

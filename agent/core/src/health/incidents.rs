@@ -231,7 +231,7 @@ impl Judgement<'_> {
 }
 
 fn named(parts: &[GpuUuid]) -> String {
-    parts.iter().map(GpuUuid::as_str).collect::<Vec<_>>().join(", ")
+    parts.iter().map(GpuUuid::text).collect::<Vec<_>>().join(", ")
 }
 
 /// The node's incidents.

@@ -5,7 +5,7 @@ use wharfage_agent_core::health::policy::{BadPolicy, PolicyFile, SHIPPED, XidPol
 use wharfage_agent_core::health::{Evidence, Memory, Saw, Settings, XidSeen, XidSource};
 use wharfage_agent_core::input::FoundReplica;
 use wharfage_agent_core::{Agent, Config, Effect, Found, Input};
-use wharfage_shared::health::{Action, Asked, GateId, GateState, Health, NodeHealth, Repair};
+use wharfage_shared::health::{Action, Ask, Asked, GateId, GateState, Health, NodeHealth, Repair};
 use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::order::RunOrder;
 use wharfage_shared::telemetry::{GpuIdentity, Inventory};
@@ -254,9 +254,11 @@ fn an_xid_on_a_split_gpu_is_one_incident_that_closes_its_instances() {
     assert_eq!(verdict.incidents[0].gpu, Some(identity(0).uuid));
     let [first, second, other] = &node.gpus()[..] else { panic!("three slots") };
     assert_eq!((first.is_some(), second.is_some(), other.is_some()), (true, true, false));
-    let asks = verdict.asks.iter().map(|ask| (ask.what, ask.gpu.as_ref().map(GpuUuid::as_str)));
+    let of = |ask: &Ask| (ask.what, ask.gpu.as_ref().map(GpuUuid::to_string));
+    let asks: Vec<_> = verdict.asks.iter().map(of).collect();
+    let asks: Vec<_> = asks.iter().map(|(what, gpu)| (*what, gpu.as_deref())).collect();
     assert_eq!(
-        asks.collect::<Vec<_>>(),
+        asks,
         [
             (Asked::RestartReplica, Some("MIG-1")),
             (Asked::RestartReplica, Some("MIG-2")),

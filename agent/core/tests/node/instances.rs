@@ -7,9 +7,9 @@ use wharfage_shared::ids::GpuUuid;
 use crate::health::Node;
 
 /// Where replicas are to be ended at once.
-fn restarted(verdict: &Health) -> Vec<&str> {
+fn restarted(verdict: &Health) -> Vec<String> {
     let asks = verdict.asks.iter().filter(|ask| ask.what == Asked::RestartReplica);
-    asks.filter_map(|ask| ask.gpu.as_ref().map(GpuUuid::as_str)).collect()
+    asks.filter_map(|ask| ask.gpu.as_ref().map(GpuUuid::to_string)).collect()
 }
 
 #[test]

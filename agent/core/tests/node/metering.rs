@@ -225,7 +225,7 @@ fn a_reboot_closes_the_old_boots_segment_and_starts_anew() {
     assert_eq!((&closed.key, closed.end), (&noted.key, noted.proven_until));
     host.run_for(5_000);
     let open = host.agent.status().open_segment.expect("the node is held");
-    assert_eq!(open.key.boot.as_str(), "boot-2");
+    assert_eq!(open.key.boot.text(), "boot-2");
     assert!(open.start.0 >= now + 60_000, "the time between is not claimed");
 }
 

@@ -155,7 +155,7 @@ impl Cuda {
     /// Makes ready to take memory of the GPU or MIG instance with this UUID. That alone takes what
     /// a CUDA context needs, some hundred MiB on a large GPU.
     pub fn memory_of(&self, gpu: &GpuUuid) -> Result<Memory, Error> {
-        let wanted = plain_uuid(gpu.as_str());
+        let wanted = plain_uuid(&gpu.text());
         let mut visible = Vec::new();
         for index in 0..self.calls.device_count()? {
             let device = self.calls.device(index)?;

@@ -139,10 +139,10 @@ pub(super) fn read<'nvml>(
     let itself = GpuIdentity {
         uuid: uuid.clone(),
         part_of: None,
-        name: name.clone(),
+        name: name.as_str().into(),
         memory_mib: memory.unwrap_or(0) / MIB,
-        pci: pci.known().cloned(),
-        serial: serial.known().cloned(),
+        pci: pci.known().map(|pci| pci.as_str().into()),
+        serial: serial.known().map(|serial| serial.as_str().into()),
         numa: numa_node.get(),
         nvlink: None,
     };
@@ -238,7 +238,7 @@ fn slot(instance: &Device<'_>, parent: &GpuIdentity) -> Option<Slot> {
     let identity = GpuIdentity {
         uuid: GpuUuid::from(uuid.as_str()),
         part_of: Some(parent.uuid.clone().into()),
-        name: format!("{} MIG {profile}", parent.name),
+        name: format!("{} MIG {profile}", parent.name).into(),
         memory_mib,
         pci: parent.pci.clone(),
         serial: parent.serial.clone(),

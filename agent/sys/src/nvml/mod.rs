@@ -146,7 +146,7 @@ impl Reader {
 
     /// XIDs of the GPU with this UUID from now on; nothing where they are not told.
     pub fn xids(&self, gpu: &GpuUuid) -> Result<Option<Xids<'_>>, Trouble> {
-        let device = self.nvml.device_by_uuid(gpu.as_str());
+        let device = self.nvml.device_by_uuid(&*gpu.text());
         let because = |error| trouble::trouble("nvmlDeviceGetHandleByUUID", &error);
         Xids::of(&device.map_err(because)?)
     }

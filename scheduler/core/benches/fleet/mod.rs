@@ -96,7 +96,7 @@ impl BenchFleet {
         let held: Vec<(ReplicaId, Vec<GpuUuid>)> = fleet
             .replicas_on(&node)
             .filter(|row| !gone.iter().any(|gone| gone.replica == row.id))
-            .filter_map(|row| Some((row.id, row.phase.holds()?.gpus.clone())))
+            .filter_map(|row| Some((row.id, row.phase.holds()?.gpus.to_vec())))
             .collect();
         let inventory = inventory(number);
         let open_segment = (!held.is_empty()).then(|| OpenSegment {

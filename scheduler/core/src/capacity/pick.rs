@@ -10,12 +10,13 @@ use wharfage_shared::ids::GpuUuid;
 use wharfage_shared::telemetry::GpuIdentity;
 
 use crate::fleet::rows::node::{NodeRow, Slot};
+use crate::words::gpus::Gpus;
 
 /// The GPUs and how near they are to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picked {
     /// In the node's order.
-    pub gpus: Vec<GpuUuid>,
+    pub gpus: Gpus,
     /// Half a sentence; absent where the node tells nothing of it or one GPU is taken.
     pub nearness: Option<String>,
 }

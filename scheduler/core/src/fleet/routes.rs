@@ -67,7 +67,7 @@ fn deployment(fleet: &Fleet, of_model: &[&DeploymentRow], row: &DeploymentRow) -
 /// A replica that may take traffic.
 fn replica(fleet: &Fleet, row: &ReplicaRow) -> Option<RouteReplica> {
     let node = fleet.node(row.node()?)?;
-    let address = row.phase.seen()?.address.clone()?;
+    let address = row.phase.seen()?.address.as_deref()?.to_owned();
     // A gang without one of its nodes answers nobody.
     let lost = |id| fleet.node(id).is_none_or(|node| node.reach == Reach::Lost);
     let serves = row.phase.is_ready() && !row.nodes().any(lost);

@@ -449,7 +449,9 @@ impl Agenda {
             Phase::Placed { since, .. } if !replica.was_ready => {
                 self.starts.insert((*since + replica.start_deadline, replica.id), ());
             }
-            Phase::Placed { .. } => {
+            Phase::Placed { since, .. } => {
+                // It has been ready: its start is over.
+                self.starts.remove(&(*since + replica.start_deadline, replica.id));
                 if let Some(since) = degraded_since(replica) {
                     let patience = policy.give_up_degraded_after();
                     self.arm(since + patience, alarm());

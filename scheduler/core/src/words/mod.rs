@@ -9,6 +9,7 @@ pub mod deployment;
 pub mod drill;
 pub mod event;
 pub mod gateway;
+pub mod gpus;
 pub mod node;
 pub mod policy;
 pub mod principal;

@@ -8,6 +8,7 @@ use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::ReportedPhase;
 use wharfage_shared::time::{Millis, Timestamp};
 
+use super::gpus::Gpus;
 use crate::words::because::placement::Blocked;
 use crate::words::deployment::Priority;
 
@@ -18,10 +19,10 @@ pub struct Seat {
     /// The node; of a gang its leader's.
     pub node: NodeId,
     /// The GPUs there, in the node's order.
-    pub gpus: Vec<GpuUuid>,
+    pub gpus: Gpus,
     /// The other members of a gang by their ranks, from 1.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<Member>,
+    #[serde(default, skip_serializing_if = "<[Member]>::is_empty")]
+    pub others: Box<[Member]>,
 }
 
 /// One member of a gang beside its leader.
@@ -30,19 +31,19 @@ pub struct Member {
     /// Its node.
     pub node: NodeId,
     /// The GPUs there, in the node's order.
-    pub gpus: Vec<GpuUuid>,
+    pub gpus: Gpus,
 }
 
 impl Seat {
     /// GPUs of one node.
-    pub fn alone(node: NodeId, gpus: Vec<GpuUuid>) -> Self {
-        Self { node, gpus, others: Vec::new() }
+    pub fn alone(node: NodeId, gpus: Gpus) -> Self {
+        Self { node, gpus, others: Box::default() }
     }
 
     /// Each node with its GPUs, by rank.
     pub fn members(&self) -> impl Iterator<Item = (&NodeId, &[GpuUuid])> {
-        let leader = std::iter::once((&self.node, self.gpus.as_slice()));
-        leader.chain(self.others.iter().map(|member| (&member.node, member.gpus.as_slice())))
+        let leader = std::iter::once((&self.node, &*self.gpus));
+        leader.chain(self.others.iter().map(|member| (&member.node, &*member.gpus)))
     }
 
     /// Its nodes, by rank.
@@ -228,9 +229,9 @@ pub struct Seen {
     /// Since when, on the scheduler's clock.
     pub since: Timestamp,
     /// Where its guard listens.
-    pub address: Option<String>,
+    pub address: Option<Box<str>>,
     /// Why, where that needs saying.
-    pub because: Option<String>,
+    pub because: Option<Box<str>>,
 }
 
 /// A replica's life as the scheduler holds it.
@@ -266,8 +267,8 @@ pub enum Phase {
         seat: Seat,
         /// What its host said last.
         seen: Option<Seen>,
-        /// Why and until when.
-        leaving: Leaving,
+        /// Why and until when: few leave at a time.
+        leaving: Box<Leaving>,
     },
     /// It has ended.
     Stopped {

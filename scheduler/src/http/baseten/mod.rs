@@ -70,7 +70,7 @@ pub fn resolve<'v>(
     let named = |row: &&DeploymentRow| {
         row.deleting.is_none()
             && caller.sees(&row.organization)
-            && (row.spec.model.name == model || row.id.as_str() == model)
+            && (row.spec.model.name == model || row.id.is(model))
     };
     let rows: Vec<&DeploymentRow> = view.fleet().deployments().filter(named).collect();
     if rows.is_empty() {
@@ -79,7 +79,7 @@ pub fn resolve<'v>(
     let found = match deployment {
         "production" => environments::production(&rows),
         "development" => environments::development(&rows),
-        id => rows.iter().find(|row| row.id.as_str() == id).copied(),
+        id => rows.iter().find(|row| row.id.is(id)).copied(),
     };
     found.ok_or_else(|| Fault::not_found("deployment", deployment))
 }

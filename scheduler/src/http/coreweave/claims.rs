@@ -61,7 +61,7 @@ impl Service for Claims {
 
     fn head(row: &ClaimRow) -> Head<'_> {
         Head {
-            id: row.id.as_str(),
+            id: row.id.as_str().into(),
             organization: &row.organization,
             updated_at: row.updated_at,
             leaves: row.deleted_at.is_some(),

@@ -61,7 +61,7 @@ impl Service for Deployments {
 
     fn head(row: &DeploymentRow) -> Head<'_> {
         Head {
-            id: row.id.as_str(),
+            id: row.id.text(),
             organization: &row.organization,
             updated_at: row.updated_at,
             leaves: row.deleting.is_some(),
@@ -136,7 +136,7 @@ pub fn replacement(
     let strict = shared.config.compat.strict;
     let context = Context { offer: &offer, strict, current: Some(&row.spec), own };
     let draft = deployment::read(body, &context)?;
-    draft.is_still("deployment", row.id.as_str(), &row.organization)?;
+    draft.is_still("deployment", &row.id.text(), &row.organization)?;
     let spec = draft.spec.into();
     Ok(Action::Deployment(deployments::Action::Replace { id: row.id.clone(), spec }))
 }

@@ -62,7 +62,7 @@ impl Service for Gateways {
 
     fn head(row: &GatewayRow) -> Head<'_> {
         Head {
-            id: row.id.as_str(),
+            id: row.id.as_str().into(),
             organization: &row.organization,
             updated_at: row.updated_at,
             leaves: false,

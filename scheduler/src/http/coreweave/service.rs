@@ -3,6 +3,8 @@
 //! A service says how its resources are found, read and shown. Who may ask, what exists for whom
 //! and how an answer is wrapped is decided here, once for all.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -88,7 +90,7 @@ pub struct Words {
 /// What every resource has.
 pub struct Head<'r> {
     /// Its id.
-    pub id: &'r str,
+    pub id: Cow<'r, str>,
     /// Whose.
     pub organization: &'r OrganizationId,
     /// When something that its owner sees changed last.

@@ -252,7 +252,7 @@ impl Shown<'_> {
         let age = told.zip(reading).map(|(told, reading)| told.age(reading, self.now).0);
         Gpu {
             uuid: slot.gpu.clone(),
-            name: identity.map(|gpu| gpu.name.clone()).unwrap_or_default(),
+            name: identity.map(|gpu| gpu.name.to_string()).unwrap_or_default(),
             in_use: !slot.is_free(),
             replica: slot.holder.filter(|_| mine),
             memory_mib: identity.map(|gpu| gpu.memory_mib),

@@ -46,7 +46,9 @@ fn see(plan: &mut Plan<'_>, heartbeat: &Heartbeat, report: &ReplicaReport) {
         return;
     }
     let before = row.phase.seen();
-    if before.is_some_and(|b| b.phase == report.phase && b.address == report.address) {
+    if before.is_some_and(|b| {
+        b.phase == report.phase && b.address.as_deref() == report.address.as_deref()
+    }) {
         return;
     }
     let meter = plan.fleet.meter();
@@ -54,8 +56,8 @@ fn see(plan: &mut Plan<'_>, heartbeat: &Heartbeat, report: &ReplicaReport) {
     let seen = Seen {
         phase: report.phase,
         since: since.min(plan.now),
-        address: report.address.clone(),
-        because: report.because.clone(),
+        address: report.address.as_deref().map(Into::into),
+        because: report.because.as_deref().map(Into::into),
     };
     plan.record(Event::Seen { replica: report.replica, seen });
 }

@@ -135,7 +135,7 @@ fn revision_of(row: &DeploymentRow, spec: &Spec) -> u32 {
     if let Some((revision, _)) = newest_first.find(|(_, old)| !needs_new_replicas(old, spec)) {
         return *revision;
     }
-    row.revisions.keys().next_back().copied().unwrap_or(0).max(row.revision) + 1
+    row.revisions.newest().max(row.revision) + 1
 }
 
 /// Whether running replicas must be replaced: they would start otherwise than they did.

@@ -257,7 +257,7 @@ impl World {
     /// Where a deployment's replicas are: `r-1 ready node-1`.
     pub fn replicas(&self, deployment: &str) -> Vec<String> {
         let fleet = self.controller.fleet();
-        let of = fleet.replicas().filter(|row| row.deployment.as_str() == deployment);
+        let of = fleet.replicas().filter(|row| row.deployment.is(deployment));
         let word = |word: PhaseWord| format!("{word:?}").to_lowercase();
         let node = |node: Option<&NodeId>| node.map_or("-".to_owned(), NodeId::to_string);
         of.map(|row| format!("{} {} {}", row.id, word(fleet.phase_word(row)), node(row.node())))

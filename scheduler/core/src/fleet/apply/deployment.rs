@@ -1,6 +1,6 @@
 //! What facts about deployments do to the fleet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use wharfage_shared::ids::{DeploymentId, NodeId};
@@ -8,6 +8,7 @@ use wharfage_shared::ids::{DeploymentId, NodeId};
 use super::node::next;
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::revisions::Revisions;
 use crate::fleet::table::Table;
 use crate::words::because::scaling::DesiredBecause;
 use crate::words::event::deployment::Event;
@@ -20,7 +21,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 organization: organization.clone(),
                 spec: Arc::clone(spec),
                 revision: 1,
-                revisions: BTreeMap::from([(1, Arc::clone(spec))]),
+                revisions: Revisions::first(Arc::clone(spec)),
                 created_at: *at,
                 updated_at: *at,
                 deleting: None,
@@ -40,7 +41,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             let used: BTreeSet<u32> =
                 fleet.replicas_of(deployment).map(|replica| replica.revision).collect();
             fleet.change_spec(deployment, |row| {
-                row.revisions.retain(|known, _| used.contains(known));
+                row.revisions.retain(|known| used.contains(&known));
                 row.revisions.insert(*revision, Arc::clone(spec));
                 if row.revision != *revision {
                     row.failures = 0;

@@ -223,13 +223,7 @@ fn slots(mut old: Vec<Slot>, inventory: &Inventory) -> Vec<Slot> {
         let known = old.iter().position(|slot| slot.gpu == gpu.uuid);
         slots.push(match known {
             Some(at) => old.remove(at),
-            None => Slot {
-                gpu: gpu.uuid.clone(),
-                holder: None,
-                promised: None,
-                orphan: None,
-                unfit: None,
-            },
+            None => Slot { gpu: gpu.uuid.clone(), holder: None, rare: Rarely::default() },
         });
     }
     slots.extend(old.into_iter().filter(|slot| !slot.is_free()));
@@ -271,7 +265,10 @@ fn measure(fleet: &mut Fleet, node: &NodeId, inventory: &Inventory) {
 /// What stood before keeps its instant.
 fn judge(row: &mut NodeRow, hardware: &Hardware, at: Timestamp) {
     for slot in &mut row.slots {
-        slot.unfit = hardware.unfit.get(&slot.gpu).map(|because| because.as_str().into());
+        let told = hardware.unfit.get(&slot.gpu).map(String::as_str);
+        if slot.unfit.as_deref() != told {
+            slot.unfit = told.map(Into::into);
+        }
     }
     let since = |rule: &String| row.rules.get(rule).copied().unwrap_or(at);
     row.rules = hardware.rules.iter().map(|rule| (rule.clone(), since(rule))).collect();

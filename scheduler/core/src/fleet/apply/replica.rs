@@ -10,6 +10,7 @@ use wharfage_shared::time::Timestamp;
 use super::{moves, node::next};
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::rows::node::Slot;
 use crate::fleet::rows::rarely::Rarely;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::because::placement::Blocked;
@@ -37,7 +38,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 row.took_from.clone_from(victims);
             });
             take_places(fleet, *replica, victims);
-            change_slots(fleet, seat, |_, promised| *promised = Some(*replica));
+            change_slots(fleet, seat, |slot| slot.promised = Some(*replica));
         }
         Event::RoomMade { replica, seat, moves, at } => {
             fleet.change_replica(*replica, |row| {
@@ -45,7 +46,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 row.took_from = moves.iter().map(|of| of.replica).collect();
                 row.moves.clone_from(moves);
             });
-            change_slots(fleet, seat, |_, promised| *promised = Some(*replica));
+            change_slots(fleet, seat, |slot| slot.promised = Some(*replica));
             moves::begin(fleet, *replica, moves, *at);
         }
         Event::GoesBack { replica, successor, to, class, at } => {
@@ -60,7 +61,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 row.phase = Phase::Pending { blocked: Blocked::NotTried };
             });
             if let Some(seat) = seat {
-                change_slots(fleet, &seat, |_, promised| *promised = None);
+                change_slots(fleet, &seat, |slot| slot.promised = None);
             }
         }
         Event::Placed { replica, seat, engine_version, start_deadline, because, at } => {
@@ -87,7 +88,7 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             let (because, deadline, routes, since) = (*because, *deadline, *routes, *at);
             fleet.change_replica(*replica, |row| {
                 let Phase::Placed { seat, seen, .. } = &row.phase else { return };
-                let leaving = Leaving { because, since, deadline, quiet: false, routes };
+                let leaving = Leaving { because, since, deadline, quiet: false, routes }.into();
                 row.phase = Phase::Leaving { seat: seat.clone(), seen: seen.clone(), leaving };
             });
             raise_generation(fleet, *replica);
@@ -172,7 +173,9 @@ fn place(fleet: &mut Fleet, id: ReplicaId, seat: &Seat) {
         fleet.change_node(node, |row| {
             for slot in row.slots.iter_mut().filter(|slot| gpus.contains(&slot.gpu)) {
                 slot.holder = Some(id);
-                slot.promised = None;
+                if slot.promised.is_some() {
+                    slot.promised = None;
+                }
             }
             if let Err(at) = row.replicas.binary_search(&id) {
                 row.replicas.insert(at, id);
@@ -193,15 +196,11 @@ fn is_cached(fleet: &Fleet, id: ReplicaId, seat: &Seat) -> bool {
     seat.nodes().all(|node| cached(node).iter().any(|known| spec.model.is(known)))
 }
 
-fn change_slots(
-    fleet: &mut Fleet,
-    seat: &Seat,
-    change: impl Fn(&mut Option<ReplicaId>, &mut Option<ReplicaId>),
-) {
+fn change_slots(fleet: &mut Fleet, seat: &Seat, change: impl Fn(&mut Slot)) {
     for (node, gpus) in seat.members() {
         fleet.change_node(node, |row| {
             for slot in row.slots.iter_mut().filter(|slot| gpus.contains(&slot.gpu)) {
-                change(&mut slot.holder, &mut slot.promised);
+                change(slot);
             }
         });
     }

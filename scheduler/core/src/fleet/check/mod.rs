@@ -142,10 +142,10 @@ impl<'a> Step<'a> {
 
 /// A seat as seats of one node each.
 fn apart<'a>(row: &'a ReplicaRow, seat: &Seat) -> Vec<(&'a ReplicaRow, Seat)> {
-    let mut seats = vec![Seat { others: Vec::new(), ..seat.clone() }];
+    let mut seats = vec![Seat { others: Box::default(), ..seat.clone() }];
     for member in &seat.others {
         let (node, gpus) = (member.node.clone(), member.gpus.clone());
-        seats.push(Seat { node, gpus, others: Vec::new() });
+        seats.push(Seat { node, gpus, others: Box::default() });
     }
     seats.into_iter().map(|seat| (row, seat)).collect()
 }
@@ -170,9 +170,9 @@ fn held(phase: &Phase) -> Option<&Seat> {
 fn held_on(row: &ReplicaRow) -> Vec<(&NodeId, &[GpuUuid])> {
     let Some(seat) = held(&row.phase) else { return Vec::new() };
     let closed = matches!(row.phase, Phase::Stopped { .. });
-    let mut parts = vec![(&seat.node, seat.gpus.as_slice())];
+    let mut parts = vec![(&seat.node, &*seat.gpus)];
     for member in &seat.others {
-        parts.push((&member.node, member.gpus.as_slice()));
+        parts.push((&member.node, &*member.gpus));
     }
     parts.retain(|(node, _)| !closed || row.members.get(*node) != Some(&MemberFact::Gone));
     parts

@@ -32,7 +32,7 @@ fn rows(fleet: &Fleet, found: &mut Findings) {
                 if !over && of.organization != row.organization {
                     missing(format!("{id} and its deployment are of two organizations"));
                 }
-                if !over && !of.revisions.contains_key(&row.revision) {
+                if !over && of.revisions.get(&row.revision).is_none() {
                     missing(format!("{id} runs the unknown revision {}", row.revision));
                 }
             }

@@ -1,12 +1,12 @@
 //! A deployment as the fleet holds it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use wharfage_shared::ids::{DeploymentId, OrganizationId, ReplicaId};
 use wharfage_shared::time::{Millis, Timestamp};
 
+use super::revisions::Revisions;
 use crate::fleet::table::Table;
 use crate::words::because::scaling::DesiredBecause;
 use crate::words::deployment::Spec;
@@ -23,7 +23,7 @@ pub struct DeploymentRow {
     /// Which spec new replicas run.
     pub revision: u32,
     /// The specs that replicas run, by revision; the current one always.
-    pub revisions: BTreeMap<u32, Arc<Spec>>,
+    pub revisions: Revisions,
     /// Since when.
     pub created_at: Timestamp,
     /// When its spec or settings changed last.

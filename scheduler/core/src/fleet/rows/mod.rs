@@ -10,3 +10,4 @@ pub mod meter;
 pub mod node;
 pub mod rarely;
 pub mod replica;
+pub mod revisions;

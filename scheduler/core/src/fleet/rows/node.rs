@@ -140,19 +140,69 @@ pub struct AgentStart {
 }
 
 /// One GPU of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WrittenSlot", into = "WrittenSlot")]
 pub struct Slot {
     /// Which.
     pub gpu: GpuUuid,
     /// Who holds it: a replica from its placement until its end is proven.
     pub holder: Option<ReplicaId>,
+    /// It is kept, orphaned, unfit: what few have of that.
+    pub rare: Rarely<RareSlot>,
+}
+
+/// What few GPUs have; read as if it were the slot's own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RareSlot {
     /// For whom it is kept once its holder is gone.
     pub promised: Option<ReplicaId>,
     /// A replica that the log does not know and that the host reports here.
     pub orphan: Option<ReplicaId>,
     /// Why nothing new may use it.
-    #[serde(default)]
     pub unfit: Option<Arc<str>>,
+}
+
+impl Rare for RareSlot {
+    const NONE: &'static Self = &Self { promised: None, orphan: None, unfit: None };
+}
+
+impl Deref for Slot {
+    type Target = RareSlot;
+
+    fn deref(&self) -> &RareSlot {
+        &self.rare
+    }
+}
+
+impl DerefMut for Slot {
+    fn deref_mut(&mut self) -> &mut RareSlot {
+        &mut self.rare
+    }
+}
+
+/// A slot in a snapshot: all of it side by side.
+#[derive(Serialize, Deserialize)]
+struct WrittenSlot {
+    gpu: GpuUuid,
+    holder: Option<ReplicaId>,
+    promised: Option<ReplicaId>,
+    orphan: Option<ReplicaId>,
+    #[serde(default)]
+    unfit: Option<Arc<str>>,
+}
+
+impl From<WrittenSlot> for Slot {
+    fn from(written: WrittenSlot) -> Self {
+        let WrittenSlot { gpu, holder, promised, orphan, unfit } = written;
+        Self { gpu, holder, rare: RareSlot { promised, orphan, unfit }.into() }
+    }
+}
+
+impl From<Slot> for WrittenSlot {
+    fn from(slot: Slot) -> Self {
+        let RareSlot { promised, orphan, unfit } = (*slot.rare).clone();
+        Self { gpu: slot.gpu, holder: slot.holder, promised, orphan, unfit }
+    }
 }
 
 impl Slot {

@@ -145,7 +145,9 @@ impl ReplicaRow {
                 .moving
                 .as_ref()
                 .map(|moving| format!("it moves: {moving}"))
-                .or_else(|| seen.as_ref().and_then(|seen| seen.because.clone()))
+                .or_else(|| {
+                    seen.as_ref().and_then(|seen| seen.because.as_deref().map(str::to_owned))
+                })
                 .or_else(|| self.placement.as_ref().map(|why| why.said())),
             Phase::Leaving { leaving, .. } => Some(self.end(leaving.because)),
             Phase::Stopped { because, .. } => Some(self.end(*because)),

@@ -145,7 +145,7 @@ fn decision(fleet: &Fleet, ask: &Ask, expected: Expected<'_>, members: Vec<Score
     let peers: Vec<&str> = peers.iter().map(|node| node.id.as_str()).collect();
     let sentence = ranked(leader, expected, Some(format!("with {} as one", peers.join(", "))));
     Decision {
-        seat: Seat { node, gpus, others },
+        seat: Seat { node, gpus, others: others.into() },
         engine_version: newest(ask, leader).unwrap_or_default().into(),
         because: Arc::new(Placement {
             class: class.unwrap_or(CapacityClass::OnDemand),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use wharfage_shared::capacity::{ComputeClass, Zone};
-use wharfage_shared::ids::{DeploymentId, GpuUuid, NodeId, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, NodeId, ReplicaId};
 
 use super::room::is_left_by;
 use super::{Decision, Margin, Margins, cheapest_first, is_lower};
@@ -18,6 +18,7 @@ use crate::fleet::index::Dearness;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::node::{NodeRow, Slot};
 use crate::fleet::rows::replica::ReplicaRow;
+use crate::words::gpus::Gpus;
 use crate::words::policy::PriorityScope;
 use crate::words::replica::{Member, Seat};
 
@@ -136,7 +137,7 @@ impl Yard<'_> {
             .filter(|holder| self.parts.contains(&(*holder, true)))
             .collect();
         victims.dedup();
-        let gpus: Vec<GpuUuid> = chosen.into_iter().map(|(_, slot)| slot.gpu.clone()).collect();
+        let gpus: Gpus = chosen.into_iter().map(|(_, slot)| slot.gpu.clone()).collect();
         (Member { node: self.node.id.clone(), gpus }, victims)
     }
 
@@ -181,7 +182,7 @@ fn close(
         victims.dedup();
         let others = members.split_off(1);
         let Member { node, gpus } = members.pop()?;
-        return Some(Decision { seat: Seat { node, gpus, others }, victims });
+        return Some(Decision { seat: Seat { node, gpus, others: others.into() }, victims });
     }
     None
 }

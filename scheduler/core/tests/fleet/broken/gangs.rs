@@ -20,7 +20,7 @@ fn gang(name: &str) -> Spec {
 /// GPUs of two nodes as one seat.
 fn two(leader: Seat, follower: Seat) -> Seat {
     let Seat { node, gpus, others: _ } = follower;
-    Seat { others: vec![Member { node, gpus }], ..leader }
+    Seat { others: [Member { node, gpus }].into(), ..leader }
 }
 
 /// `large` waits, because node-1 and node-2 have nothing in common. Then it is seated.

@@ -158,14 +158,14 @@ fn who_would_be_preempted_is_named_with_the_one_that_takes_the_place() {
     let victim = low_above_its_min(&mut world, "acme");
     let outcome = what_if(&world, create(high()));
     let of = |name: &str| {
-        let mut placed = outcome.placements.iter().filter(|it| it.deployment.as_str() == name);
+        let mut placed = outcome.placements.iter().filter(|it| it.deployment.is(name));
         placed.next().expect("it is told").node.clone()
     };
     assert_eq!(of("high"), Some("node-2".into()));
     assert_eq!(of("low"), None, "who takes the victim's place has none yet");
     let [parting] = outcome.leaving.as_slice() else { panic!("{:?}", outcome.leaving) };
     assert_eq!((parting.replica, parting.because), (victim, StopCause::Preempted));
-    assert_eq!((parting.deployment.as_str(), &parting.node), ("low", &Some("node-2".into())));
+    assert_eq!((&parting.deployment, &parting.node), (&id("low"), &Some("node-2".into())));
     assert_eq!(parting.until, world.now + Millis::from_seconds(30), "its grace");
     assert!(parting.sentence.contains("high (priority 900)"), "{}", parting.sentence);
     assert_eq!(outcome.others_leaving, 0);

@@ -80,7 +80,7 @@ fn a_gpu_that_is_split_is_one_of_its_nodes_gpus_and_breaks_as_one() {
     world.run(10);
     assert_eq!(health(&world, "node-1"), Health::Fit, "it has eight GPUs, one of them split");
     let slots: Vec<GpuUuid> = (0..3).map(|at| gpu(&world, "node-1", at)).collect();
-    assert!(slots.iter().all(|slot| slot.as_str().starts_with("MIG-")), "{slots:?}");
+    assert!(slots.iter().all(|slot| slot.text().starts_with("MIG-")), "{slots:?}");
     let unfit = slots.iter().map(|slot| GpuHealth { gpu: slot.clone(), unfit: Some(why(119)) });
     let drains = slots.iter().map(|slot| ask(Asked::Drain, Some(slot.clone()), 119));
     let board = GpuUuid::from("GPU-node-1-0");

@@ -205,6 +205,13 @@ fn nodes_that_offer_the_same_share_one_list_of_it_before_and_after_a_restart() {
     world.run(10);
     assert!(engines(&world, "node-2").iter().all(|engine| engine.gangs.is_empty()));
     assert!(!share(&world, "node-1", "node-2") && share(&world, "node-1", "node-3"));
+    let gpus_share = |world: &World| {
+        let row = world.fleet().node(&NodeId::from("node-1")).expect("it has enrolled");
+        let gpus = &row.inventory.gpus;
+        gpus.iter().all(|gpu| std::sync::Arc::ptr_eq(&gpu.name, &gpus[0].name))
+    };
+    assert!(gpus_share(&world), "one name for all of them");
     world.restart_scheduler();
     assert!(!share(&world, "node-1", "node-2") && share(&world, "node-1", "node-3"));
+    assert!(gpus_share(&world));
 }
