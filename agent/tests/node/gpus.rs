@@ -92,6 +92,27 @@ fn every_error_code_is_a_sentence_about_one_gpu_and_the_other_goes_on() {
 }
 
 #[test]
+fn a_gpu_whose_name_and_size_cannot_be_read_any_more_keeps_them() {
+    let mut fleet = fleet("named");
+    fleet.node.start();
+    fleet.until_both_are_read();
+    let names = ["nvmlDeviceGetName", "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetSerial"];
+    let faults: serde_json::Map<String, Value> =
+        names.iter().map(|name| ((*name).to_owned(), json!(999))).collect();
+    fleet.node.gpus(&json!([{"uuid": "GPU-a", "faults": faults}, {"uuid": "GPU-b"}]));
+    // The serial number is asked for in the same look.
+    let status = fleet.until("another look at who it is", |a, b| {
+        a["board"]["serial"]["error"].is_string() && is_read(b)
+    });
+    let a = gpu(&status, "GPU-a");
+    assert_eq!(
+        (&a["name"], &a["memory_total_mib"]),
+        (&json!("NVIDIA H100 80GB HBM3"), &json!(81559))
+    );
+    assert!(a["readings"]["memory"]["used_bytes"]["error"].is_string(), "{a}");
+}
+
+#[test]
 fn a_lost_gpu_and_a_driver_that_was_upgraded_are_named_and_come_back() {
     let mut fleet = fleet("lost");
     let everything = |code: u32| json!({"nvmlInit_v2": code, "*": code});

@@ -20,6 +20,9 @@ const CPU_WORDS: usize = 64;
 /// Words of a mask of NUMA nodes: 256 nodes.
 const NODE_WORDS: usize = 4;
 
+/// The name of a GPU that does not tell it.
+const UNKNOWN: &str = "unknown";
+
 /// A GPU of the host, whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Board {
@@ -113,6 +116,26 @@ impl Board {
     }
 }
 
+impl Board {
+    /// A name or a size that was told before and cannot be read now is what it was: boards do not
+    /// change theirs, and a size of nothing would be a size that nobody read.
+    pub(super) fn keep(&mut self, before: &Self) {
+        if self.name == UNKNOWN {
+            self.name.clone_from(&before.name);
+        }
+        for slot in self.slots.iter_mut().map(|slot| &mut slot.identity) {
+            let same = before.slots.iter().find(|known| known.identity.uuid == slot.uuid);
+            let Some(known) = same.map(|known| &known.identity) else { continue };
+            if slot.name.starts_with(UNKNOWN) {
+                slot.name.clone_from(&known.name);
+            }
+            if slot.memory_mib == 0 {
+                slot.memory_mib = known.memory_mib;
+            }
+        }
+    }
+}
+
 /// Who the GPU behind the handle is, and the handles of its MIG instances beside their slots.
 pub(super) fn read<'nvml>(
     device: &Device<'nvml>,
@@ -121,7 +144,7 @@ pub(super) fn read<'nvml>(
     let uuid = device.uuid().map_err(|error| trouble("nvmlDeviceGetUUID", &error))?;
     let uuid = GpuUuid::from(uuid.as_str());
     let listener = &mut Listener::default();
-    let name = device.name().unwrap_or_else(|_| "unknown".to_owned());
+    let name = device.name().unwrap_or_else(|_| UNKNOWN.to_owned());
     let serial = listener.value("board.serial", "nvmlDeviceGetSerial", device.serial());
     let pci = listener
         .value("board.pci", "nvmlDeviceGetPciInfo_v3", device.pci_info())

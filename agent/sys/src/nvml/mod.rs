@@ -169,7 +169,8 @@ impl Gpu<'_> {
 
     /// Reads again who it is; whether that changed (its MIG layout may).
     pub fn identify(&mut self) -> Result<bool, Trouble> {
-        let (board, instances) = identity::read(&self.device, self.board.index)?;
+        let (mut board, instances) = identity::read(&self.device, self.board.index)?;
+        board.keep(&self.board);
         let changed = board != self.board;
         self.board = board;
         self.instances = instances;

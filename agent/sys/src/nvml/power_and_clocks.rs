@@ -136,7 +136,7 @@ pub(super) fn temperature(device: &Device<'_>, listener: &mut Listener) -> Tempe
     let memory_c = listener.value("temperature.memory_c", "nvmlDeviceGetFieldValues", memory);
     Temperature {
         gpu_c: gpu_c.map(degrees),
-        memory_c: memory_c.map(|value| degrees(u32::try_from(value).unwrap_or(0))),
+        memory_c: memory_c.map(|value| u16::try_from(value).unwrap_or(u16::MAX)),
     }
 }
 
