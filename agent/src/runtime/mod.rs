@@ -312,6 +312,9 @@ impl Runtime {
         if let Input::Adopted(found) = &input {
             self.parts.orders.insert(found.order.replica, found.order.clone());
         }
+        if matches!(input, Input::Started { .. }) {
+            self.parts.output.begin();
+        }
         let caches = matches!(input, Input::Fetched { .. });
         let effects = self.parts.agent.step(clock::boottime(), input);
         self.carry_out(effects);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::de::IgnoredAny;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wharfage_link::client::MachineClient;
@@ -20,6 +20,9 @@ use crate::guard::record::Folder;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Between two looks while nothing is here that could print: a replica that begins rings.
+const LOOK_WHILE_EMPTY: Duration = Duration::from_secs(30);
 
 /// So much of one file at a look: the scheduler keeps a thousand lines.
 const MOST_BYTES: u64 = 64 * 1024;
@@ -36,6 +39,8 @@ pub struct Output {
     state_dir: PathBuf,
     tails: Arc<Mutex<Tails>>,
     last_words: mpsc::Sender<LogLines>,
+    /// Rings when a replica begins.
+    begun: Arc<Notify>,
 }
 
 /// The last words of ended replicas, to be sent.
@@ -45,7 +50,7 @@ impl Output {
     /// Of the replicas of this state folder.
     pub fn new(state_dir: PathBuf) -> (Self, LastWords) {
         let (last_words, heard) = mpsc::channel(MOST_LAST_WORDS);
-        (Self { state_dir, tails: Arc::default(), last_words }, heard)
+        (Self { state_dir, tails: Arc::default(), last_words, begun: Arc::default() }, heard)
     }
 
     /// Takes what an ended replica said since the last look, before its folder is removed: of one
@@ -55,6 +60,26 @@ impl Output {
         if self.last_words.try_send(lines).is_err() {
             tracing::debug!(replica.id = %replica, "the last words of a replica were not sent");
         }
+    }
+
+    /// A replica has begun: from now on there is something to look at.
+    pub fn begin(&self) {
+        self.begun.notify_one();
+    }
+
+    /// Waits for the next look, which comes soon where a replica begins.
+    async fn due(&self, next: &mut Instant) {
+        loop {
+            tokio::select! {
+                () = self.begun.notified() => *next = (*next).min(Instant::now() + LOOK_EVERY),
+                () = tokio::time::sleep_until(*next) => return,
+            }
+        }
+    }
+
+    /// Until the next look, after this one.
+    fn pause(&self) -> Duration {
+        if self.tails().is_empty { LOOK_WHILE_EMPTY } else { LOOK_EVERY }
     }
 
     fn look(&self) -> Vec<LogLines> {
@@ -81,10 +106,11 @@ pub async fn send_output(
         let new = tokio::select! {
             () = stop.cancelled() => return,
             Some(last) = last_words.recv() => vec![last],
-            () = tokio::time::sleep_until(next) => {
-                next = Instant::now() + LOOK_EVERY;
-                let output = output.clone();
-                match tokio::task::spawn_blocking(move || output.look()).await {
+            () = output.due(&mut next) => {
+                let (begun, looking) = (Instant::now(), output.clone());
+                let looked = tokio::task::spawn_blocking(move || looking.look()).await;
+                next = begun + output.pause();
+                match looked {
                     Ok(new) => new,
                     Err(_) => return,
                 }
@@ -112,11 +138,15 @@ enum Rest {
 #[derive(Default)]
 struct Tails {
     read: BTreeMap<PathBuf, u64>,
+    /// No replica was here at the last look.
+    is_empty: bool,
 }
 
 impl Tails {
     fn look(&mut self, state_dir: &Path) -> Vec<LogLines> {
-        let replicas = Folder::list(state_dir).unwrap_or_default();
+        let listed = Folder::list(state_dir);
+        self.is_empty = listed.as_ref().is_ok_and(Vec::is_empty);
+        let replicas = listed.unwrap_or_default();
         let new = replicas.iter().filter_map(|id| self.of(state_dir, *id, Rest::Waits)).collect();
         self.read.retain(|path, _| path.exists());
         new
@@ -166,6 +196,7 @@ mod tests {
         let log = folder.path().join("engine.log");
         let mut tails = Tails::default();
         assert!(tails.look(state.path()).is_empty());
+        assert!(!tails.is_empty, "it may print at any moment");
         std::fs::write(&log, "one\ntwo\nthr").expect("written");
         let first = tails.look(state.path());
         assert_eq!(first[0].lines, ["one", "two"]);
@@ -174,6 +205,26 @@ mod tests {
         assert_eq!(tails.look(state.path())[0].lines, ["three"]);
         std::fs::write(&log, "new\n").expect("written");
         assert_eq!(tails.look(state.path())[0].lines, ["new"]);
+    }
+
+    #[test]
+    fn a_node_without_replicas_is_looked_at_seldom_until_one_begins() {
+        let state = testing::Folder::new("output-empty");
+        let (output, _last_words) = Output::new(state.path().to_owned());
+        assert!(output.look().is_empty());
+        assert_eq!(output.pause(), LOOK_WHILE_EMPTY);
+        Folder::of(state.path(), ReplicaId(3)).create().expect("made");
+        assert!(output.look().is_empty());
+        assert_eq!(output.pause(), LOOK_EVERY);
+    }
+
+    #[tokio::test]
+    async fn the_first_lines_of_a_replica_do_not_wait_for_the_look_at_an_empty_node() {
+        let (output, _last_words) = Output::new(PathBuf::from("/nowhere"));
+        let mut next = Instant::now() + LOOK_WHILE_EMPTY;
+        output.begin();
+        let looked = tokio::time::timeout(LOOK_WHILE_EMPTY / 2, output.due(&mut next));
+        looked.await.expect("long before it would have been looked at");
     }
 
     #[test]
