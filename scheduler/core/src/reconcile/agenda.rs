@@ -92,6 +92,11 @@ impl Agenda {
         std::mem::take(&mut self.due)
     }
 
+    /// The deployments that are to be looked at; the agenda has none of them afterwards.
+    pub fn take_deployments(&mut self) -> BTreeSet<DeploymentId> {
+        std::mem::take(&mut self.due.deployments)
+    }
+
     /// Everything, and every alarm anew: after a start, or to see that nothing was missed.
     pub fn everything(fleet: &Fleet, policy: &Policy) -> Self {
         let mut agenda = Self::default();

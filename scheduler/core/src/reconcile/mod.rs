@@ -57,7 +57,10 @@ pub fn reconcile(plan: &mut Plan<'_>) {
             pools::pool(plan, pool);
         }
         claims::all(plan, &due.claims, due.freed.iter().chain(&due.shrunk));
-        for deployment in &due.deployments {
+        // What became of nodes and claims counts for deployments before anything is placed.
+        let mut deployments = due.deployments;
+        deployments.append(&mut plan.agenda.take_deployments());
+        for deployment in &deployments {
             scale::deployment(plan, deployment);
             moves::deployment(plan, deployment);
             leaving::deployment(plan, deployment);
@@ -66,7 +69,7 @@ pub fn reconcile(plan: &mut Plan<'_>) {
         for node in &due.nodes {
             promise::keep(plan, node);
         }
-        place::pending(plan, &due.deployments, &due.freed);
+        place::pending(plan, &deployments, &due.freed);
         if due.moves {
             moves::look(plan);
             returns::look(plan);
@@ -74,7 +77,7 @@ pub fn reconcile(plan: &mut Plan<'_>) {
         for node in &due.nodes {
             settle::node(plan, node);
         }
-        for deployment in &due.deployments {
+        for deployment in &deployments {
             settle::deployment(plan, deployment);
         }
     }

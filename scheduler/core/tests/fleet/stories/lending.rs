@@ -7,6 +7,7 @@ use wharfage_scheduler_core::words::command::deployments::Action as Deployments;
 use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
 use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Priority, Spec};
 use wharfage_scheduler_core::words::event::node::Event as NodeEvent;
+use wharfage_scheduler_core::words::event::replica::Event as Replicas;
 use wharfage_scheduler_core::words::replica::Phase;
 use wharfage_scheduler_core::{Action, Caller, Command, Event, Policy, explain, ledger};
 use wharfage_shared::capacity::CapacityClass::{OnDemand, Spot};
@@ -334,6 +335,27 @@ fn whoever_takes_an_instance_in_place_of_what_is_called_back_ends_the_call() {
     world.until(60, "it has the other node", |world| world.places("large").len() == 1);
     assert_eq!((notices(&world).len(), world.ready(stays)), (0, vec![called]));
     assert_eq!(world.pending("small"), 1, "there is nothing more for zeta");
+}
+
+#[test]
+fn nothing_is_placed_for_what_stays_after_all_where_its_node_is_called_back_no_more() {
+    let mut world = World::with_nodes(1, 0);
+    let gpus = GpuCount::new(4).expect("allowed");
+    let half = Spec { classes: vec![Spot], gpus, ..spec("half") };
+    world.deploy_for("zeta", half).expect("a deployment");
+    world.until(60, "it serves", |world| world.ready("half") == ["node-1"]);
+    world.deploy(spec("chat"));
+    world.run(5);
+    assert_eq!((notices(&world).len(), world.pending("half")), (1, 1), "its successor waits");
+    world.delete("chat").expect("it is there");
+    world.run(5);
+    assert_eq!((notices(&world).len(), world.replicas("half").len()), (0, 1));
+    let placed = |event: &&Event| matches!(event, Event::Replica(Replicas::Placed { .. }));
+    assert_eq!(
+        world.log.iter().filter(placed).count(),
+        1,
+        "half of node-1 is free, and not needed"
+    );
 }
 
 #[test]
