@@ -98,3 +98,31 @@ fn summary(gpus: &[Gpu]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_could_not_be_read_is_told_where_nothing_worse_is_and_marks_no_trouble() {
+        let mut gpu = Gpu {
+            uuid: "GPU-1".into(),
+            name: "H100".to_owned(),
+            in_use: false,
+            replica: None,
+            memory_mib: Some(81_559),
+            memory_used_mib: Some(4),
+            utilization: None,
+            temperature_c: None,
+            power_mw: None,
+            age_ms: Some(5),
+            trouble: None,
+            unread: Some("no data (power_mw: nvmlDeviceGetPowerUsage returned 21)".to_owned()),
+            unfit: None,
+        };
+        assert!(told(&gpu).ends_with("\nno data (power_mw: nvmlDeviceGetPowerUsage returned 21)"));
+        assert!(bar(0, &gpu).into_string().starts_with("<g class=\"gpu free\">"));
+        gpu.trouble = Some("the GPU is lost".to_owned());
+        assert!(told(&gpu).ends_with("\nthe GPU is lost"));
+    }
+}
