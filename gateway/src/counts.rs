@@ -3,12 +3,20 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use wharfage_shared::gateway::{GatewayReport, RoutesVersion};
+use wharfage_shared::gateway::{GatewayReport, RoutesVersion, Served};
 use wharfage_shared::ids::{DeploymentId, GatewayName, ReplicaId};
 
 use crate::upstream::Upstream;
+
+/// So long the scheduler is told what became of requests at a replica that left the routes: a few
+/// of its exchanges may fail.
+const TOLD_FOR: Duration = Duration::from_secs(60);
+
+/// Most replicas that are told of so: more leave at a time only when a whole fleet does.
+const MOST_LEFT: usize = 1_000;
 
 /// Everything that is counted in one gateway process.
 #[derive(Default)]
@@ -23,6 +31,8 @@ pub struct Counts {
 struct Inner {
     /// Replicas in the table, and those taken out of it that still have requests.
     upstreams: Vec<Arc<Upstream>>,
+    /// Those taken out of the table, and when.
+    left: Vec<(Arc<Upstream>, Instant)>,
     queued: BTreeMap<DeploymentId, u32>,
     parked: BTreeMap<DeploymentId, u32>,
     finished: BTreeMap<DeploymentId, u64>,
@@ -82,8 +92,21 @@ impl Counts {
         let mut followed: Vec<Arc<Upstream>> = table.collect();
         let new: HashSet<*const Upstream> = followed.iter().map(Arc::as_ptr).collect();
         let mut inner = self.inner();
+        let inner = &mut *inner;
+        let now = Instant::now();
+        inner.left.retain(|(old, since)| {
+            let is_told = since.elapsed() < TOLD_FOR || old.in_flight() > 0;
+            is_told && !new.contains(&Arc::as_ptr(old))
+        });
         for old in inner.upstreams.drain(..) {
-            if !new.contains(&Arc::as_ptr(&old)) && old.in_flight() > 0 {
+            if new.contains(&Arc::as_ptr(&old)) {
+                continue;
+            }
+            let is_known = inner.left.iter().any(|(left, _)| Arc::ptr_eq(left, &old));
+            if !is_known && inner.left.len() < MOST_LEFT {
+                inner.left.push((Arc::clone(&old), now));
+            }
+            if old.in_flight() > 0 {
                 followed.push(old);
             }
         }
@@ -141,6 +164,15 @@ impl Counts {
                 *in_flight.entry(upstream.id).or_insert(0) += count;
             }
         }
+        let mut left: BTreeMap<ReplicaId, Served> = BTreeMap::new();
+        for (upstream, since) in &inner.left {
+            if since.elapsed() < TOLD_FOR || upstream.in_flight() > 0 {
+                let (sum, served) = (left.entry(upstream.id).or_default(), upstream.served());
+                sum.completed += served.completed;
+                sum.moved += served.moved;
+                sum.cut += served.cut;
+            }
+        }
         GatewayReport {
             gateway: Some(gateway.clone()),
             number,
@@ -150,6 +182,7 @@ impl Counts {
             parked: inner.parked.clone(),
             finished: inner.finished.clone(),
             tokens: inner.tokens.clone(),
+            left,
             endpoint: None,
         }
     }
@@ -183,6 +216,31 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+
+    #[test]
+    fn what_became_of_requests_at_a_replica_is_told_once_it_is_out_of_the_routes() {
+        let counts = Arc::new(Counts::default());
+        let route = wharfage_shared::gateway::RouteReplica {
+            id: ReplicaId(1),
+            node: "node-1".into(),
+            address: "127.0.0.1:1".into(),
+        };
+        let upstream = Arc::new(Upstream::new(&route));
+        let left = || counts.report(&GatewayName::from("g"), 1, RoutesVersion::default()).left;
+        counts.follow([Arc::clone(&upstream)].into_iter());
+        upstream.completed();
+        upstream.cut();
+        assert_eq!(left(), BTreeMap::new(), "it is in the routes");
+        upstream.retire();
+        counts.follow(std::iter::empty());
+        upstream.completed();
+        upstream.moved();
+        let told = Served { completed: 1, moved: 1, cut: 1 };
+        assert_eq!(left(), BTreeMap::from([(ReplicaId(1), told)]));
+        upstream.admit();
+        counts.follow([upstream].into_iter());
+        assert_eq!(left(), BTreeMap::new(), "it is back");
+    }
 
     #[test]
     fn waiting_requests_are_counted_until_they_go_and_never_beyond_the_limit() {

@@ -21,7 +21,7 @@ use crate::pick::{Load, least_loaded, share};
 use crate::relay::Relay;
 use crate::routes::{Deployment, Key, Table};
 use crate::selection::Asked;
-use crate::upstream::{Failure, Link, Seat};
+use crate::upstream::{Failure, Link, Seat, Upstream};
 
 /// How many replicas a request is sent to at most.
 const MOST_TRIES: usize = 3;
@@ -70,6 +70,8 @@ pub async fn answer(gateway: &Arc<Gateway>, call: Call) -> Result<Response<Body>
     let ticket = gateway.ticket();
     let mut tried: Vec<ReplicaId> = Vec::new();
     let mut failed: Option<Problem> = None;
+    // Where it was last, without an answer.
+    let mut left: Option<Arc<Upstream>> = None;
     let mut queue: Option<Queue> = None;
     loop {
         let table = gateway.table();
@@ -84,6 +86,9 @@ pub async fn answer(gateway: &Arc<Gateway>, call: Call) -> Result<Response<Body>
             };
             let queue = queue.insert(known);
             if queue.next(gateway, &table).await.is_err() {
+                if let Some(left) = left {
+                    left.cut();
+                }
                 return Err(failed.unwrap_or_else(|| Problem::no_replica(call.asked.model())));
             }
             continue;
@@ -92,6 +97,9 @@ pub async fn answer(gateway: &Arc<Gateway>, call: Call) -> Result<Response<Body>
         queue = None;
         if !tried.is_empty() {
             gateway.metrics.retried();
+        }
+        if let Some(left) = left.take() {
+            left.moved();
         }
         let replica = seat.upstream().id;
         tried.push(replica);
@@ -102,6 +110,7 @@ pub async fn answer(gateway: &Arc<Gateway>, call: Call) -> Result<Response<Body>
             Ok((response, link)) => {
                 let again = !last && is_refusal(response.status());
                 if again && ready(&found, &tried).next().is_some() {
+                    left = Some(Arc::clone(seat.upstream()));
                     continue;
                 }
                 gateway.metrics.first_byte(arrived.elapsed());
@@ -116,13 +125,17 @@ pub async fn answer(gateway: &Arc<Gateway>, call: Call) -> Result<Response<Body>
                 );
                 let problem = match failure {
                     // It may be working on it: a second replica would do the work twice.
-                    Failure::Silent => return Err(Problem::too_slow()),
+                    Failure::Silent => {
+                        seat.upstream().cut();
+                        return Err(Problem::too_slow());
+                    }
                     Failure::Connect(_) | Failure::Lost(_) => Problem::replica_lost(),
                 };
                 if last {
+                    seat.upstream().cut();
                     return Err(problem);
                 }
-                failed = Some(problem);
+                (left, failed) = (Some(Arc::clone(seat.upstream())), Some(problem));
             }
         }
     }

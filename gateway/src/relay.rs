@@ -51,6 +51,7 @@ impl Relay {
     /// The answer is complete.
     fn complete(&mut self) {
         let Some((link, seat)) = self.open.take() else { return };
+        seat.upstream().completed();
         seat.upstream().keep(link);
         self.account();
     }
@@ -65,6 +66,7 @@ impl Relay {
             %error,
             "a replica went away in the middle of an answer"
         );
+        upstream.cut();
         self.gateway.metrics.replica_lost();
         self.account();
         if !self.is_event_stream {

@@ -5,7 +5,7 @@
 //! that nobody waits for the rest.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 use wharfage_link::socket;
 use wharfage_link::tls::GuardConnector;
-use wharfage_shared::gateway::RouteReplica;
+use wharfage_shared::gateway::{RouteReplica, Served};
 use wharfage_shared::ids::{NodeId, ReplicaId};
 
 use crate::counts::Counts;
@@ -41,6 +41,9 @@ pub struct Upstream {
     in_flight: AtomicU32,
     idle: Mutex<Vec<(Link, Instant)>>,
     retired: AtomicBool,
+    completed: AtomicU64,
+    moved: AtomicU64,
+    cut: AtomicU64,
 }
 
 /// A connection to a guard. Dropped, it is closed at once.
@@ -102,7 +105,38 @@ impl Upstream {
             in_flight: AtomicU32::new(0),
             idle: Mutex::new(Vec::new()),
             retired: AtomicBool::new(false),
+            completed: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
         }
+    }
+
+    /// What became of its requests: of those that came to their end, the ones after it was taken
+    /// out of the routes.
+    pub fn served(&self) -> Served {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        Served {
+            completed: count(&self.completed),
+            moved: count(&self.moved),
+            cut: count(&self.cut),
+        }
+    }
+
+    /// A request here has its whole answer.
+    pub fn completed(&self) {
+        if self.is_retired() {
+            self.completed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A request here goes to another replica.
+    pub fn moved(&self) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request here gets no whole answer.
+    pub fn cut(&self) {
+        self.cut.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether this is that replica at that address.

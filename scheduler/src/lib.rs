@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub mod clock;
 pub mod config;
 pub mod dashboard;
+pub mod drills;
 pub mod driver;
 pub mod http;
 pub mod log;

@@ -17,7 +17,7 @@ use wharfage_shared::causes::with_causes;
 use crate::config::Config;
 use crate::driver::{self, Driver};
 use crate::telemetry::Telemetry;
-use crate::{bootstrap, http, log, machines, webhooks};
+use crate::{bootstrap, drills, http, log, machines, webhooks};
 
 /// How often the writer's thread is looked at: it has no other way to say that it has failed.
 const WATCH: Duration = Duration::from_secs(1);
@@ -114,6 +114,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
             return Err(failure);
         }
     };
+    let scheduled = drills::start(&driver.handle, &shutdown);
     let telemetry = Telemetry::default();
     let state = machines::State::new(
         driver.handle.clone(),
@@ -162,7 +163,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     };
     shutdown.cancel();
     serving.await;
-    for sender in senders {
+    for sender in senders.into_iter().chain([scheduled]) {
         // One that panicked has told so; the others ended with `shutdown`.
         let _ = sender.await;
     }

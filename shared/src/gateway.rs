@@ -125,6 +125,20 @@ pub struct RouteReplica {
     pub address: String,
 }
 
+/// What became of requests at one replica that is out of the routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// Came to their end there after it was taken out of the routes.
+    #[serde(default)]
+    pub completed: u64,
+    /// Were sent to another replica instead, before anything had gone to the client.
+    #[serde(default)]
+    pub moved: u64,
+    /// Got no whole answer.
+    #[serde(default)]
+    pub cut: u64,
+}
+
 /// `POST /gateway/v1/report`: every second, and at once on a change of what was asked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GatewayReport {
@@ -145,6 +159,9 @@ pub struct GatewayReport {
     /// Tokens since the process started, by key id (the first 8 hex digits of its hash).
     #[serde(default)]
     pub tokens: BTreeMap<String, u64>,
+    /// Replicas that were taken out of the routes in the last minute, or still have requests.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<ReplicaId, Served>,
     /// Where clients reach this process: `https://models.example.org`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,

@@ -205,6 +205,7 @@ impl Gateway {
             parked,
             finished: self.finished.clone(),
             tokens: BTreeMap::new(),
+            left: BTreeMap::new(),
             endpoint: None,
         };
         let (gateway, report) = (self.index, Box::new(report));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use wharfage_scheduler_core::words::drill::Fired;
 use wharfage_scheduler_core::words::event::{
     claim, deployment, drill, gateway, meter, money, node, replica,
 };
@@ -73,13 +74,24 @@ fn of_drill(event: &drill::Event) -> Line {
         drill::Event::Ended { drill, outcome, .. } => {
             format!("drill {drill}: {}", outcome.as_str())
         }
+        drill::Event::Worsened { drill, than, because, .. } => {
+            return Some((None, format!("drill {drill} went worse than {than}: {because}")));
+        }
+        drill::Event::Fired { drill, what: Fired::Missed(because), .. } => {
+            return Some((None, format!("schedule {drill}: no drill begins: {because}")));
+        }
         drill::Event::Aborted { drill, because, .. } => {
             return Some((None, format!("drill {drill} is given up: {because}")));
         }
         drill::Event::Created { .. }
+        | drill::Event::Scheduled { .. }
+        | drill::Event::Unscheduled { .. }
+        | drill::Event::Fired { .. }
         | drill::Event::Heard { .. }
         | drill::Event::Told { .. }
         | drill::Event::HookRan { .. }
+        | drill::Event::Requests { .. }
+        | drill::Event::Holds { .. }
         | drill::Event::Withdrawn { .. }
         | drill::Event::Finished { .. } => return None,
     };

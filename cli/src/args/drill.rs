@@ -1,6 +1,6 @@
 //! `wharfage drill ...`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::Output;
 
@@ -9,6 +9,8 @@ use super::Output;
 pub enum Drill {
     /// Begin one.
     Run(Box<DrillRun>),
+    /// Begin one again and again.
+    Schedule(Box<DrillSchedule>),
     /// All drills.
     List {
         /// How to print.
@@ -19,6 +21,9 @@ pub enum Drill {
     Show {
         /// Its id.
         id: String,
+        /// The report as a document.
+        #[arg(long, value_enum)]
+        format: Option<ReportFormat>,
         /// How to print.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
@@ -33,9 +38,54 @@ pub enum Drill {
     },
 }
 
+/// The report as a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For programs: all of it.
+    Json,
+    /// For what runs tests: a case for each demand.
+    Junit,
+    /// A page with a drawing.
+    Html,
+}
+
 /// `wharfage drill run`.
 #[derive(Debug, Args)]
 pub struct DrillRun {
+    /// What is practised, and where.
+    #[command(flatten)]
+    pub pattern: Pattern,
+    /// Print the timeline until it is over; exit 1 unless it passed.
+    #[arg(long)]
+    pub wait: bool,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `wharfage drill schedule`.
+#[derive(Debug, Args)]
+pub struct DrillSchedule {
+    /// What is practised, and where.
+    #[command(flatten)]
+    pub pattern: Pattern,
+    /// When: minute hour day-of-month month day-of-week, as in "30 3 * * MON".
+    #[arg(long)]
+    pub cron: String,
+    /// The time zone that this is meant in.
+    #[arg(long, default_value = "UTC")]
+    pub time_zone: String,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// A drill as it is asked for.
+#[derive(Debug, Args)]
+pub struct Pattern {
     /// On this node.
     #[arg(long, required_unless_present_any = ["pool", "deployment"])]
     pub node: Option<String>,
@@ -78,16 +128,10 @@ pub struct DrillRun {
     /// Target: so many percent of the window used.
     #[arg(long)]
     pub window_used: Option<u32>,
+    /// Target: so many requests without a whole answer at most.
+    #[arg(long)]
+    pub requests_cut: Option<u32>,
     /// Target: as many replicas ready as before within so many seconds.
     #[arg(long)]
     pub capacity_back: Option<u32>,
-    /// Print the timeline until it is over; exit 1 unless it passed.
-    #[arg(long)]
-    pub wait: bool,
-    /// Only say what would be done.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// How to print.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
 }

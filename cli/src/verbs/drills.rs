@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{deployment_id, escaped};
-use crate::args::drill::{Drill, DrillRun};
+use crate::args::Output;
+use crate::args::drill::{Drill, DrillRun, Pattern, ReportFormat};
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::output::{self, Column, cell};
@@ -30,13 +31,39 @@ pub async fn run(client: &Client, drill: Drill) -> Result<(), Failure> {
     match drill {
         Drill::Run(run) => begin(client, *run).await,
         Drill::List { output } => output::rows(&client.get(PATH).await?, "drills", COLUMNS, output),
-        Drill::Show { id, output } => {
-            output::described(&client.get(&format!("{}/report", path_of(&id))).await?, output)
+        Drill::Schedule(asked) => {
+            let mut body = body(client, &asked.pattern).await?;
+            body["schedule"] = json!({"cron": asked.cron, "time_zone": asked.time_zone});
+            output::described(&client.post(PATH, &body).await?, asked.output)
         }
+        Drill::Show { id, format: Some(format), .. } => {
+            let word = match format {
+                ReportFormat::Json => "json",
+                ReportFormat::Junit => "junit",
+                ReportFormat::Html => "html",
+            };
+            let answer = client.stream(&format!("{}/report?format={word}", path_of(&id))).await?;
+            let text = answer
+                .text()
+                .await
+                .map_err(|error| Failure::unavailable(format!("the answer broke off: {error}")))?;
+            println!("{text}");
+            Ok(())
+        }
+        Drill::Show { id, output, .. } => show(client, &id, output).await,
         Drill::Abort { id, output } => {
             output::described(&client.delete(&path_of(&id)).await?, output)
         }
     }
+}
+
+/// The report of a drill; a schedule has none and is shown itself.
+async fn show(client: &Client, id: &str, output: Output) -> Result<(), Failure> {
+    let row = client.get(&path_of(id)).await?;
+    if row.get("schedule").is_some() {
+        return output::described(&row, output);
+    }
+    output::described(&client.get(&format!("{}/report", path_of(id))).await?, output)
 }
 
 fn path_of(id: &str) -> String {
@@ -44,7 +71,7 @@ fn path_of(id: &str) -> String {
 }
 
 async fn begin(client: &Client, run: DrillRun) -> Result<(), Failure> {
-    let body = body(client, &run).await?;
+    let body = body(client, &run.pattern).await?;
     if run.dry_run {
         let answer = client.post(&format!("{PATH}?dryRun=true"), &body).await?;
         return output::described(&answer, run.output);
@@ -90,7 +117,7 @@ async fn follow(client: &Client, id: &str) -> Result<Value, Failure> {
     }
 }
 
-async fn body(client: &Client, run: &DrillRun) -> Result<Value, Failure> {
+async fn body(client: &Client, run: &Pattern) -> Result<Value, Failure> {
     let mut scope = Map::new();
     let deployment = match &run.deployment {
         Some(named) => Some(deployment_id(client, named).await?),
@@ -104,6 +131,7 @@ async fn body(client: &Client, run: &DrillRun) -> Result<Value, Failure> {
     put(&mut targets, "first_action_seconds", run.first_action);
     put(&mut targets, "checkpoints_percent", run.checkpoints);
     put(&mut targets, "window_used_percent", run.window_used);
+    put(&mut targets, "requests_cut", run.requests_cut);
     put(&mut targets, "capacity_back_seconds", run.capacity_back);
     let mut abort = Map::new();
     put(&mut abort, "fewer_than_ready", run.fewer_than);

@@ -147,7 +147,7 @@ fn node_card(node: &node::Row) -> Markup {
     }
 }
 
-fn badge(axis: &str, word: &str) -> Markup {
+pub(super) fn badge(axis: &str, word: &str) -> Markup {
     let shown = if word == "none" { "stays" } else { word };
     html! { span.badge data-word=(word) title=(format!("{axis}: {word}")) { (shown) } }
 }

@@ -5,6 +5,7 @@
 
 pub mod session;
 
+mod drills;
 mod facts;
 mod fragment;
 mod gpus;
@@ -45,6 +46,8 @@ pub fn routes() -> Vec<Route> {
     vec![
         Route::get("/", "The live page.", whole).access(Access::Page),
         Route::get("/fragment", "The live part of the page.", part).access(Access::Page),
+        Route::get("/drills", "The live page of drills.", all_drills).access(Access::Page),
+        Route::get("/drills/fragment", "The live part of it.", drills_part).access(Access::Page),
         Route::get("/live", "Tells the page when to fetch it.", live).access(Access::Page),
         Route::get("/signin", "The sign-in page.", ask).access(Access::Open),
         Route::post("/signin", "Signs in with a token.", sign_in).access(Access::Open),
@@ -57,7 +60,16 @@ pub fn routes() -> Vec<Route> {
 
 async fn whole(State(shared): State<Shared>, Who(caller): Who) -> Response {
     let live = fragment::render(&shared, &caller).await;
-    html(StatusCode::OK, page::whole(&caller, &live))
+    html(StatusCode::OK, page::whole(&caller, &live, "/fragment"))
+}
+
+async fn all_drills(State(shared): State<Shared>, Who(caller): Who) -> Response {
+    let live = drills::render(&shared, &caller);
+    html(StatusCode::OK, page::whole(&caller, &live, "/drills/fragment"))
+}
+
+async fn drills_part(State(shared): State<Shared>, Who(caller): Who) -> Response {
+    html(StatusCode::OK, drills::render(&shared, &caller))
 }
 
 async fn part(State(shared): State<Shared>, Who(caller): Who) -> Response {

@@ -32,18 +32,19 @@ fn mark() -> Markup {
     }
 }
 
-/// The live page around its first state.
-pub fn whole(caller: &Caller, live: &Markup) -> Markup {
+/// A live page around its first state, which is fetched anew from `fragment`.
+pub fn whole(caller: &Caller, live: &Markup, fragment: &str) -> Markup {
     let body = html! {
         header.top {
             a.brand href="/" { (mark()) span { "Wharfage" } }
             div.who {
+                @if caller.is_provider() { a href="/drills" { "Drills" } }
                 span.pulse id="pulse" title="Whether the page is told of changes" {}
                 span.org { (caller.organization) }
                 form method="post" action="/signout" { button.quiet type="submit" { "Sign out" } }
             }
         }
-        main id="live" { (live) }
+        main id="live" data-fragment=(fragment) { (live) }
         noscript {
             p.note { "Without script this page shows the state of its loading: reload it for news." }
         }

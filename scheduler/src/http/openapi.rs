@@ -307,6 +307,7 @@ fn drill() -> Value {
             words(&["aws-120", "gcp-30", "azure-30", "coreweave-420", "no-notice", "custom"]),
         ),
         ("window_seconds", seconds()),
+        ("schedule", object(&[("!cron", text()), ("time_zone", text())])),
         ("budget", object(&[("nodes_at_once", whole(1, 10_000)), ("within_hours", whole(1, 720))])),
         ("abort", object(&[("below_min_ready", flag()), ("fewer_than_ready", whole(0, 10_000))])),
         (
@@ -315,6 +316,7 @@ fn drill() -> Value {
                 ("first_action_seconds", seconds()),
                 ("checkpoints_percent", whole(0, 100)),
                 ("window_used_percent", whole(0, 100)),
+                ("requests_cut", whole(0, 1_000_000_000)),
                 ("capacity_back_seconds", seconds()),
             ]),
         ),

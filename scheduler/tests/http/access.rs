@@ -12,6 +12,8 @@ use crate::support::{Scheduler, client, read};
 const TABLE: &str = "
 GET    /                                                     page
 GET    /fragment                                             page
+GET    /drills                                               page
+GET    /drills/fragment                                      page
 GET    /live                                                 page
 GET    /signin                                               open
 POST   /signin                                               open

@@ -176,3 +176,24 @@ async fn the_page_is_told_of_changes() {
     assert!(String::from_utf8_lossy(&first).contains("changed"), "{first:?}");
     scheduler.stop().await;
 }
+
+#[tokio::test]
+async fn drills_have_a_page_of_their_own_which_only_the_owner_of_nodes_reads() {
+    let scheduler = Scheduler::start("drill-page").await;
+    let _node = scheduler.node("node-1", "standard").await;
+    let body = json!({"name": "<b>weekly</b>", "scope": {"node": "node-1"}, "profile": "gcp-30"});
+    scheduler.post("/api/v1/drills", "provider-admin", &body).await.expect(201);
+    let owner = cookie(&sign_in(&scheduler, "provider-viewer").await);
+    let whole = page(&scheduler, "/drills", &owner).await;
+    assert_eq!(whole.status, 200);
+    for shown in ["data-fragment=\"/drills/fragment\"", "&lt;b&gt;weekly", "running", "<svg"] {
+        assert!(whole.text.contains(shown), "the page does not show `{shown}`: {}", whole.text);
+    }
+    assert!(!whole.text.contains(" style=") && !whole.text.contains("<b>weekly"));
+    let part = page(&scheduler, "/drills/fragment", &owner).await;
+    assert!(part.status == 200 && !part.text.contains("<html") && part.text.contains("weekly"));
+    let tenant = cookie(&sign_in(&scheduler, "acme-viewer").await);
+    let theirs = page(&scheduler, "/drills", &tenant).await;
+    assert!(theirs.status == 200 && !theirs.text.contains("weekly"), "{}", theirs.text);
+    scheduler.stop().await;
+}

@@ -3,9 +3,10 @@
 //! What was not measured is said to be so and meets no target: it is never zero.
 
 use serde::Serialize;
+use wharfage_shared::gateway::Served;
 use wharfage_shared::ids::NodeId;
 use wharfage_shared::replica::{HookKind, HookOutcome};
-use wharfage_shared::time::Millis;
+use wharfage_shared::time::{Millis, Timestamp};
 
 use crate::fleet::rows::drill::{Begun, Course, DrillRow, Run};
 use crate::words::drill::Outcome;
@@ -93,9 +94,68 @@ fn of_node(row: &DrillRow, node: &NodeId, begun: &Begun, judged: &mut Vec<Judged
         };
         add("window_used", share.is_some_and(|share| share >= u64::from(least) * 10), sentence);
     }
+    if let Some(most) = targets.requests_cut {
+        let (met, found) = match requests(begun) {
+            Some(told) => (told.cut <= u64::from(most), format!("{} requests cut", told.cut)),
+            None => (false, "requests cut were not measured".to_owned()),
+        };
+        add("requests_cut", met, format!("{found}, wanted at most {most}"));
+    }
     if let Some(most) = targets.capacity_back {
         let (met, sentence) = at_most(capacity_back(begun), most);
         add("capacity_back", met, format!("capacity back {sentence}"));
+    }
+}
+
+/// So much longer than before is no news.
+const SLOWER: Millis = Millis::from_seconds(10);
+
+/// So much less of the window, in thousandths, is no news.
+const LESS: u64 = 100;
+
+/// In what a drill went worse than an earlier one, one sentence.
+pub fn worse(before: &DrillRow, after: &DrillRow) -> Option<String> {
+    let (was, now) = (judge(before).0, judge(after).0);
+    if (was, now) == (Verdict::Passed, Verdict::Failed) {
+        return Some("the one before passed, this one did not".to_owned());
+    }
+    let (was, now) = (Figures::of(before), Figures::of(after));
+    let slower = was.back.zip(now.back).filter(|(was, now)| *was + SLOWER < *now);
+    if let Some((was, now)) = slower {
+        return Some(format!("the capacity was back after {now}, before that after {was}"));
+    }
+    if was.missed < now.missed {
+        let (was, now) = (was.missed, now.missed);
+        return Some(format!("{now} checkpoints did not complete, before that {was}"));
+    }
+    let cut = was.cut.zip(now.cut).filter(|(was, now)| was < now);
+    if let Some((was, now)) = cut {
+        return Some(format!("{now} requests were cut, before that {was}"));
+    }
+    let less = was.share.zip(now.share).filter(|(was, now)| *now + LESS < *was);
+    less.map(|(was, now)| {
+        let percent = |share: u64| format!("{}.{} %", share / 10, share % 10);
+        format!("{} of the window was used, before that {}", percent(now), percent(was))
+    })
+}
+
+/// What drills are compared by: the worst of their nodes.
+struct Figures {
+    back: Option<Millis>,
+    missed: usize,
+    cut: Option<u64>,
+    share: Option<u64>,
+}
+
+impl Figures {
+    fn of(row: &DrillRow) -> Self {
+        let begun = || row.runs.values().filter_map(Run::begun);
+        Self {
+            back: begun().filter_map(capacity_back).max(),
+            missed: begun().filter_map(checkpoints).map(|(done, of)| of - done).sum(),
+            cut: begun().filter_map(requests).map(|told| told.cut).reduce(|sum, cut| sum + cut),
+            share: begun().filter_map(|begun| begun.told?.share_permille).min(),
+        }
     }
 }
 
@@ -115,6 +175,33 @@ pub fn first_action(begun: &Begun) -> Option<Millis> {
 /// From the beginning until as many replicas were ready as before.
 pub fn capacity_back(begun: &Begun) -> Option<Millis> {
     begun.back_at.map(|at| at.since(begun.at))
+}
+
+/// What became of requests at the replicas that stood there; nothing where no gateway told of any.
+pub fn requests(begun: &Begun) -> Option<Served> {
+    let told = begun.requests.values().flat_map(|told| told.values());
+    told.copied().reduce(|sum, told| Served {
+        completed: sum.completed.saturating_add(told.completed),
+        moved: sum.moved.saturating_add(told.moved),
+        cut: sum.cut.saturating_add(told.cut),
+    })
+}
+
+/// GPU-time that the deployments which stood there held beyond what they held before, and short of
+/// it: until the drill's end, or until now.
+pub fn held_besides(begun: &Begun, now: Timestamp) -> (Millis, Millis) {
+    let end = match begun.course {
+        Course::Ended { at, .. } => at,
+        Course::Running | Course::Withdrawn { .. } => now,
+    };
+    let (mut beyond, mut short) = (0u64, 0u64);
+    for (at, (from, more)) in begun.holds.iter().enumerate() {
+        let until = begun.holds.get(at + 1).map_or(end, |(next, _)| *next);
+        let gpu_time = until.since(*from).0.saturating_mul(more.unsigned_abs());
+        let sum = if *more > 0 { &mut beyond } else { &mut short };
+        *sum = sum.saturating_add(gpu_time);
+    }
+    (Millis(beyond), Millis(short))
 }
 
 /// How many replicas completed their checkpoint, of how many that have one.

@@ -5,7 +5,7 @@ use wharfage_shared::ids::{DrillId, NodeId, NoticeId};
 use wharfage_shared::notice::Leaves;
 
 use super::Fleet;
-use super::rows::drill::{Begun, Course, DrillRow};
+use super::rows::drill::{Begun, Course, DrillRow, ScheduleRow};
 
 impl Fleet {
     /// Drills in the order of their ids, ended ones included.
@@ -21,6 +21,16 @@ impl Fleet {
     /// Drills that are not finished.
     pub fn active_drills(&self) -> impl Iterator<Item = &DrillRow> {
         self.active_drills.iter().filter_map(|id| self.drill(id))
+    }
+
+    /// Schedules in the order of their ids, ended ones included.
+    pub fn schedules(&self) -> impl Iterator<Item = &ScheduleRow> {
+        self.schedules.values().map(|row| &**row)
+    }
+
+    /// One schedule.
+    pub fn schedule(&self, id: &DrillId) -> Option<&ScheduleRow> {
+        self.schedules.get(id).map(|row| &**row)
     }
 
     /// The drill under way on a node: told to leave, or not told so any more and not open yet.

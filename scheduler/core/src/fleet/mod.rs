@@ -31,7 +31,7 @@ use self::index::Index;
 use self::rows::access::{JoinRow, OrganizationRow, TokenRow};
 use self::rows::claim::ClaimRow;
 use self::rows::deployment::DeploymentRow;
-use self::rows::drill::DrillRow;
+use self::rows::drill::{DrillRow, ScheduleRow};
 use self::rows::gateway::{GatewayProcessRow, GatewayRow};
 use self::rows::interruptions::{History, Taken};
 use self::rows::meter::Meter;
@@ -98,6 +98,8 @@ pub struct Fleet {
     /// Those that are not finished.
     #[serde(default)]
     pub(crate) active_drills: BTreeSet<DrillId>,
+    #[serde(default)]
+    pub(crate) schedules: Table<DrillId, Arc<ScheduleRow>>,
     #[serde(skip)]
     pub(crate) index: Index,
 }

@@ -11,6 +11,7 @@ use wharfage_shared::replica::HookKind;
 use wharfage_shared::time::{Millis, Timestamp};
 
 use super::plan::Plan;
+use crate::explain::drill::worse;
 use crate::fleet::Fleet;
 use crate::fleet::rows::drill::{Begun, Course, DrillRow, Run};
 use crate::fleet::rows::replica::ReplicaRow;
@@ -39,6 +40,25 @@ fn drill(plan: &mut Plan<'_>, id: &DrillId) {
     let over = |row: &DrillRow| row.runs.values().all(Run::is_over);
     if plan.fleet.drill(id).is_some_and(over) {
         plan.record(Event::Finished { drill: id.clone(), at: plan.now });
+        compare(plan, id);
+    }
+}
+
+/// Says so where a drill went worse than the last one with its scope and profile.
+fn compare(plan: &mut Plan<'_>, id: &DrillId) {
+    let Some(row) = plan.fleet.drill(id).filter(|row| row.aborted.is_none()) else { return };
+    let is_like = |other: &&DrillRow| {
+        let (this, that) = (&row.drill, &other.drill);
+        that.id != this.id
+            && other.aborted.is_none()
+            && (&that.scope, that.profile) == (&this.scope, this.profile)
+    };
+    let finished = plan.fleet.drills().filter(|other| other.finished_at.is_some());
+    let before = finished.filter(is_like).max_by_key(|other| (other.finished_at, &other.drill.id));
+    let Some(before) = before else { return };
+    if let Some(because) = worse(before, row) {
+        let (drill, than, at) = (id.clone(), before.drill.id.clone(), plan.now);
+        plan.record(Event::Worsened { drill, than, because, at });
     }
 }
 
@@ -63,6 +83,10 @@ fn follow(plan: &mut Plan<'_>, id: &DrillId, node: &NodeId, begun: &Begun) {
     let is_back = begun.back_at.is_some() || (heard && is_back(plan.fleet, begun));
     if is_back && begun.back_at.is_none() {
         plan.record(Event::CapacityBack { drill: drill.clone(), node: node.clone(), at });
+    }
+    let more = held(plan.fleet, begun.ready.keys()) - begun.held;
+    if more != begun.holds.last().map_or(0, |(_, more)| *more) {
+        plan.record(Event::Holds { drill: drill.clone(), node: node.clone(), more, at });
     }
     if let Course::Withdrawn { outcome, .. } = begun.course {
         // What serves again may have to start on the very node.
@@ -169,9 +193,18 @@ fn begin(plan: &mut Plan<'_>, id: &DrillId) {
             let of = stood.iter().map(|stood| stood.deployment.clone());
             let ready: BTreeMap<DeploymentId, u32> =
                 of.map(|of| (of.clone(), ready(plan.fleet, &of))).collect();
-            plan.record(Event::Begun { drill, node, notice, stood, ready, at, gone_at });
+            let held = held(plan.fleet, ready.keys());
+            plan.record(Event::Begun { drill, node, notice, stood, ready, held, at, gone_at });
         }
     }
+}
+
+/// GPUs that deployments hold, those of replicas that leave included.
+fn held<'a>(fleet: &Fleet, deployments: impl Iterator<Item = &'a DeploymentId>) -> i64 {
+    let seats = deployments.flat_map(|id| fleet.replicas_of(id));
+    let seats = seats.filter_map(|replica| replica.phase.holds());
+    let gpus: usize = seats.flat_map(|seat| seat.members()).map(|(_, gpus)| gpus.len()).sum();
+    i64::try_from(gpus).unwrap_or(i64::MAX)
 }
 
 fn stood(fleet: &Fleet, node: &NodeId) -> Vec<Stood> {

@@ -23,6 +23,27 @@ pub struct Drill {
     pub abort: AbortRules,
     /// What it is measured by.
     pub targets: Targets,
+    /// The schedule that began it.
+    pub scheduled: Option<DrillId>,
+}
+
+/// When a drill is begun again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Cron's five fields. They are read by whoever tells the core that a time has come.
+    pub cron: String,
+    /// The IANA name of the time zone that they are meant in.
+    pub time_zone: String,
+}
+
+/// What came of a schedule's time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fired {
+    /// This drill began.
+    Begun(DrillId),
+    /// None did, for this reason.
+    Missed(String),
 }
 
 /// Where a drill takes place.
@@ -121,6 +142,8 @@ pub struct Targets {
     pub checkpoints_percent: Option<u8>,
     /// The share of the window that is used, percent.
     pub window_used_percent: Option<u8>,
+    /// Requests without a whole answer, at most.
+    pub requests_cut: Option<u32>,
     /// Until as many replicas are ready again, at most.
     pub capacity_back: Option<Millis>,
 }

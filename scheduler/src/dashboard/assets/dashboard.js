@@ -10,7 +10,7 @@ async function refresh() {
   if (fetching) { again = true; return; }
   fetching = true;
   try {
-    const answer = await fetch("/fragment", { credentials: "same-origin" });
+    const answer = await fetch(live.dataset.fragment, { credentials: "same-origin" });
     if (answer.redirected) { location.assign("/signin"); return; }
     if (answer.ok) {
       const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");

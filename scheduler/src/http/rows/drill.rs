@@ -1,22 +1,75 @@
 //! A drill as clients read it, and the report of how it went.
 
+pub mod drawing;
+pub mod html;
+pub mod junit;
+
 use serde_json::{Value, json};
+use wharfage_scheduler_core::Fleet;
 use wharfage_scheduler_core::explain::drill::{
-    Verdict, capacity_back, checkpoints, first_action, judge,
+    Verdict, capacity_back, checkpoints, first_action, held_besides, judge, requests,
 };
-use wharfage_scheduler_core::fleet::rows::drill::{Begun, Course, DrillRow, Run};
-use wharfage_scheduler_core::words::drill::{HookRun, Scope};
+use wharfage_scheduler_core::fleet::rows::drill::{Begun, Course, DrillRow, Run, ScheduleRow};
+use wharfage_scheduler_core::words::drill::{Drill, Fired, HookRun, Scope};
+use wharfage_shared::gateway::Served;
 use wharfage_shared::ids::NodeId;
 use wharfage_shared::time::{Millis, Timestamp};
 
 use super::instant;
+use crate::drills::next;
 
 /// What no report of a machine tells yet.
 const NOT_MEASURED: &str = "not measured";
 
 /// The row of a drill.
 pub fn row(row: &DrillRow) -> Value {
-    let drill = &row.drill;
+    let mut shown = pattern(&row.drill);
+    shown["created_at"] = json!(instant(row.created_at));
+    shown["finished_at"] = json!(row.finished_at.map(instant));
+    shown["verdict"] = json!(judge(row).0);
+    shown["aborted"] = json!(row.aborted.as_ref().map(|aborted| &aborted.because));
+    shown["worse"] = row
+        .worse
+        .as_ref()
+        .map_or(Value::Null, |worse| json!({"than": worse.than, "because": worse.because}));
+    shown["nodes"] = row.runs.iter().map(|(node, run)| of_run(node, run)).collect();
+    shown
+}
+
+/// The row of a schedule, with the drills that it began, the newest last.
+pub fn schedule(fleet: &Fleet, row: &ScheduleRow, now: Timestamp) -> Value {
+    let of_it = |drill: &&DrillRow| drill.drill.scheduled.as_ref() == Some(&row.drill.id);
+    let mut runs: Vec<&DrillRow> = fleet.drills().filter(of_it).collect();
+    runs.sort_by_key(|run| (run.created_at, &run.drill.id));
+    let next_at = row.ended_at.is_none().then(|| next(row, now)).flatten();
+    let (began, missed) = match &row.fired {
+        None => (None, None),
+        Some(Fired::Begun(drill)) => (Some(drill), None),
+        Some(Fired::Missed(because)) => (None, Some(because)),
+    };
+    let mut shown = pattern(&row.drill);
+    shown["schedule"] = json!({
+        "cron": row.schedule.cron,
+        "time_zone": row.schedule.time_zone,
+        "next_at": next_at.map(instant),
+        "last_at": row.due.map(instant),
+        "last_began": began,
+        "last_missed": missed,
+    });
+    shown["created_at"] = json!(instant(row.created_at));
+    shown["finished_at"] = json!(row.ended_at.map(instant));
+    shown["verdict"] = json!(if row.ended_at.is_some() { "ended" } else { "scheduled" });
+    shown["nodes"] = json!([]);
+    let run = |run: &&DrillRow| {
+        let created_at = instant(run.created_at);
+        json!({"id": run.drill.id, "created_at": created_at, "verdict": judge(run).0})
+    };
+    shown["runs"] = runs.iter().map(run).collect();
+    shown
+}
+
+/// A drill as it was asked for.
+fn pattern(drill: &Drill) -> Value {
     let budget = &drill.budget;
     json!({
         "id": drill.id,
@@ -36,13 +89,10 @@ pub fn row(row: &DrillRow) -> Value {
             "first_action_seconds": drill.targets.first_action.map(whole_seconds),
             "checkpoints_percent": drill.targets.checkpoints_percent,
             "window_used_percent": drill.targets.window_used_percent,
+            "requests_cut": drill.targets.requests_cut,
             "capacity_back_seconds": drill.targets.capacity_back.map(whole_seconds),
         },
-        "created_at": instant(row.created_at),
-        "finished_at": row.finished_at.map(instant),
-        "verdict": judge(row).0,
-        "aborted": row.aborted.as_ref().map(|aborted| &aborted.because),
-        "nodes": row.runs.iter().map(|(node, run)| of_run(node, run)).collect::<Vec<_>>(),
+        "scheduled_by": drill.scheduled,
     })
 }
 
@@ -78,7 +128,7 @@ fn of_run(node: &NodeId, run: &Run) -> Value {
 }
 
 /// The report of a drill, of one under way as far as it is.
-pub fn report(row: &DrillRow) -> Value {
+pub fn report(fleet: &Fleet, row: &DrillRow, now: Timestamp) -> Value {
     let (verdict, judged) = judge(row);
     let nodes = row.runs.iter().filter_map(|(node, run)| Some((node, run.begun()?)));
     json!({
@@ -86,11 +136,14 @@ pub fn report(row: &DrillRow) -> Value {
         "verdict": verdict,
         "sentence": sentence(row, verdict),
         "judged": judged,
-        "nodes": nodes.map(|(node, begun)| of_node(node, begun)).collect::<Vec<_>>(),
+        "nodes": nodes
+            .map(|(node, begun)| of_node(fleet, node, begun, now))
+            .collect::<Vec<_>>(),
     })
 }
 
-fn sentence(row: &DrillRow, verdict: Verdict) -> String {
+/// The verdict in words.
+pub fn sentence(row: &DrillRow, verdict: Verdict) -> String {
     match (verdict, &row.aborted) {
         (Verdict::Running, _) => "the drill is under way".to_owned(),
         (_, Some(aborted)) => format!("the drill was given up: {}", aborted.because),
@@ -104,7 +157,12 @@ fn sentence(row: &DrillRow, verdict: Verdict) -> String {
     }
 }
 
-fn of_node(node: &NodeId, begun: &Begun) -> Value {
+fn of_node(fleet: &Fleet, node: &NodeId, begun: &Begun, now: Timestamp) -> Value {
+    let told = requests(begun);
+    let count =
+        |of: fn(&Served) -> u64| told.as_ref().map_or(json!(NOT_MEASURED), |t| json!(of(t)));
+    let (extra, short) = held_besides(begun, now);
+    let instance = fleet.node(node).map_or(1, |row| row.slots.len().max(1)) as u64;
     let share = begun.told.and_then(|told| told.share_permille);
     json!({
         "node": node,
@@ -121,11 +179,15 @@ fn of_node(node: &NodeId, begun: &Begun) -> Value {
         "checkpoints": checkpoints(begun).map(|(done, of)| json!({"completed": done, "of": of})),
         "hooks": begun.hooks.iter().map(of_hook).collect::<Vec<_>>(),
         "requests": {
-            "completed": NOT_MEASURED,
-            "moved": NOT_MEASURED,
-            "cut": NOT_MEASURED,
+            "completed": count(|told| told.completed),
+            "moved": count(|told| told.moved),
+            "cut": count(|told| told.cut),
         },
-        "extra_instance_time": NOT_MEASURED,
+        "billing": {
+            "extra_gpu_seconds": extra.as_seconds(),
+            "extra_instance_seconds": Millis(extra.0 / instance).as_seconds(),
+            "short_gpu_seconds": short.as_seconds(),
+        },
         "timeline": timeline(begun),
     })
 }

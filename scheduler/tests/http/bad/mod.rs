@@ -94,7 +94,8 @@ fn good(schema: &str, path: &str) -> Value {
             "name": "weekly", "scope": {"node": "node-1"}, "profile": "custom",
             "window_seconds": 60, "budget": {"nodes_at_once": 1, "within_hours": 24},
             "abort": {"below_min_ready": true, "fewer_than_ready": 1},
-            "targets": {"first_action_seconds": 5, "checkpoints_percent": 100},
+            "targets": {"first_action_seconds": 5, "requests_cut": 0},
+            "schedule": {"cron": "0 3 * * *", "time_zone": "UTC"},
         }),
         "PoolSize" => json!({"target_nodes": 1}),
         "Contract" => json!({

@@ -1,8 +1,12 @@
-//! What a heartbeat tells of a drill: the story of the evacuation and the hooks of its replicas.
+//! What machines tell of a drill: a heartbeat the story of the evacuation and the hooks of its
+//! replicas, a gateway what became of requests there.
+
+use std::collections::BTreeMap;
 
 use wharfage_shared::drill::Evacuated;
+use wharfage_shared::gateway::Served;
 use wharfage_shared::heartbeat::Heartbeat;
-use wharfage_shared::ids::ReplicaId;
+use wharfage_shared::ids::{GatewayName, ReplicaId};
 use wharfage_shared::replica::HookReport;
 use wharfage_shared::time::{Boottime, Timestamp};
 
@@ -34,6 +38,38 @@ pub(super) fn told(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
         }
         if let Some(run) = news(begun, replica, hook, wall) {
             events.push(Event::HookRan { drill: id.clone(), node: node.clone(), run });
+        }
+    }
+    for event in events {
+        plan.record(event);
+    }
+}
+
+/// Facts where a gateway has counted more at a replica that stands, or stood, on a drilled node.
+pub(super) fn requests(
+    plan: &mut Plan<'_>,
+    gateway: &GatewayName,
+    left: &BTreeMap<ReplicaId, Served>,
+) {
+    let mut events = Vec::new();
+    for row in plan.fleet.active_drills().filter(|_| !left.is_empty()) {
+        for (node, begun) in row.runs.iter().filter_map(|(node, run)| Some((node, run.begun()?))) {
+            let stood = begun.stood.iter().map(|stood| stood.replica);
+            for (replica, told) in stood.filter_map(|id| Some((id, *left.get(&id)?))) {
+                let known = begun.requests.get(&replica).and_then(|known| known.get(gateway));
+                // A gateway that was started anew counts from zero.
+                let known_or_none = known.copied().unwrap_or_default();
+                let served = Served {
+                    completed: told.completed.max(known_or_none.completed),
+                    moved: told.moved.max(known_or_none.moved),
+                    cut: told.cut.max(known_or_none.cut),
+                };
+                if known != Some(&served) {
+                    let (drill, node) = (row.drill.id.clone(), node.clone());
+                    let gateway = gateway.clone();
+                    events.push(Event::Requests { drill, node, replica, gateway, served });
+                }
+            }
         }
     }
     for event in events {

@@ -6,7 +6,7 @@ use wharfage_shared::enroll::MachineProblem;
 use wharfage_shared::gateway::GatewayReport;
 use wharfage_shared::time::Timestamp;
 
-use super::problem;
+use super::{drills, problem};
 use crate::controller::{Controller, Decided};
 use crate::reconcile::plan::GatewayHeard;
 use crate::reconcile::reconcile;
@@ -25,6 +25,7 @@ impl Controller {
             return Decided { answer: Err(problem("gateway_unknown", detail)), events: Vec::new() };
         };
         let (name, connected) = (process.name.clone(), process.connected);
+        let left = report.left;
         let heard = GatewayHeard {
             at: now,
             number: report.number,
@@ -34,8 +35,9 @@ impl Controller {
         self.soft.gateways.insert(name.clone(), heard);
         let mut plan = self.plan(now);
         if !connected {
-            plan.record(Event::Connected { name, at: now });
+            plan.record(Event::Connected { name: name.clone(), at: now });
         }
+        drills::requests(&mut plan, &name, &left);
         reconcile(&mut plan);
         Decided { answer: Ok(()), events: plan.events }
     }

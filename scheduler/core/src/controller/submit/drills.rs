@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use wharfage_shared::ids::NodeId;
-use wharfage_shared::time::Millis;
+use wharfage_shared::ids::{DrillId, NodeId};
+use wharfage_shared::time::{Millis, Timestamp};
 
 use super::{name_taken, not_found, precondition};
 use crate::fleet::Fleet;
+use crate::fleet::rows::drill::DrillRow;
 use crate::reconcile::drills::unfit;
 use crate::reconcile::plan::Plan;
 use crate::words::command::Answer;
 use crate::words::command::drills::Action;
-use crate::words::drill::{Drill, Scope};
+use crate::words::drill::{Drill, Fired, Scope};
 use crate::words::event::drill::Event;
 use crate::words::node::Intent;
 use crate::words::refusal::{Kind, Refusal};
@@ -20,6 +21,8 @@ use crate::words::refusal::{Kind, Refusal};
 const LONGEST_WINDOW: Millis = Millis::from_seconds(86_400);
 /// A longer budget is a mistake: schedule the drill again.
 const LONGEST_BUDGET: Millis = Millis::from_seconds(30 * 86_400);
+/// A scheduled drill does not begin later than this: it was meant for another hour.
+const LATEST: Millis = Millis::from_seconds(3_600);
 /// Characters of a name.
 const LONGEST_NAME: usize = 100;
 
@@ -29,6 +32,20 @@ pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, 
         Action::Create(drill) => {
             let nodes = checked(plan.fleet, drill)?;
             plan.record(Event::Created { drill: (**drill).clone(), nodes, at });
+        }
+        Action::Schedule { drill, schedule } => {
+            let (drill, schedule) = ((**drill).clone(), schedule.clone());
+            if plan.fleet.schedule(&drill.id).is_some() {
+                return Err(name_taken(Kind::Drill, &drill.id));
+            }
+            sound(plan.fleet, &drill)?;
+            plan.record(Event::Scheduled { drill, schedule, at });
+        }
+        Action::Fire { schedule, run, due } => fire(plan, schedule, run, *due),
+        Action::Abort { id, .. } if plan.fleet.schedule(id).is_some() => {
+            if plan.fleet.schedule(id).is_some_and(|row| row.ended_at.is_none()) {
+                plan.record(Event::Unscheduled { drill: id.clone(), at });
+            }
         }
         Action::Abort { id, reason } => {
             let row = plan.fleet.drill(id).ok_or_else(|| not_found(Kind::Drill, id))?;
@@ -44,8 +61,39 @@ pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, 
     Ok(Answer::Done)
 }
 
+/// A schedule's time has come: a drill begins, or why none does is kept. A time is acted upon once.
+fn fire(plan: &mut Plan<'_>, id: &DrillId, run: &DrillId, due: Timestamp) {
+    let at = plan.now;
+    let Some(row) = plan.fleet.schedule(id).filter(|row| row.ended_at.is_none()) else { return };
+    if row.due.is_some_and(|last| due <= last) || at < due {
+        return;
+    }
+    let drill = Drill { id: run.clone(), scheduled: Some(id.clone()), ..row.drill.clone() };
+    let of_it = |row: &&DrillRow| row.drill.scheduled.as_ref() == Some(id);
+    let before = plan.fleet.active_drills().find(of_it).map(|row| row.drill.id.clone());
+    let nodes = match before {
+        Some(before) => Err(format!("drill {before} of this schedule is under way")),
+        None if due + LATEST <= at => Err("its time passed while no scheduler ran".to_owned()),
+        None => checked(plan.fleet, &drill).map_err(|refusal| refusal.to_string()),
+    };
+    let what = match nodes {
+        Ok(nodes) => {
+            plan.record(Event::Created { drill, nodes, at });
+            Fired::Begun(run.clone())
+        }
+        Err(because) => Fired::Missed(because),
+    };
+    plan.record(Event::Fired { drill: id.clone(), due, what, at });
+}
+
 /// The nodes of the scope, once everything about the drill is found to be sound.
 fn checked(fleet: &Fleet, drill: &Drill) -> Result<Vec<NodeId>, Refusal> {
+    sound(fleet, drill)?;
+    nodes(fleet, &drill.scope)
+}
+
+/// What can be said of a drill before its time has come.
+fn sound(fleet: &Fleet, drill: &Drill) -> Result<(), Refusal> {
     if fleet.drill(&drill.id).is_some() {
         return Err(name_taken(Kind::Drill, &drill.id));
     }
@@ -74,7 +122,12 @@ fn checked(fleet: &Fleet, drill: &Drill) -> Result<Vec<NodeId>, Refusal> {
     if let Some((field, Some(percent))) = percents.into_iter().find(|(_, p)| *p > Some(100)) {
         return invalid(field, format!("{percent}; accepted: 0 to 100"));
     }
-    nodes(fleet, &drill.scope)
+    match &drill.scope {
+        Scope::Deployment { percent, .. } if !(1..=100).contains(percent) => {
+            invalid("scope.percent", format!("{percent}; accepted: 1 to 100"))
+        }
+        Scope::Node(_) | Scope::Pool(_) | Scope::Deployment { .. } => Ok(()),
+    }
 }
 
 fn nodes(fleet: &Fleet, scope: &Scope) -> Result<Vec<NodeId>, Refusal> {
@@ -92,10 +145,6 @@ fn nodes(fleet: &Fleet, scope: &Scope) -> Result<Vec<NodeId>, Refusal> {
             of.filter(|node| node.intent != Intent::Retired).map(|node| node.id.clone()).collect()
         }
         Scope::Deployment { deployment, percent } => {
-            if !(1..=100).contains(percent) {
-                let text = format!("{percent}; accepted: 1 to 100");
-                return Err(Refusal::invalid("scope.percent", text));
-            }
             let known = fleet.deployment(deployment).filter(|row| row.deleting.is_none());
             known.ok_or_else(|| not_found(Kind::Deployment, deployment))?;
             let ready = fleet.replicas_of(deployment).filter(|replica| replica.phase.is_ready());

@@ -1,12 +1,13 @@
 //! What facts about drills do to the fleet.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wharfage_shared::ids::{DrillId, NodeId};
 
 use super::node::next;
 use crate::fleet::Fleet;
-use crate::fleet::rows::drill::{Begun, Course, DrillRow, GivenUp, Run};
+use crate::fleet::rows::drill::{Begun, Course, DrillRow, GivenUp, Run, ScheduleRow, Worse};
 use crate::words::event::drill::Event;
 
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
@@ -18,11 +19,32 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 runs: nodes.iter().map(|node| (node.clone(), Run::Waiting)).collect(),
                 aborted: None,
                 finished_at: None,
+                worse: None,
             };
             fleet.active_drills.insert(drill.id.clone());
             fleet.drills.insert(drill.id.clone(), Arc::new(row));
         }
-        Event::Begun { drill, node, notice, stood, ready, at, gone_at } => {
+        Event::Scheduled { drill, schedule, at } => {
+            let row = ScheduleRow {
+                drill: drill.clone(),
+                schedule: schedule.clone(),
+                created_at: *at,
+                due: None,
+                fired: None,
+                ended_at: None,
+            };
+            fleet.schedules.insert(drill.id.clone(), Arc::new(row));
+        }
+        Event::Unscheduled { drill, at } => {
+            change_schedule(fleet, drill, |row| row.ended_at = Some(*at));
+        }
+        Event::Fired { drill, due, what, .. } => change_schedule(fleet, drill, |row| {
+            (row.due, row.fired) = (Some(*due), Some(what.clone()));
+        }),
+        Event::Worsened { drill, than, because, .. } => change_row(fleet, drill, |row| {
+            row.worse = Some(Worse { than: than.clone(), because: because.clone() });
+        }),
+        Event::Begun { drill, node, notice, stood, ready, held, at, gone_at } => {
             let begun = Begun {
                 notice: notice.clone(),
                 at: *at,
@@ -32,6 +54,9 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 heard_at: None,
                 told: None,
                 hooks: Vec::new(),
+                requests: BTreeMap::new(),
+                held: *held,
+                holds: Vec::new(),
                 back_at: None,
                 course: Course::Running,
             };
@@ -57,6 +82,15 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 None => begun.hooks.push(run.clone()),
             }
         }),
+        Event::Requests { drill, node, replica, gateway, served } => {
+            change(fleet, drill, node, |begun| {
+                let told = begun.requests.entry(*replica).or_default();
+                told.insert(gateway.clone(), *served);
+            });
+        }
+        Event::Holds { drill, node, more, at } => {
+            change(fleet, drill, node, |begun| begun.holds.push((*at, *more)));
+        }
         Event::CapacityBack { drill, node, at } => {
             change(fleet, drill, node, |begun| begun.back_at = Some(*at));
         }
@@ -81,6 +115,12 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
 
 fn change_row(fleet: &mut Fleet, id: &DrillId, change: impl FnOnce(&mut DrillRow)) {
     if let Some(row) = fleet.drills.get_mut(id) {
+        change(Arc::make_mut(row));
+    }
+}
+
+fn change_schedule(fleet: &mut Fleet, id: &DrillId, change: impl FnOnce(&mut ScheduleRow)) {
+    if let Some(row) = fleet.schedules.get_mut(id) {
         change(Arc::make_mut(row));
     }
 }

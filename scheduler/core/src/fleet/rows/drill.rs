@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use wharfage_shared::ids::{DeploymentId, NodeId, NoticeId};
+use wharfage_shared::gateway::Served;
+use wharfage_shared::ids::{DeploymentId, DrillId, GatewayName, NodeId, NoticeId, ReplicaId};
 use wharfage_shared::time::Timestamp;
 
-use crate::words::drill::{Drill, HookRun, Outcome, Stood, Told};
+use crate::words::drill::{Drill, Fired, HookRun, Outcome, Schedule, Stood, Told};
 
 /// A drill. It stays after its end: later ones are compared with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,34 @@ pub struct DrillRow {
     pub aborted: Option<GivenUp>,
     /// Every node is done or left out.
     pub finished_at: Option<Timestamp>,
+    /// It went worse than an earlier one.
+    pub worse: Option<Worse>,
+}
+
+/// In what a drill went worse than an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worse {
+    /// Than which.
+    pub than: DrillId,
+    /// One sentence.
+    pub because: String,
+}
+
+/// A drill that is begun again and again. It stays after its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleRow {
+    /// The pattern; its id is the schedule's.
+    pub drill: Drill,
+    /// When it is begun.
+    pub schedule: Schedule,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// The time that has come last.
+    pub due: Option<Timestamp>,
+    /// What came of it.
+    pub fired: Option<Fired>,
+    /// No drill begins any more.
+    pub ended_at: Option<Timestamp>,
 }
 
 /// Why and when a drill was given up, or a node of it left out.
@@ -63,6 +92,12 @@ pub struct Begun {
     pub told: Option<Told>,
     /// Hooks in the order in which they were first heard of.
     pub hooks: Vec<HookRun>,
+    /// What gateways told of requests at the replicas that stood there.
+    pub requests: BTreeMap<ReplicaId, BTreeMap<GatewayName, Served>>,
+    /// How many GPUs these deployments held when it began.
+    pub held: i64,
+    /// From when on they hold so many more; fewer, below zero.
+    pub holds: Vec<(Timestamp, i64)>,
     /// When as many replicas were ready as before.
     pub back_at: Option<Timestamp>,
     /// Whether it is under way.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use wharfage_shared::ids::{DeploymentId, DrillId, NodeId, NoticeId};
+use wharfage_shared::gateway::Served;
+use wharfage_shared::ids::{DeploymentId, DrillId, GatewayName, NodeId, NoticeId, ReplicaId};
 use wharfage_shared::time::Timestamp;
 
-use crate::words::drill::{Drill, HookRun, Outcome, Stood, Told};
+use crate::words::drill::{Drill, Fired, HookRun, Outcome, Schedule, Stood, Told};
 
 /// The version of these words.
 pub const EVENT_VERSION: u16 = 1;
@@ -24,6 +25,44 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// A drill is to be begun again and again.
+    Scheduled {
+        /// The pattern; its id is the schedule's.
+        drill: Drill,
+        /// When it is begun.
+        schedule: Schedule,
+        /// When this was asked for.
+        at: Timestamp,
+    },
+    /// A schedule is over.
+    Unscheduled {
+        /// Which.
+        drill: DrillId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A schedule's time has come.
+    Fired {
+        /// Which schedule.
+        drill: DrillId,
+        /// The time that has come.
+        due: Timestamp,
+        /// What came of it.
+        what: Fired,
+        /// When it was acted upon.
+        at: Timestamp,
+    },
+    /// A drill went worse than the one before it with the same scope and profile.
+    Worsened {
+        /// Which drill.
+        drill: DrillId,
+        /// Worse than which.
+        than: DrillId,
+        /// In what, one sentence.
+        because: String,
+        /// When this was found.
+        at: Timestamp,
+    },
     /// A node is told to leave as if under a notice.
     Begun {
         /// Which drill.
@@ -36,6 +75,8 @@ pub enum Event {
         stood: Vec<Stood>,
         /// How many replicas of each of their deployments are ready, wherever they stand.
         ready: BTreeMap<DeploymentId, u32>,
+        /// How many GPUs these deployments hold, wherever they stand.
+        held: i64,
         /// When.
         at: Timestamp,
         /// The deadline.
@@ -78,6 +119,30 @@ pub enum Event {
         node: NodeId,
         /// The run as it stands.
         run: HookRun,
+    },
+    /// A gateway tells what became of requests at a replica that stood there.
+    Requests {
+        /// Which drill.
+        drill: DrillId,
+        /// Which node.
+        node: NodeId,
+        /// Which replica.
+        replica: ReplicaId,
+        /// Which gateway.
+        gateway: GatewayName,
+        /// What it has counted so far.
+        served: Served,
+    },
+    /// The deployments that stood there hold more GPUs, or fewer, than when it began.
+    Holds {
+        /// Which drill.
+        drill: DrillId,
+        /// Which node.
+        node: NodeId,
+        /// So many more; fewer, below zero.
+        more: i64,
+        /// From when on.
+        at: Timestamp,
     },
     /// As many replicas are ready elsewhere as were before.
     CapacityBack {
@@ -132,16 +197,21 @@ impl Event {
     /// Which drill.
     pub fn drill(&self) -> &DrillId {
         match self {
-            Event::Created { drill, .. } => &drill.id,
+            Event::Created { drill, .. } | Event::Scheduled { drill, .. } => &drill.id,
             Event::Begun { drill, .. }
             | Event::Skipped { drill, .. }
             | Event::Heard { drill, .. }
             | Event::Told { drill, .. }
             | Event::HookRan { drill, .. }
+            | Event::Requests { drill, .. }
+            | Event::Holds { drill, .. }
             | Event::CapacityBack { drill, .. }
             | Event::Withdrawn { drill, .. }
             | Event::Ended { drill, .. }
             | Event::Aborted { drill, .. }
+            | Event::Unscheduled { drill, .. }
+            | Event::Fired { drill, .. }
+            | Event::Worsened { drill, .. }
             | Event::Finished { drill, .. } => drill,
         }
     }
@@ -154,10 +224,18 @@ impl Event {
             | Event::Heard { node, .. }
             | Event::Told { node, .. }
             | Event::HookRan { node, .. }
+            | Event::Requests { node, .. }
+            | Event::Holds { node, .. }
             | Event::CapacityBack { node, .. }
             | Event::Withdrawn { node, .. }
             | Event::Ended { node, .. } => Some(node),
-            Event::Created { .. } | Event::Aborted { .. } | Event::Finished { .. } => None,
+            Event::Created { .. }
+            | Event::Scheduled { .. }
+            | Event::Unscheduled { .. }
+            | Event::Fired { .. }
+            | Event::Worsened { .. }
+            | Event::Aborted { .. }
+            | Event::Finished { .. } => None,
         }
     }
 }

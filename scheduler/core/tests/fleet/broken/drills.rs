@@ -21,6 +21,7 @@ fn begun(node: &str, at: Timestamp) -> Event {
         notice: NoticeId::from("drill-d-1"),
         stood: Vec::new(),
         ready: BTreeMap::new(),
+        held: 0,
         at,
         gone_at: at + Millis::from_seconds(60),
     })

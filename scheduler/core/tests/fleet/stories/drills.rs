@@ -28,6 +28,7 @@ pub fn drill(scope: Scope) -> Drill {
         budget: Budget { at_once: 1, within: seconds(3600) },
         abort: AbortRules::default(),
         targets: Targets::default(),
+        scheduled: None,
     }
 }
 
@@ -35,7 +36,7 @@ fn on(node: &str) -> Scope {
     Scope::Node(node.into())
 }
 
-fn close(world: &mut World, node: &str) {
+pub fn close(world: &mut World, node: &str) {
     let action = Action::Node(cordon(node.into(), "a look".to_owned()));
     world.command(action).expect("known");
 }
@@ -64,7 +65,7 @@ fn outcome(world: &World, node: &str) -> Outcome {
 }
 
 /// chat serves once from the first of so many nodes.
-fn serving(nodes: usize) -> World {
+pub fn serving(nodes: usize) -> World {
     let mut world = World::with_nodes(nodes, 0);
     world.deploy(spec("chat"));
     world.until(60, "it serves", |world| world.ready("chat") == ["node-1"]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wharfage_scheduler_core::{Heard, Reply, routes};
-use wharfage_shared::gateway::{GatewayReport, RoutesVersion};
+use wharfage_shared::gateway::{GatewayReport, RoutesVersion, Served};
 use wharfage_shared::ids::{GatewayName, ReplicaId};
 
 use super::World;
@@ -18,6 +18,8 @@ pub struct Gateway {
     pub is_stuck: bool,
     /// Requests at replicas.
     pub in_flight: BTreeMap<ReplicaId, u32>,
+    /// What became of requests at replicas that are out of the routes.
+    pub left: BTreeMap<ReplicaId, Served>,
     number: u64,
     routes: RoutesVersion,
 }
@@ -30,6 +32,7 @@ impl Gateway {
             is_up: true,
             is_stuck: false,
             in_flight: BTreeMap::new(),
+            left: BTreeMap::new(),
             number: 0,
             routes: RoutesVersion::default(),
         }
@@ -46,6 +49,7 @@ impl Gateway {
             number: self.number,
             routes: self.routes,
             in_flight: self.in_flight.clone(),
+            left: self.left.clone(),
             ..GatewayReport::default()
         };
         let reply = world.hear(Heard::Gateway(report));
