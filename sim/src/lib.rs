@@ -19,6 +19,7 @@ mod trace;
 mod world;
 
 pub mod churn;
+pub mod drills;
 pub mod measure;
 pub mod random;
 pub mod replay;

@@ -11,6 +11,7 @@ use wharfage_shared::replica::Ended;
 use wharfage_shared::segment::SegmentBatch;
 use wharfage_shared::time::{Boottime, Millis, Timestamp};
 
+use crate::drills::HookHabit;
 use crate::network::{Network, Place, Way};
 use crate::queue::Queue;
 use crate::rng::Rng;
@@ -143,6 +144,8 @@ pub(crate) struct Stage {
     pub loads: BTreeMap<DeploymentId, Millis>,
     /// How long a hook takes.
     pub hooks: BTreeMap<HookId, Millis>,
+    /// What hooks are like that do not simply finish.
+    pub hook_habits: BTreeMap<HookId, HookHabit>,
     /// Deployments of which two copies must never run, with the most that may.
     pub single_copies: BTreeMap<DeploymentId, u32>,
     /// Engines that run, on whatever host; of a gang the leader's.
@@ -165,6 +168,7 @@ impl Stage {
             habits: Habits::sound(),
             loads: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            hook_habits: BTreeMap::new(),
             single_copies: BTreeMap::new(),
             engines: BTreeMap::new(),
             members: BTreeMap::new(),

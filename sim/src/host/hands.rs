@@ -48,16 +48,19 @@ impl Host {
             Effect::ServeUntil { replica, until } => self.serve_until(stage, replica, until),
             Effect::RunHook { replica, kind, hook, deadline, .. } => {
                 let alone = stage.hooks.get(&hook).copied().unwrap_or(Millis(100));
+                let habit = stage.hook_habits.get(&hook).copied().unwrap_or_default();
+                let (alone, ended, said) = habit.ends(alone);
                 let takes = self.beside_others(stage.now, kind, alone);
                 let end = self.clock.when(deadline).max(stage.now) - stage.now;
-                let outcome = if takes <= end { HookOutcome::Done } else { HookOutcome::CutOff };
+                let cut_off = (HookOutcome::CutOff, None);
+                let (outcome, detail) = if takes <= end { (ended, said) } else { cut_off };
                 let process = self.processes.get_mut(&replica);
                 if let Some(process) = process.filter(|_| kind == HookKind::Checkpoint)
                     && outcome == HookOutcome::Done
                 {
                     process.saved = Some((stage.now, stage.now + takes));
                 }
-                let input = Input::HookEnded { replica, kind, outcome, detail: None };
+                let input = Input::HookEnded { replica, kind, outcome, detail };
                 self.later(stage, takes.min(end), input);
             }
             // Hooks of the simulated host put nothing to sleep.
