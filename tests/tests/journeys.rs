@@ -10,6 +10,8 @@
 mod browser;
 #[path = "journeys/command_line.rs"]
 mod command_line;
+#[path = "journeys/drills.rs"]
+mod drills;
 #[path = "journeys/endings.rs"]
 mod endings;
 #[path = "journeys/failures.rs"]
