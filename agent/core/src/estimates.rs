@@ -1,6 +1,7 @@
 //! What hooks, starts and ends are expected to take: what was measured on this host wins over what
 //! was configured.
 
+use wharfage_shared::ids::DeploymentId;
 use wharfage_shared::order::RunOrder;
 use wharfage_shared::replica::HookKind;
 use wharfage_shared::time::Millis;
@@ -15,6 +16,9 @@ const MARGIN_GROWS: Millis = Millis::from_seconds(10);
 
 /// No engine is believed to end sooner.
 const LEAST_STOP: Millis = Millis::from_seconds(1);
+
+/// No requests are believed to end sooner.
+const LEAST_QUIET: Millis = Millis::from_seconds(1);
 
 /// What was measured here.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +70,13 @@ impl Estimates {
         let measured = self.history.runs.longest_stop(engine).map(and_a_quarter);
         let configured = config.budget.stop;
         measured.map_or(configured, |measured| measured.max(LEAST_STOP).min(configured))
+    }
+
+    /// What requests in flight are given to come to their end under a deadline: as configured until
+    /// it was seen on this host what those of the deployment need, be that less or more.
+    pub fn quiet(&self, deployment: &DeploymentId, config: &Config) -> Millis {
+        let measured = self.history.runs.longest_quiet(deployment).map(and_a_quarter);
+        measured.map_or(config.budget.quiet, |measured| measured.max(LEAST_QUIET))
     }
 
     /// Bytes a second that checkpoints share: the owner's word, else what was measured.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use wharfage_shared::ids::HookId;
+use wharfage_shared::ids::{DeploymentId, HookId};
 use wharfage_shared::replica::HookKind;
 use wharfage_shared::time::{Boottime, Millis};
 
@@ -29,6 +29,8 @@ pub struct Runs {
     hooks: VecDeque<Seen>,
     /// From SIGTERM to the end, by engine, the one that was seen last at the end.
     stops: VecDeque<Stops>,
+    /// From traffic off to nothing in flight, by deployment, the one that was seen last at the end.
+    quiets: VecDeque<Quiets>,
     /// From SIGKILL to the engine's end, the last ones.
     kills: VecDeque<Millis>,
     /// Bytes a second that went through when checkpoints held one another up.
@@ -75,6 +77,13 @@ struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stops {
     engine: String,
+    took: VecDeque<Millis>,
+}
+
+/// How long the requests of one deployment took to come to their end, the last times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Quiets {
+    deployment: DeploymentId,
     took: VecDeque<Millis>,
 }
 
@@ -154,6 +163,28 @@ impl Runs {
         while self.stops.len() > MOST_KINDS {
             self.stops.pop_front();
         }
+    }
+
+    /// The requests that a replica of this deployment had in flight came to their end so long after
+    /// its traffic went off; or had not by then.
+    pub(crate) fn quiet_took(&mut self, deployment: &DeploymentId, took: Millis) {
+        let known = self.quiets.iter().position(|quiets| quiets.deployment == *deployment);
+        let known = known.and_then(|at| self.quiets.remove(at));
+        let fresh = || Quiets { deployment: deployment.clone(), took: VecDeque::new() };
+        let mut quiets = known.unwrap_or_else(fresh);
+        push(&mut quiets.took, took);
+        self.quiets.push_back(quiets);
+        while self.quiets.len() > MOST_KINDS {
+            self.quiets.pop_front();
+        }
+    }
+
+    /// The longest that requests of a deployment took to come to their end lately, once that was
+    /// seen often enough.
+    pub(crate) fn longest_quiet(&self, deployment: &DeploymentId) -> Option<Millis> {
+        let quiets = self.quiets.iter().find(|quiets| quiets.deployment == *deployment)?;
+        let longest = quiets.took.iter().copied().max();
+        longest.filter(|_| quiets.took.len() >= TELLING_STOPS)
     }
 
     /// The longest that an engine took to end by SIGTERM lately, once that was seen often enough.

@@ -35,6 +35,15 @@ impl Agent {
         }
     }
 
+    /// Requests that came to their end tell how long that takes here.
+    pub(super) fn measure_quiet(&mut self) {
+        for replica in self.replicas.values_mut() {
+            if let Some(took) = replica.quiet_took.take() {
+                self.estimates.history.runs.quiet_took(&replica.order.deployment, took);
+            }
+        }
+    }
+
     /// A hook ended, and was done when it tells what it took and wrote.
     pub(super) fn measure_hook(
         &mut self,

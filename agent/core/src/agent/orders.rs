@@ -44,6 +44,7 @@ impl Agent {
                 break;
             }
         }
+        self.measure_quiet();
         self.renew_serving(out);
         self.forget(out);
         self.tell_open(out);

@@ -22,6 +22,7 @@ impl Replica {
         let because = self.plan.as_ref().map(|plan| plan.because.to_string()).unwrap_or_default();
         if self.was_ready {
             self.note(out, format!("traffic goes off: {because}"));
+            self.had_requests = self.in_flight != Some(0);
             self.enter(Phase::Draining, out);
             self.because = Some(because);
         } else {
@@ -43,6 +44,7 @@ impl Replica {
         let Some(plan) = &mut self.plan else { return Turn::Same };
         if plan.quiet && !plan.quiet_noted {
             plan.quiet_noted = true;
+            self.quiet_took = Some(now.since(self.since)).filter(|_| self.had_requests);
             out.useful();
             out.note(
                 Some(self.order.replica),
@@ -58,6 +60,10 @@ impl Replica {
         }
         if !plan.quiet {
             out.useful();
+            // What had its time and was not enough is more than was believed.
+            let had = now.since(self.since);
+            let had_its_time = had >= table.drain_hook_at.since(table.drain_at);
+            self.quiet_took = Some(had).filter(|_| self.had_requests && had_its_time);
         }
         let has_hook = self.order.hooks.contains_key(&HookKind::Drain) && !plan.drain_hook_begun;
         plan.drain_hook_begun = true;

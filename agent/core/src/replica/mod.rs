@@ -62,6 +62,10 @@ pub(crate) struct Replica {
     was_ready: bool,
     /// Requests that its engine had at the last look.
     pub in_flight: Option<u32>,
+    /// Something was in flight when its traffic went off.
+    had_requests: bool,
+    /// How long that took to come to its end; taken by whoever keeps such figures.
+    pub quiet_took: Option<Millis>,
     /// Why it could not start in time, once that is decided.
     failed_start: Option<String>,
     hooks: Vec<HookReport>,
@@ -135,6 +139,8 @@ impl Replica {
             serve_until: None,
             was_ready: false,
             in_flight: None,
+            had_requests: false,
+            quiet_took: None,
             failed_start: None,
             hooks: Vec::new(),
             wrote: None,

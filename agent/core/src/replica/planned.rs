@@ -115,11 +115,10 @@ impl Replica {
             }
             (Stage::Unwanted | Stage::Wanted | Stage::Begun { .. }, _) => Checkpoint::Over,
         };
-        let budget = &leaving.config.budget;
         let mut steps = Steps { stop: leaving.stop, margin: leaving.margin, ..Steps::default() };
         // What never served has nothing in flight and no state worth a hook.
         if self.was_ready {
-            steps.quiet = budget.quiet;
+            steps.quiet = leaving.estimates.quiet(&self.order.deployment, leaving.config);
             steps.drain_hook = if plan.drain_hook_begun { Millis(0) } else { drain_hook };
         }
         let leaver = Leaver {

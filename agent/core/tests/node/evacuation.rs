@@ -201,3 +201,32 @@ fn an_engine_that_ends_soon_serves_for_what_its_stop_does_not_need() {
     // 0.3 s twice: a second, and not the five that are configured.
     assert_eq!(table.kill_at.since(table.stop_at), Millis::from_seconds(1));
 }
+
+/// What requests are given under a deadline, after two replicas left that had so many in flight when
+/// their traffic went off, and were quiet after so long.
+fn given_to_requests(in_flight: u32, quiet_after_ms: u64) -> Millis {
+    let mut host = Host::ready(Habits::default(), [1, 2].map(hooked).into());
+    for id in [1, 2] {
+        let requests = in_flight;
+        host.tell(Input::InFlight { replica: ReplicaId(id), requests });
+        host.stop(id, StopCause::ScaledDown, 60_000, false);
+    }
+    host.run_for(quiet_after_ms);
+    for id in [1, 2] {
+        host.stop(id, StopCause::ScaledDown, 60_000, true);
+    }
+    host.run_for(60_000);
+    host.want(|desired| desired.orders = vec![Order::Run(Box::new(hooked(3)))]);
+    host.run_for(10_000);
+    host.tell(Input::NoticeHeard(host.notice("spot-7", 120_000)));
+    let table = host.agent.status().replicas[0].timetable.expect("it must leave");
+    table.drain_hook_at.since(table.drain_at)
+}
+
+#[test]
+fn requests_are_given_what_those_before_them_needed() {
+    let seconds = |ms: Millis| ms.0 / 1000;
+    assert_eq!(seconds(given_to_requests(3, 5_000)), 6, "a quarter more than 5 s");
+    assert_eq!(seconds(given_to_requests(3, 30_000)), 37, "a quarter more than 30 s");
+    assert_eq!(seconds(given_to_requests(0, 5_000)), 10, "nothing was in flight: nothing is known");
+}
