@@ -368,6 +368,7 @@ mod tests {
         let (desk, mut heard) = desk();
         let mut next = || match heard.try_recv() {
             Ok(Input::NoticeHeard(notice)) => {
+                assert!(notice.gone_at >= NOW, "no deadline lies back: {notice:?}");
                 format!("+{} in {}", notice.id, notice.gone_at.since(NOW))
             }
             Ok(Input::NoticeWithdrawn(id)) => format!("-{id}"),
