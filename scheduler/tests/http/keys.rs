@@ -64,7 +64,7 @@ fn resources(steps: &mut Vec<Step>) {
 }
 
 /// Our own paths.
-fn own(steps: &mut Vec<Step>, replica: &str) {
+fn own(steps: &mut Vec<Step>, replica: &str, drill: &str) {
     let why = || json!({"reason": "a drill"});
     let verb = |row, node: &str, token, body| {
         let (_, path) = str::split_once(row, ' ').expect("method and path");
@@ -120,6 +120,8 @@ fn own(steps: &mut Vec<Step>, replica: &str) {
         ),
         at("DELETE /api/v1/deployments/{id}", "/api/v1/deployments/d-own", OWN, None),
         at("DELETE /api/v1/replicas/{id}", &format!("/api/v1/replicas/{replica}"), OWN, None),
+        step("POST /api/v1/drills", ADMIN, yearly_drill("two")),
+        at("DELETE /api/v1/drills/{id}", &format!("/api/v1/drills/{drill}"), ADMIN, None),
         verb("POST /api/v1/nodes/{id}/cordon", "node-2", ADMIN, why()),
         verb("POST /api/v1/nodes/{id}/uncordon", "node-2", ADMIN, why()),
         verb("POST /api/v1/nodes/{id}/drain", "node-2", ADMIN, why()),
@@ -127,6 +129,12 @@ fn own(steps: &mut Vec<Step>, replica: &str) {
         verb("POST /api/v1/nodes/{id}/rejoin", "node-2", ADMIN, why()),
         verb("POST /api/v1/nodes/{id}/reclaim", "spot-1", ADMIN, why()),
     ]);
+}
+
+/// One that is not due while the test runs.
+fn yearly_drill(name: &str) -> Value {
+    let schedule = json!({"cron": "30 3 29 FEB *"});
+    json!({"name": name, "scope": {"node": "node-2"}, "profile": "gcp-30", "schedule": schedule})
 }
 
 async fn send(scheduler: &Scheduler, step: &Step, body: Option<&Value>) -> Answer {
@@ -169,7 +177,8 @@ async fn every_write_with_a_key_happens_once_and_a_dry_run_of_it_never() {
     let replica = rows["replicas"][0]["id"].as_str().expect("an id").to_owned();
     let mut steps = Vec::new();
     resources(&mut steps);
-    own(&mut steps, &replica);
+    let drill = scheduler.post("/api/v1/drills", ADMIN, &yearly_drill("one")).await.expect(201);
+    own(&mut steps, &replica, drill["id"].as_str().expect("an id"));
     for step in &steps {
         let row = step.0;
         let before = commands(&scheduler).await;
