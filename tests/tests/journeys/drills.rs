@@ -35,7 +35,7 @@ async fn a_drill_is_gone_through_and_its_report_is_read_back() {
     let old = dev.ready(&id, 1).await.remove(0);
     assert_eq!(old["node"], "node-3", "spot is asked for first");
 
-    let asked = ["drill", "run", "--node", "node-3", "--profile", "custom", "--window", "20"];
+    let asked = ["drill", "run", "--node", "node-3", "--profile", "custom", "--window", "30"];
     let targets = ["--first-action", "15", "--checkpoints", "100", "--capacity-back", "60"];
     let words = [&asked[..], &targets, &["--name", "weekly", "--wait"]].concat();
     let (code, said) = wharfage(&dev, &words).await;
@@ -73,7 +73,7 @@ async fn a_drill_is_gone_through_and_its_report_is_read_back() {
 
     // The whole window cannot be used where the replica moves as soon as another one serves.
     let node = new["node"].as_str().expect("a node");
-    let asked = ["drill", "run", "--node", node, "--profile", "custom", "--window", "15"];
+    let asked = ["drill", "run", "--node", node, "--profile", "custom", "--window", "30"];
     let words = [&asked[..], &["--window-used", "100", "--wait"]].concat();
     let (code, said) = wharfage(&dev, &words).await;
     assert_eq!(code, 1, "{said}");
