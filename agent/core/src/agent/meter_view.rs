@@ -28,7 +28,7 @@ impl Agent {
         if !self.meter.is_active_for(held_for.as_ref(), guards) && !claimed {
             return None;
         }
-        let standing = self.replicas.iter().filter(|(_, r)| r.phase != Phase::Waiting);
+        let standing = self.replicas.iter().filter(|(_, replica)| stands(replica));
         let replicas = standing
             .map(|(id, replica)| SegmentReplica { replica: *id, gpus: replica.order.gpus.clone() })
             .collect();
@@ -37,7 +37,7 @@ impl Agent {
 
     /// The row of the bill: the best that any replica does counts for the node.
     fn activity(&self) -> Activity {
-        let here = || self.replicas.iter().filter(|(_, replica)| replica.phase != Phase::Waiting);
+        let here = || self.replicas.iter().filter(|(_, replica)| stands(replica));
         let any = |asks: &dyn Fn(&Replica) -> bool| here().any(|(_, replica)| asks(replica));
         let all_orphans = here().all(|(id, _)| self.standing(*id) == Standing::Unordered);
         let blind =
@@ -67,4 +67,10 @@ impl Agent {
         let quarantined = matches!(replica.phase, Phase::Quarantined { .. });
         quarantined || replica.is_overdue(self.now)
     }
+}
+
+/// Whether it is on the host as the bill sees it: one that has begun nothing, or has its model and
+/// may not start, is not.
+fn stands(replica: &Replica) -> bool {
+    !matches!(replica.phase, Phase::Waiting | Phase::Fetching { fetched: true, .. })
 }

@@ -247,3 +247,21 @@ fn sigkill_is_asked_for_until_it_is_carried_out_and_past_the_deadline_nobody_pay
         ",
     );
 }
+
+#[test]
+fn what_has_its_model_and_may_not_start_is_held_time_and_no_start() {
+    let mut host = Host::ready(Habits { fetch: 5_000, ..Habits::default() }, vec![order(1)]);
+    host.stop(1, StopCause::ScaledDown, 30_000, true);
+    host.run_for(20_000);
+    let t0 = host.now;
+    host.want(|desired| desired.orders = vec![Order::Run(Box::new(order(2)))]);
+    // Its model is on its way when the notice is heard, and arrives after it.
+    while !table(&host, t0).ends_with("acme Starting [r-2] open") {
+        assert!(host.now < t0 + 10_000, "{}", table(&host, t0));
+        host.run_for(100);
+    }
+    host.tell(Input::NoticeHeard(host.notice("spot-7", 60_000)));
+    host.run_for(30_000);
+    let open = table(&host, t0).lines().last().map(str::to_owned).unwrap_or_default();
+    assert!(open.ends_with("acme IdleHeld [] open"), "{}", table(&host, t0));
+}
