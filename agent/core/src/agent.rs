@@ -219,11 +219,11 @@ impl Agent {
                 out.report_now();
             }
             Input::FetchProgress { replica, done, total } => {
-                self.with(replica, |replica| replica.fetch_progress(done, total));
+                self.with(replica, |replica| replica.fetch_progress(done, total, out));
             }
             Input::Fetched { replica } => self.with(replica, Replica::model_fetched),
             Input::LoadProgress { replica, done, total } => {
-                self.with(replica, |replica| replica.load_progress(done, total));
+                self.with(replica, |replica| replica.load_progress(done, total, out));
             }
             Input::Started { replica, outcome } => {
                 self.with(replica, |replica| replica.started(outcome, out));
@@ -233,7 +233,7 @@ impl Agent {
                 self.with(replica, |replica| replica.ended(ended, out));
             }
             Input::LoadMeasured { replica, done, total } => {
-                self.with(replica, |replica| replica.load_measured(done, total));
+                self.with(replica, |replica| replica.load_measured(done, total, out));
             }
             Input::LastWords { replica, because } => {
                 self.with(replica, |replica| replica.last_words(because));

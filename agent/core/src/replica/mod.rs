@@ -46,6 +46,8 @@ pub(crate) struct Replica {
     engine_at: Boottime,
     /// Whether its model lay on the host already, once its fetch has said so.
     cached: Option<bool>,
+    /// How far its phase had come, in thousandths, when a report was last sent for that alone.
+    told_permille: u16,
     /// Looks in a row at which its engine said that it will never serve.
     dead_looks: u32,
     /// It was ready in its own words before any generation answered.
@@ -130,6 +132,7 @@ impl Replica {
             begun_at: now,
             engine_at: now,
             cached: None,
+            told_permille: 0,
             dead_looks: 0,
             was_false: false,
             last_words: None,
@@ -218,6 +221,7 @@ impl Replica {
         if phase.reported() != self.phase.reported() {
             self.since = out.now;
             self.because = None;
+            self.told_permille = 0;
             out.report_now();
         }
         self.phase = phase;

@@ -20,6 +20,9 @@ const DEAD_LOOKS: u32 = 3;
 /// So long an agent asks a replica that another one began before it judges the start.
 const ADOPTED_IS_ASKED: Millis = Millis::from_seconds(60);
 
+/// A start that has come a tenth further is told at once.
+const PROGRESS_STEP: u16 = 100;
+
 /// What a probe taught about the engine, for the next ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Learned {
@@ -199,12 +202,24 @@ impl Replica {
     }
 
     /// The fetch has come this far.
-    pub fn fetch_progress(&mut self, seen_done: u64, seen_total: u64) {
+    pub fn fetch_progress(&mut self, seen_done: u64, seen_total: u64, out: &mut Out) {
         if let Phase::Fetching { done, total, .. } = &mut self.phase {
             (*done, *total) = (seen_done, seen_total);
             if seen_done < seen_total {
                 self.cached = Some(false);
             }
+        }
+        self.tell_progress(out);
+    }
+
+    /// Whoever watches a start sees it move before the next interval: a start sends so few reports
+    /// for that alone that a fleet of them does not weigh.
+    fn tell_progress(&mut self, out: &mut Out) {
+        if let Some(far) = self.progress()
+            && far >= self.told_permille.saturating_add(PROGRESS_STEP)
+        {
+            self.told_permille = far;
+            out.report_now();
         }
     }
 
@@ -246,19 +261,21 @@ impl Replica {
     }
 
     /// The engine says that it has read this much of its weights.
-    pub fn load_progress(&mut self, seen_done: u64, seen_total: u64) {
+    pub fn load_progress(&mut self, seen_done: u64, seen_total: u64, out: &mut Out) {
         if let Phase::Loading { done, total, said, .. } = &mut self.phase {
             (*done, *total, *said) = (seen_done, seen_total, true);
         }
+        self.tell_progress(out);
     }
 
     /// The host shows that it has come this far; the engine's own word is better.
-    pub fn load_measured(&mut self, seen_done: u64, seen_total: u64) {
+    pub fn load_measured(&mut self, seen_done: u64, seen_total: u64, out: &mut Out) {
         if let Phase::Loading { done, total, said: false, .. } = &mut self.phase {
             // It may read more than its weights and still not be there.
             let nearly = seen_total - seen_total.div_ceil(100);
             (*done, *total) = ((*done).max(seen_done).min(nearly), seen_total);
         }
+        self.tell_progress(out);
     }
 
     /// Why its engine ended.

@@ -46,6 +46,28 @@ fn a_load_that_the_engine_does_not_tell_of_is_measured_and_is_never_quite_there(
 }
 
 #[test]
+fn each_tenth_of_a_start_is_told_before_the_next_interval() {
+    let mut host = loading();
+    let told = |host: &Host| {
+        host.effects.iter().filter(|(_, effect)| matches!(effect, Effect::ReportNow)).count()
+    };
+    let heard = |host: &mut Host| {
+        host.run_for(10);
+        host.heard.as_ref().and_then(|report| report.replicas[0].progress_permille)
+    };
+    let before = told(&host);
+    host.tell(Input::LoadMeasured { replica: ONE, done: 340, total: 1_000 });
+    assert_eq!(heard(&mut host), Some(340));
+    host.tell(Input::LoadMeasured { replica: ONE, done: 430, total: 1_000 });
+    assert_eq!(heard(&mut host), Some(340), "less than a tenth can wait");
+    for done in 431..=1_000 {
+        host.tell(Input::LoadProgress { replica: ONE, done, total: 1_000 });
+    }
+    assert_eq!(told(&host) - before, 7, "at 340, and at 440, 540, 640, 740, 840, 940");
+    assert_eq!(heard(&mut host), Some(1_000), "a report says how far it is now");
+}
+
+#[test]
 fn the_sentence_of_a_start_that_was_too_slow_says_how_far_it_came() {
     let mut host = Host::new(Habits { load: 3_600_000, ..Habits::default() });
     let slow = RunOrder { start_deadline: Millis::from_seconds(60), ..order(1) };
