@@ -1,7 +1,8 @@
 //! `wharfage demo`: the main job on real processes, each step narrated with what was observed.
 //!
 //! Nothing is claimed after a sleep: every line follows something that was seen, and a thing that
-//! is not seen in time ends the demo with exit code 1 and the place of the logs.
+//! is not seen in time ends the demo with exit code 1 and the last lines of the daemons' logs: no file
+//! of it stays.
 
 mod deploy;
 mod enrol;
@@ -59,33 +60,28 @@ pub async fn run(args: &DemoArgs) -> Result<(), Failure> {
     let mut say = Narrator::new();
     say.step(1, "Three GPU hosts join with a join string, over mTLS");
     let fleet = enrol::fleet();
-    let running = tokio::select! {
-        running = dev::start(&fleet, None) => running?,
+    let (running, mut deaths) = tokio::select! {
+        started = dev::start(&fleet, None) => started?,
         () = end.asked() => return Err(Failure::check("ended before the story began")),
     };
     let up = &running.described;
     let tenant = Client::new(up.scheduler_url.clone(), up.token.clone())?;
     let admin = Client::new(up.scheduler_url.clone(), up.admin_token.clone())?;
     let mut stage = Stage { running, tenant, admin, say };
+    let logs = stage.up().state_dir.clone();
+    let failed = |failure: Failure| failure.with(&dev::last_words(&logs));
     let told = tokio::select! {
-        told = story(&mut stage) => told,
+        told = story(&mut stage) => told.map_err(failed),
+        Some(died) = deaths.recv() => Err(failed(Failure::check(died.sentence))),
         () = end.asked() => Err(Failure::check("ended in the middle of the story")),
     };
     if told.is_ok() && args.stay {
         println!();
         dev::describe(stage.up());
-        tokio::select! {
-            () = end.asked() => {}
-            died = stage.running.deaths.recv() => {
-                if let Some(died) = died {
-                    eprintln!("wharfage: {}", died.sentence);
-                }
-            }
-        }
+        dev::stay(&mut end, &mut deaths).await;
     }
-    let logs = if told.is_err() { stage.keep_logs() } else { String::new() };
     stage.running.stop()?;
-    told.map_err(|failure| failure.with(&logs))?;
+    told?;
     println!("\nEverything that was started has ended, and its files are gone.");
     Ok(())
 }
@@ -100,23 +96,6 @@ async fn story(stage: &mut Stage) -> Result<(), Failure> {
 }
 
 impl Stage {
-    /// Copies the logs out of the temporary folder, so that a failure can be looked into.
-    fn keep_logs(&self) -> String {
-        let from = self.up().state_dir.join("logs");
-        let to = std::env::temp_dir().join(format!("wharfage-demo-logs-{}", std::process::id()));
-        let copied = std::fs::create_dir_all(&to).and_then(|()| {
-            for entry in std::fs::read_dir(&from)? {
-                let entry = entry?;
-                std::fs::copy(entry.path(), to.join(entry.file_name()))?;
-            }
-            Ok(())
-        });
-        match copied {
-            Ok(()) => format!("\nthe daemons' logs: {}", to.display()),
-            Err(error) => format!("\nthe daemons' logs could not be kept: {error}"),
-        }
-    }
-
     /// Rows of a list, from the tenant's view.
     pub async fn rows(&self, path: &str, plural: &str) -> Result<Vec<Value>, Failure> {
         let answer = self.tenant.get(path).await?;

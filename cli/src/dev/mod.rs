@@ -15,17 +15,19 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::fleet::DevNode;
 use self::keeper::Keeper;
 use self::layout::Layout;
-use self::processes::{Daemons, Died, Programs};
+use self::processes::{Daemons, Deaths, Programs};
 use crate::client::Client;
 use crate::exit::Failure;
 
 /// How long a whole installation may take to come up.
 const UP_WITHIN: Duration = Duration::from_secs(60);
+
+/// So many lines of each daemon's log are told where an installation fails: it goes with its files.
+const LAST_WORDS: usize = 5;
 
 /// `wharfage dev`.
 #[derive(Debug, clap::Args)]
@@ -86,15 +88,12 @@ pub struct Running {
     pub described: Described,
     /// Its daemons.
     pub daemons: Daemons,
-    /// Deaths that nobody asked for.
-    pub deaths: UnboundedReceiver<Died>,
     layout: Layout,
     programs: Programs,
     keeper: Keeper,
 }
 
-/// Runs until a signal or the end of input ends it. A daemon that dies is told and stays dead: what
-/// the others make of it is what an installation is tried for, and whoever killed it starts it again.
+/// Runs until a signal or the end of input ends it.
 pub async fn run(args: &DevArgs) -> Result<(), Failure> {
     let nodes = match &args.nodes {
         Some(path) => fleet::read(path)?,
@@ -102,8 +101,8 @@ pub async fn run(args: &DevArgs) -> Result<(), Failure> {
     };
     let mut end = Ending::new(args.until_eof)?;
     let starting = start(&nodes, args.state_dir.as_deref());
-    let mut running = tokio::select! {
-        running = starting => running?,
+    let (running, mut deaths) = tokio::select! {
+        started = starting => started?,
         () = end.asked() => return Ok(()),
     };
     if args.json {
@@ -111,16 +110,22 @@ pub async fn run(args: &DevArgs) -> Result<(), Failure> {
     } else {
         describe(&running.described);
     }
+    stay(&mut end, &mut deaths).await;
+    running.stop()
+}
+
+/// Returns when somebody asks for the end. A daemon that dies is told and stays dead: what the others
+/// make of it is what an installation is tried for, and whoever killed it starts it again.
+pub async fn stay(end: &mut Ending, deaths: &mut Deaths) {
     loop {
         tokio::select! {
             () = end.asked() => break,
-            Some(died) = running.deaths.recv() => eprintln!(
-                "wharfage: {}; the rest runs on; it starts again with `{}`",
-                died.sentence, died.command
+            Some(died) = deaths.recv() => eprintln!(
+                "wharfage: {}; its log: {}; the rest runs on; it starts again with `{}`",
+                died.sentence, died.log.display(), died.command
             ),
         }
     }
-    running.stop()
 }
 
 /// Prints what a person needs.
@@ -177,7 +182,10 @@ async fn input_ends() {
 }
 
 /// Starts everything and returns when all of it was seen to be up.
-pub async fn start(nodes: &[DevNode], state_dir: Option<&Path>) -> Result<Running, Failure> {
+pub async fn start(
+    nodes: &[DevNode],
+    state_dir: Option<&Path>,
+) -> Result<(Running, Deaths), Failure> {
     let programs = Programs::beside_this_one()?;
     let (dir, is_temporary) = match state_dir {
         Some(dir) => (dir.to_owned(), false),
@@ -188,16 +196,12 @@ pub async fn start(nodes: &[DevNode], state_dir: Option<&Path>) -> Result<Runnin
     let (daemons, deaths) = Daemons::new();
     let mut starting = Starting { layout, programs, daemons, deaths };
     match starting.all(nodes).await {
-        Ok(described) => Ok(Running {
-            described,
-            daemons: starting.daemons,
-            deaths: starting.deaths,
-            layout: starting.layout,
-            programs: starting.programs,
-            keeper,
-        }),
+        Ok(described) => {
+            let Starting { layout, programs, daemons, deaths } = starting;
+            Ok((Running { described, daemons, layout, programs, keeper }, deaths))
+        }
         Err(failure) => {
-            let logs = starting.last_words();
+            let logs = last_words(&starting.layout.dir);
             starting.daemons.end_all();
             keeper.clean_up()?;
             Err(failure.with(&logs))
@@ -216,7 +220,7 @@ struct Starting {
     layout: Layout,
     programs: Programs,
     daemons: Daemons,
-    deaths: UnboundedReceiver<Died>,
+    deaths: Deaths,
 }
 
 impl Starting {
@@ -282,20 +286,6 @@ impl Starting {
         }
     }
 
-    /// The last lines of every daemon's log, for a start that failed.
-    fn last_words(&self) -> String {
-        let mut words = String::new();
-        let Ok(entries) = std::fs::read_dir(self.layout.dir.join("logs")) else { return words };
-        for entry in entries.flatten() {
-            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().rev().take(3).collect();
-            for line in lines.into_iter().rev() {
-                words.push_str(&format!("\n  {}: {line}", entry.file_name().to_string_lossy()));
-            }
-        }
-        words
-    }
-
     fn described(
         &self,
         nodes: &[DevNode],
@@ -328,6 +318,23 @@ impl Starting {
                 .collect(),
         }
     }
+}
+
+/// The last lines of every daemon's log of an installation that failed.
+pub fn last_words(dir: &Path) -> String {
+    let Ok(entries) = std::fs::read_dir(dir.join("logs")) else { return String::new() };
+    let mut logs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    logs.sort();
+    let mut words = String::new();
+    for log in logs {
+        let name = log.file_name().unwrap_or_default().to_string_lossy();
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        for line in &lines[lines.len().saturating_sub(LAST_WORDS)..] {
+            words.push_str(&format!("\n  {name}: {line}"));
+        }
+    }
+    words
 }
 
 impl Running {

@@ -47,11 +47,16 @@ pub const FAKE_NVML: &str = "libwharfage_fake_nvml.so";
 /// A daemon ended although nobody ended it.
 #[derive(Debug)]
 pub struct Died {
-    /// Which, how, and where its log is.
+    /// Which, and how.
     pub sentence: String,
+    /// Where its log is.
+    pub log: PathBuf,
     /// What starts it again.
     pub command: String,
 }
+
+/// Deaths that nobody asked for.
+pub type Deaths = mpsc::UnboundedReceiver<Died>;
 
 /// Running daemons by name.
 #[derive(Clone)]
@@ -62,7 +67,7 @@ pub struct Daemons {
 
 impl Daemons {
     /// None yet; deaths that nobody asked for come through the channel.
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Died>) {
+    pub fn new() -> (Self, Deaths) {
         let (died, deaths) = mpsc::unbounded_channel();
         (Self { running: Arc::default(), died }, deaths)
     }
@@ -93,10 +98,9 @@ impl Daemons {
             if table.get(&name) == Some(&pid) {
                 table.remove(&name);
                 let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                let sentence =
-                    format!("{name} ended by itself ({how}); its log: {}", log.display());
+                let sentence = format!("{name} ended by itself ({how})");
                 // Nobody listens any more when `dev` is ending.
-                let _ = died.send(Died { sentence, command });
+                let _ = died.send(Died { sentence, log, command });
             }
         });
         Ok(())
