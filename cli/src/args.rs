@@ -72,7 +72,7 @@ pub enum Simulation {
     /// Random worlds with faults; prints the command that replays a failing one.
     Random {
         /// How many worlds.
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
         /// The first one's seed.
         #[arg(long, default_value_t = 1)]

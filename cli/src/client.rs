@@ -1,5 +1,6 @@
 //! Talks to the scheduler's public listener.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,16 +29,18 @@ struct File {
 impl Client {
     /// From `WHARFAGE_URL` and `WHARFAGE_TOKEN`, else `~/.config/wharfage/config.toml`.
     pub fn from_environment() -> Result<Self, Failure> {
-        let file = file()?;
+        let (path, file) = file()?;
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let url = set("WHARFAGE_URL").or(file.url);
+        let of_file = file.url.map(|url| (format!("{}: url", path.display()), url));
+        let url = set("WHARFAGE_URL").map(|url| ("WHARFAGE_URL".to_owned(), url)).or(of_file);
         let token = set("WHARFAGE_TOKEN").or(file.token);
-        let (Some(url), Some(token)) = (url, token) else {
+        let (Some((source, url)), Some(token)) = (url, token) else {
             return Err(Failure::usage(
                 "which scheduler? Set WHARFAGE_URL and WHARFAGE_TOKEN, or write url and token to \
                  ~/.config/wharfage/config.toml",
             ));
         };
+        check_url(&source, &url)?;
         Self::new(url, token)
     }
 
@@ -137,12 +140,26 @@ async fn refused(answer: reqwest::Response) -> Failure {
     Failure::check(format!("{sentence}{field} [{}]", status.as_u16()))
 }
 
-fn file() -> Result<File, Failure> {
-    let Some(home) = std::env::var_os("HOME") else { return Ok(File::default()) };
+/// The file of settings and what stands in it; nothing where it is not there.
+fn file() -> Result<(PathBuf, File), Failure> {
+    let home = std::env::var_os("HOME").unwrap_or_default();
     let path = PathBuf::from(home).join(".config/wharfage/config.toml");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => toml::from_str(&text)
-            .map_err(|error| Failure::data(format!("{}: {error}", path.display()))),
-        Err(_) => Ok(File::default()),
+    let bad = |error: String| Failure::configuration(format!("{}: {error}", path.display()));
+    let file = match std::fs::read_to_string(&path) {
+        Ok(text) => toml::from_str(&text).map_err(|error| bad(error.to_string()))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => File::default(),
+        Err(error) => return Err(bad(format!("cannot be read: {error}"))),
+    };
+    Ok((path, file))
+}
+
+fn check_url(source: &str, url: &str) -> Result<(), Failure> {
+    let parsed = reqwest::Url::parse(url).ok();
+    if parsed.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+        return Ok(());
     }
+    Err(Failure::configuration(format!(
+        "{source}: `{url}` is no address of a scheduler; accepted: http:// or https:// and a host, \
+         as in http://127.0.0.1:7070"
+    )))
 }

@@ -10,6 +10,8 @@ const USAGE: u8 = 64;
 const DATA: u8 = 65;
 /// A needed service is not there.
 const UNAVAILABLE: u8 = 69;
+/// The configuration is bad.
+const CONFIGURATION: u8 = 78;
 
 /// Why the program ends otherwise than well.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,6 +39,11 @@ impl Failure {
     /// A needed service or program is not there (69).
     pub fn unavailable(sentence: impl Into<String>) -> Self {
         Self { code: UNAVAILABLE, sentence: sentence.into() }
+    }
+
+    /// The configuration is bad: file or variable, and key, are in the sentence (78).
+    pub fn configuration(sentence: impl Into<String>) -> Self {
+        Self { code: CONFIGURATION, sentence: sentence.into() }
     }
 
     /// An end that was already explained, by its code; zero is none.

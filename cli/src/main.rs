@@ -8,6 +8,7 @@ mod demo;
 mod dev;
 mod emulator;
 mod exit;
+mod files;
 mod output;
 mod rate;
 mod simulate;

@@ -10,6 +10,7 @@ use wharfage_shared::time::Timestamp;
 
 use crate::args::{RateArgs, RateFormat};
 use crate::exit::Failure;
+use crate::files;
 use crate::output;
 
 /// Who issues what is rated from files.
@@ -23,7 +24,7 @@ pub fn run(args: &RateArgs) -> Result<(), Failure> {
         return Err(Failure::usage("--to does not lie after --from"));
     }
     let terms = terms(&args.terms)?;
-    let text = read(&args.usage)?;
+    let text = files::text(&args.usage)?;
     let usage = usage::parse_csv(&text)
         .map_err(|error| Failure::data(format!("{}: {error}", args.usage.display())))?;
     let bill = wharfage_billing::rate(&terms, &usage, from, to)
@@ -41,13 +42,8 @@ fn instant(flag: &str, text: &str) -> Result<Timestamp, Failure> {
     parse_rfc3339(text).map_err(|error| Failure::usage(format!("{flag}: {error}")))
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Failure::data(format!("{}: cannot be read: {error}", path.display())))
-}
-
 fn terms(path: &Path) -> Result<Terms, Failure> {
-    let text = read(path)?;
+    let text = files::text(path)?;
     let bad = |error: String| Failure::data(format!("{}: {error}", path.display()));
     let raw: RawTerms = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
     raw.check().map_err(|error| bad(error.to_string()))

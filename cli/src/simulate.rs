@@ -9,6 +9,7 @@ use wharfage_sim::{Choice, churn, random, replay, sheet};
 
 use crate::args::{ChurnArgs, PlacementArgs, PlacementChoice, SimulateArgs, Simulation};
 use crate::exit::Failure;
+use crate::files;
 
 /// Runs a sheet, or random worlds.
 pub fn run(args: &SimulateArgs) -> Result<(), Failure> {
@@ -22,8 +23,7 @@ pub fn run(args: &SimulateArgs) -> Result<(), Failure> {
 }
 
 fn drill(path: &Path, seed: u64, as_json: bool) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::data(format!("{}: cannot be read: {error}", path.display())))?;
+    let text = files::text(path)?;
     let outcome = sheet::run(&text, &path.display().to_string(), seed)
         .map_err(|error| Failure::data(error.to_string()))?;
     if as_json {
@@ -111,11 +111,7 @@ fn churn(args: &ChurnArgs) -> Result<(), Failure> {
 }
 
 fn placement(args: &PlacementArgs) -> Result<(), Failure> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path)
-            .map_err(|error| Failure::data(format!("{}: cannot be read: {error}", path.display())))
-    };
-    let (nodes, pods) = (read(&args.nodes)?, read(&args.pods)?);
+    let (nodes, pods) = (files::text(&args.nodes)?, files::text(&args.pods)?);
     let names = [args.nodes.display().to_string(), args.pods.display().to_string()];
     let trace = replay::Trace::read([&names[0], &names[1]], &nodes, &pods)
         .map_err(|error| Failure::data(error.to_string()))?;

@@ -11,9 +11,13 @@ use wharfage_shared::capacity::{ComputeClass, Sku, Zone};
 use wharfage_shared::ids::{NodeId, OrganizationId};
 
 use crate::exit::Failure;
+use crate::files;
 
 /// The most nodes that `dev` starts as real processes on one host.
 const MOST_NODES: usize = 100;
+
+/// A node loads for a day at most, and joins a day late at most.
+pub const MOST_SECONDS: u32 = 86_400;
 
 /// One node of the installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +78,7 @@ pub fn default_fleet() -> Vec<DevNode> {
 
 /// Reads a fleet file.
 pub fn read(path: &Path) -> Result<Vec<DevNode>, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::data(format!("{}: cannot be read: {error}", path.display())))?;
+    let text = files::text(path)?;
     parse(&text).map_err(|error| match error {
         Bad::Toml(message) => Failure::data(format!("{}: {message}", path.display())),
         Bad::At { line, message } => Failure::data(format!("{}:{line}: {message}", path.display())),
@@ -193,10 +196,13 @@ fn checked(node: &RawNode, id: &str) -> Result<DevNode, Misfit> {
 fn milliseconds(field: &str, given: Option<&Spanned<f64>>, default: f64) -> Result<u64, Misfit> {
     let Some(given) = given else { return Ok((default * 1000.0) as u64) };
     let seconds = *given.get_ref();
-    if (0.0..=86_400.0).contains(&seconds) {
+    if (0.0..=f64::from(MOST_SECONDS)).contains(&seconds) {
         return Ok((seconds * 1000.0).round() as u64);
     }
-    Err((given.span().start, format!("{field}: {seconds}; accepted are 0 to 86400 seconds")))
+    Err((
+        given.span().start,
+        format!("{field}: {seconds}; accepted are 0 to {MOST_SECONDS} seconds"),
+    ))
 }
 
 #[cfg(test)]

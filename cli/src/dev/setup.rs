@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use wharfage_shared::capacity::{Region, Zone};
 
-use super::fleet::DevNode;
+use super::fleet::{self, DevNode};
 use super::prices;
 use crate::client::Client;
 use crate::exit::Failure;
@@ -28,6 +28,9 @@ pub fn admin_token(scheduler_state: &Path) -> Result<String, Failure> {
         Failure::unavailable(format!("{}: cannot be read: {error}", path.display()))
     })
 }
+
+/// A node that joins as late as a fleet file may say is let in.
+const JOIN_SECONDS: u32 = fleet::MOST_SECONDS + 3600;
 
 /// Makes the tenant, its token with every tenant role, and the list prices of each region.
 pub async fn tenant(admin: &Client, nodes: &[DevNode]) -> Result<String, Failure> {
@@ -87,7 +90,9 @@ pub async fn pools(admin: &Client, nodes: &[DevNode]) -> Result<BTreeMap<String,
         }
         admin.post("/api/v1/nodepools", &body).await?;
         let uses = nodes.iter().filter(|other| pool_of(other) == pool).count();
-        let join = json!({ "admits": "nodes", "pool": pool, "uses": uses });
+        let join = json!({
+            "admits": "nodes", "pool": pool, "uses": uses, "expires_in_seconds": JOIN_SECONDS,
+        });
         let made = admin.post("/api/v1/joins", &join).await?;
         joins.insert(pool, text(&made, "join")?);
     }

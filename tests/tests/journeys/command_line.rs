@@ -100,6 +100,64 @@ fn a_scheduler_that_is_not_there_ends_with_69() {
 }
 
 #[test]
+fn a_command_lines_own_bad_configuration_ends_with_78_and_names_its_place() {
+    let folder = Folder::new("own-configuration");
+    std::fs::create_dir_all(folder.path().join(".config/wharfage")).unwrap();
+    let get = |text: &str, url: Option<&str>| {
+        folder.file(".config/wharfage/config.toml", text);
+        let mut command = std::process::Command::new(program("wharfage"));
+        command.args(["get", "nodes"]).env("HOME", folder.path());
+        command.env_remove("WHARFAGE_URL").env_remove("WHARFAGE_TOKEN");
+        command.envs(url.map(|url| ("WHARFAGE_URL", url)));
+        let output = command.output().expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let cases = [
+        ("colour = \"red\"\n", None, "colour"),
+        ("url = 7\n", None, "line 1"),
+        ("url = \"127.0.0.1:1\"\ntoken = \"t\"\n", None, "config.toml: url: `127.0.0.1:1`"),
+        ("token = \"t\"\n", Some("nowhere"), "WHARFAGE_URL: `nowhere`"),
+        ("token = \"t\"\n", Some("ftp://localhost"), "http://"),
+    ];
+    for (text, url, named) in cases {
+        let (code, said) = get(text, url);
+        assert_eq!(code, Some(78), "{text}: {said}");
+        assert!(said.contains(named), "{text}: {said}");
+    }
+    let (code, said) = get("url = \"http://127.0.0.1:1\"\ntoken = \"t\"\n", None);
+    assert_eq!(code, Some(69), "a good one is used: {said}");
+    assert_eq!(get("", None).0, Some(64), "neither is a wrong use");
+}
+
+#[test]
+fn a_file_that_is_no_text_ends_with_65_and_names_the_line() {
+    let folder = Folder::new("no-text");
+    let good = folder.file("good.toml", "currency = \"USD\"\n");
+    let bad = folder.path().join("bad");
+    std::fs::write(&bad, b"one\ntwo \xff\n").unwrap();
+    let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
+    let period = ["--from", "2026-06-01T00:00:00Z", "--to", "2026-07-01T00:00:00Z"];
+    let cases: [&[&str]; 5] = [
+        &["simulate", bad],
+        &["dev", "--nodes", bad],
+        &["rate", "--terms", bad, "--usage", good],
+        &["rate", "--terms", good, "--usage", bad],
+        &["simulate", "placement", "--nodes", bad, "--pods", good],
+    ];
+    for arguments in cases {
+        let mut arguments = arguments.to_vec();
+        if arguments[0] == "rate" {
+            arguments.extend(period);
+        }
+        let output = run("wharfage", &arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(65), "{arguments:?}: {said}");
+        assert!(said.contains("bad:2: ") && said.contains("UTF-8"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn a_sheet_that_cannot_be_read_ends_with_65_and_an_expectation_that_fails_with_1() {
     let folder = Folder::new("sheets");
     let fleet = "fleet 1x gd-8xh100ib-i128 standard US-EAST-04A\n";
