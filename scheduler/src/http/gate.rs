@@ -28,7 +28,11 @@ impl FromRequestParts<Shared> for Who {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Fault> {
-        parts.extensions.get::<Who>().cloned().ok_or_else(unauthenticated)
+        parts
+            .extensions
+            .get::<Who>()
+            .cloned()
+            .ok_or_else(|| unauthenticated(style_of(parts.uri.path())))
     }
 }
 
@@ -173,7 +177,7 @@ impl Post {
             None if self.access == Access::Page => session::token(&self.shared, headers),
             None => None,
         };
-        let Some(sha256) = sha256 else { return Err(unauthenticated()) };
+        let Some(sha256) = sha256 else { return Err(unauthenticated(self.style)) };
         let view = self.shared.handle.view();
         let token = view.fleet().token_by_sha256(&sha256);
         if let Some(caller) = token.and_then(|token| token.caller()) {
@@ -182,7 +186,7 @@ impl Post {
         let from = request.extensions().get::<Peer>().map(|peer| peer.addr.ip());
         let from = from.as_ref().map_or_else(String::new, IpAddr::to_string);
         self.shared.limiter.count(Lane::Refused, &from, Instant::now()).map_err(too_many)?;
-        Err(unauthenticated())
+        Err(unauthenticated(self.style))
     }
 }
 
@@ -196,11 +200,10 @@ fn secret(headers: &HeaderMap, style: Style) -> Option<&str> {
     (known && !secret.is_empty()).then_some(secret)
 }
 
-fn unauthenticated() -> Fault {
-    Fault::new(
-        Reason::Unauthenticated,
-        "a valid token is needed: send the header `Authorization: Bearer <token>`",
-    )
+fn unauthenticated(style: Style) -> Fault {
+    let or = if style == Style::Baseten { " or `Authorization: Api-Key <token>`" } else { "" };
+    let header = "send the header `Authorization: Bearer <token>`";
+    Fault::new(Reason::Unauthenticated, format!("a valid token is needed: {header}{or}"))
 }
 
 fn too_many(seconds: u32) -> Fault {

@@ -308,6 +308,9 @@ async fn bad_requests_are_refused_in_the_words_of_their_api() {
     let path = "/v1/models/x/deployments/production/autoscaling_settings";
     let baseten = scheduler.patch(path, "acme-operator", &serde_json::json!({})).await.expect(404);
     assert_eq!(baseten["code"], "NOT_FOUND");
+    let unknown = scheduler.patch(path, "nobody", &serde_json::json!({})).await.expect(401);
+    let accepted = unknown["message"].as_str().unwrap_or_default();
+    assert!(accepted.contains("Bearer") && accepted.contains("Api-Key"), "both: {accepted}");
     let nowhere = scheduler.get("/api/v2/nodes", "acme-viewer").await;
     assert_eq!(nowhere.expect(404)["code"], "not_found");
     assert_eq!(scheduler.ask("GET", "/api/v2/nodes", None, None).await.status, 401);
