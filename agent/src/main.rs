@@ -11,6 +11,7 @@ use wharfage_agent::config::Config;
 use wharfage_agent::exit::{self, Failure};
 use wharfage_agent::health::socket::{self, Answer, Request};
 use wharfage_agent::hooks::keeper;
+use wharfage_agent::hooks::store::moving;
 use wharfage_agent::{cuda, cuda_checkpoint, daemon, doctor, gpu, guard};
 use wharfage_shared::health::Repair;
 
@@ -60,6 +61,9 @@ enum Verb {
     /// Keeps one run of a hook; started by the agent.
     #[command(hide = true)]
     KeepHook(keeper::Asked),
+    /// Moves checkpoints between this host and the object store; started by the agent.
+    #[command(hide = true)]
+    CheckpointStore(moving::Asked),
     /// Says in one line of JSON whether CUDA starts; started by the agent and by `doctor`.
     #[command(hide = true)]
     CudaProbe {
@@ -136,6 +140,12 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             Ok(gpu::helper::run(library.filter(|library| library != "default")))
         }
         Some(Verb::KeepHook(asked)) => keeper::run(&asked).map_err(Failure::unavailable),
+        Some(Verb::CheckpointStore(asked)) => {
+            let done = moving::run(&asked).map_err(Failure::unavailable)?;
+            // Who asked has given up meanwhile.
+            drop(writeln!(std::io::stdout(), "{done}"));
+            Ok(exit::FINE)
+        }
         Some(Verb::CudaProbe { library }) => {
             // Who asked has given up meanwhile.
             drop(cuda::answer(library));

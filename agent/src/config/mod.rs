@@ -175,7 +175,8 @@ impl Config {
         let buckets = self.buckets.iter_mut().map(|bucket| &mut bucket.directory);
         let own =
             [&mut self.state_dir, &mut self.cache_dir, &mut self.hooks_dir, &mut self.engines_dir];
-        let checkpoints = self.checkpoints.dir.iter_mut();
+        let store = self.checkpoints.store.iter_mut().map(|store| &mut store.credentials);
+        let checkpoints = self.checkpoints.dir.iter_mut().chain(store);
         for path in own.into_iter().chain(buckets).chain(checkpoints) {
             if let Ok(absolute) = std::path::absolute(&*path) {
                 *path = absolute;

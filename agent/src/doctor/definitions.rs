@@ -5,6 +5,7 @@ use wharfage_shared::ids::HookId;
 use super::Finding;
 use crate::config::Config;
 use crate::engines::Engines;
+use crate::hooks::store::moving;
 use crate::hooks::{Definition, definition, user};
 use crate::users::User;
 
@@ -93,6 +94,20 @@ fn cannot_reach(config: &Config, id: &HookId, hook: &Definition) -> Option<Findi
         format!("{id}: {why}"),
         "give it a folder, as docs/hooks.md says",
     ))
+}
+
+/// The object store of checkpoints, where one is named.
+pub(super) async fn store(config: &Config) -> Option<Finding> {
+    let store = config.checkpoints.store.as_ref()?;
+    let url = &store.url;
+    Some(match moving::look(store, config.trusted_owner()).await {
+        Ok(()) => Finding::works("checkpoints", format!("{url} lets this host in")),
+        Err(why) => Finding::broken(
+            "checkpoints",
+            format!("{url}: {why}"),
+            "correct [checkpoints.store]: hooks that save into it or restore from it fail",
+        ),
+    })
 }
 
 const FILE_FIX: &str = "correct the file or take it away (programs in /usr/lib/wharfage are the \

@@ -77,6 +77,7 @@ pub async fn examine(config: &Config) -> Result<Page, Failure> {
     findings.extend(disk::look(config));
     findings.extend(definitions::buckets(config));
     findings.extend(definitions::hooks(config));
+    findings.extend(definitions::store(config).await);
     findings.extend(definitions::engines(config));
     Ok(Page { node: config.node.clone(), user: effective_user(), findings })
 }

@@ -14,22 +14,27 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use wharfage_shared::ids::{DeploymentId, ReplicaId};
 
+/// The file that makes a folder a checkpoint.
+pub(super) const MANIFEST: &str = "manifest.json";
+
 /// The largest manifest that is read.
-const LARGEST_MANIFEST: u64 = 4 * 1024 * 1024;
+pub(super) const LARGEST_MANIFEST: u64 = 4 * 1024 * 1024;
 
 /// So many attempts of one replica at most: a hook that fails for ever must not fill the disk.
 const MOST_ATTEMPTS: u32 = 1000;
 
+/// What a checkpoint consists of.
 #[derive(Deserialize)]
-struct Manifest {
-    files: Vec<Entry>,
+pub(super) struct Manifest {
+    pub(super) files: Vec<Entry>,
 }
 
+/// One of its files.
 #[derive(Deserialize)]
-struct Entry {
-    path: PathBuf,
+pub(super) struct Entry {
+    pub(super) path: PathBuf,
     #[serde(alias = "size")]
-    bytes: u64,
+    pub(super) bytes: u64,
     sha256: String,
 }
 
@@ -52,6 +57,16 @@ impl Checkpoints {
             hex::encode(&Sha256::digest(text.as_bytes())[..16])
         };
         Self { folder: checkpoints_dir.join(name) }
+    }
+
+    /// Of the deployment whose folder this is.
+    pub fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Their folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Makes the folder of a replica's next attempt.
@@ -77,7 +92,7 @@ impl Checkpoints {
     /// time that a notice leaves.
     pub fn newest_by_size(&self) -> Option<PathBuf> {
         self.by_age().into_iter().rev().find(|path| {
-            let known = manifest(path).ok();
+            let known = Manifest::read(path).ok();
             known.is_some_and(|known| known.files.iter().all(|entry| entry.has_size_in(path)))
         })
     }
@@ -107,8 +122,7 @@ impl Checkpoints {
             .attempts()
             .filter_map(|path| {
                 // Written last: its time is the checkpoint's.
-                let written =
-                    std::fs::metadata(path.join("manifest.json")).ok()?.modified().ok()?;
+                let written = std::fs::metadata(path.join(MANIFEST)).ok()?.modified().ok()?;
                 Some((written, path))
             })
             .collect();
@@ -121,7 +135,7 @@ impl Checkpoints {
         let prefix = format!("{replica}-");
         self.attempts()
             .filter(|path| path.file_name().is_some_and(|name| starts_with(name, &prefix)))
-            .filter(|path| !path.join("manifest.json").exists())
+            .filter(|path| !path.join(MANIFEST).exists())
             .collect()
     }
 
@@ -137,7 +151,7 @@ fn starts_with(name: &OsStr, prefix: &str) -> bool {
 
 /// Gives back the room of an attempt that came to nothing.
 pub fn give_up(attempt: &Path) {
-    if !attempt.join("manifest.json").exists() {
+    if !attempt.join(MANIFEST).exists() {
         // It is no checkpoint, and it is looked for again after the next one.
         drop(std::fs::remove_dir_all(attempt));
     }
@@ -145,10 +159,10 @@ pub fn give_up(attempt: &Path) {
 
 /// Puts every file of a verified checkpoint on the disk, its manifest last, and its folder.
 fn sync(folder: &Path) -> io::Result<()> {
-    for entry in &manifest(folder).map_err(io::Error::other)?.files {
+    for entry in &Manifest::read(folder).map_err(io::Error::other)?.files {
         File::open(folder.join(&entry.path))?.sync_all()?;
     }
-    File::open(folder.join("manifest.json"))?.sync_all()?;
+    File::open(folder.join(MANIFEST))?.sync_all()?;
     File::open(folder)?.sync_all()?;
     folder.parent().map_or(Ok(()), |above| File::open(above)?.sync_all())
 }
@@ -160,24 +174,31 @@ impl Entry {
     }
 }
 
-fn manifest(folder: &Path) -> Result<Manifest, String> {
-    let path = folder.join("manifest.json");
-    let file = File::open(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "it wrote no manifest.json".to_owned(),
-        _ => format!("its manifest.json cannot be read: {error}"),
-    })?;
-    let mut text = Vec::new();
-    file.take(LARGEST_MANIFEST)
-        .read_to_end(&mut text)
-        .map_err(|error| format!("its manifest.json cannot be read: {error}"))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| format!("its manifest.json is not what is accepted: {error}"))
+impl Manifest {
+    /// The manifest of a checkpoint on this host.
+    pub(super) fn read(folder: &Path) -> Result<Self, String> {
+        let file = File::open(folder.join(MANIFEST)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => "it wrote no manifest.json".to_owned(),
+            _ => format!("its manifest.json cannot be read: {error}"),
+        })?;
+        let mut text = Vec::new();
+        file.take(LARGEST_MANIFEST)
+            .read_to_end(&mut text)
+            .map_err(|error| format!("its manifest.json cannot be read: {error}"))?;
+        Self::parse(&text)
+    }
+
+    /// A manifest as it is written.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(text)
+            .map_err(|error| format!("its manifest.json is not what is accepted: {error}"))
+    }
 }
 
 /// Whether a checkpoint is complete; how many bytes it has, or what is missing.
 pub fn verify(folder: &Path) -> Result<u64, String> {
     let mut total = 0;
-    for entry in &manifest(folder)?.files {
+    for entry in &Manifest::read(folder)?.files {
         let name = entry.path.display();
         if !entry.path.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(format!("its manifest names `{name}`, which is outside"));

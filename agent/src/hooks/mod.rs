@@ -7,6 +7,7 @@ pub mod gpu_checkpoint;
 pub mod keeper;
 pub mod run;
 pub mod settings;
+pub mod store;
 pub mod user;
 
 pub use definition::Definition;

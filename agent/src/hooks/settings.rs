@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::store::Store;
 use crate::bad_key::BadKey;
 
 /// Bytes of a MiB.
@@ -52,11 +53,13 @@ pub struct Checkpoints {
     pub mib_per_second: Option<u64>,
     /// So many complete ones of a deployment are kept.
     pub keep: u32,
+    /// Where they go as well, so that a replacement on another host restores them.
+    pub store: Option<Store>,
 }
 
 impl Default for Checkpoints {
     fn default() -> Self {
-        Self { dir: None, mib_per_second: None, keep: 2 }
+        Self { dir: None, mib_per_second: None, keep: 2, store: None }
     }
 }
 
@@ -70,7 +73,7 @@ impl Checkpoints {
             let said = format!("1 to 1000 is accepted, got {}", self.keep);
             return Err(BadKey::new("checkpoints.keep", said));
         }
-        Ok(())
+        self.store.as_ref().map_or(Ok(()), Store::check)
     }
 
     /// Their folder.

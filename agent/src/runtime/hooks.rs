@@ -13,6 +13,7 @@ use wharfage_shared::replica::{HookKind, HookOutcome};
 use wharfage_shared::time::Boottime;
 
 use super::Runtime;
+use super::stored::Moving;
 use crate::drivers::Driver;
 use crate::hooks::Definition;
 use crate::hooks::builtin::{self, Step};
@@ -100,24 +101,34 @@ async fn carry_out(
         Err(error) => return (failed(format!("no folder for the checkpoint: {error}")), None),
     };
     let ending = run_it(driver, &asked, &checkpoints, Some(&attempt), cut).await;
+    if ending.outcome != HookOutcome::Done {
+        // What it wrote may be much: not on a thread that others need.
+        drop(tokio::task::spawn_blocking(move || checkpoint::give_up(&attempt)).await);
+        return (ending, None);
+    }
     let (replica, most) = (asked.order.replica, config.checkpoints.keep);
-    // Every file of a checkpoint is hashed: not on a thread that others need.
-    let kept = tokio::task::spawn_blocking(move || {
-        let is_done = ending.outcome == HookOutcome::Done;
-        let kept = is_done.then(|| checkpoints.keep(&attempt, replica, most));
-        if kept.is_none() {
-            checkpoint::give_up(&attempt);
+    let complete = attempt.clone();
+    // Every file of a checkpoint is hashed.
+    let kept = tokio::task::spawn_blocking(move || checkpoints.keep(&attempt, replica, most));
+    let kept = kept.await.unwrap_or_else(|_| Err("it cannot be verified".to_owned()));
+    let bytes = match kept {
+        Ok(bytes) => bytes,
+        Err(why) => return (failed(format!("its checkpoint is not complete: {why}")), None),
+    };
+    let detail = format!("checkpoint of {bytes} bytes is complete");
+    match moving(driver, &asked, cut).push(&complete).await {
+        Ok(is_pushed) => {
+            let where_to = if is_pushed { ", here and in the store" } else { "" };
+            let detail = Some(format!("{detail}{where_to}"));
+            (Ending { outcome: HookOutcome::Done, detail }, Some(bytes))
         }
-        match kept {
-            None => (ending, None),
-            Some(Ok(bytes)) => {
-                let detail = Some(format!("checkpoint of {bytes} bytes is complete"));
-                (Ending { outcome: HookOutcome::Done, detail }, Some(bytes))
-            }
-            Some(Err(why)) => (failed(format!("its checkpoint is not complete: {why}")), None),
-        }
-    });
-    kept.await.unwrap_or_else(|_| (failed("its checkpoint cannot be verified".to_owned()), None))
+        // A replacement elsewhere would not find it.
+        Err(why) => (failed(format!("{detail} on this host alone, not in the store: {why}")), None),
+    }
+}
+
+fn moving<'a>(driver: &'a Driver, asked: &'a Asked, cut: &'a CancellationToken) -> Moving<'a> {
+    Moving { driver, order: &asked.order, deadline: asked.deadline, cut }
 }
 
 /// Runs it; a checkpoint into `attempt`, every other with the newest complete one.
@@ -136,6 +147,21 @@ async fn run_it(
         Ok(definition) => definition,
         Err(why) => return failed(why),
     };
+    let logs = config.state_dir.join("hook-logs");
+    if let Err(error) = std::fs::create_dir_all(&logs) {
+        return failed(format!("no folder for what it prints: {error}"));
+    }
+    if kind == HookKind::Restore && config.checkpoints.store.is_some() {
+        let user = user::of(&definition, &config, Some(&checkpoints.folder().join("any")));
+        // Whether there is a newer one is not known then: what is here may be long past.
+        let pulled = match &user {
+            Ok(user) => moving(driver, asked, cut).pull(checkpoints, user.as_ref()).await,
+            Err(why) => Err(why.clone()),
+        };
+        if let Err(why) = pulled {
+            return failed(format!("the store's checkpoints cannot be had: {why}"));
+        }
+    }
     let previous = {
         let checkpoints = checkpoints.clone();
         let newest = move || match kind {
@@ -156,10 +182,6 @@ async fn run_it(
     };
     if let Err(why) = hand_over(user.as_ref(), attempt) {
         return failed(why);
-    }
-    let logs = config.state_dir.join("hook-logs");
-    if let Err(error) = std::fs::create_dir_all(&logs) {
-        return failed(format!("no folder for what it prints: {error}"));
     }
     let engine = driver.folder(replica).params().ok();
     let url = engine.map(|params| format!("http://127.0.0.1:{}", params.engine_port));

@@ -8,6 +8,7 @@ mod health;
 mod hooks;
 mod reload;
 mod reports;
+mod stored;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use crate::common::wait_for;
 use crate::journeys::fleet;
 
 /// The exit code and the page, as JSON.
-fn examined(node: &Node) -> (Option<i32>, serde_json::Value) {
+pub fn examined(node: &Node) -> (Option<i32>, serde_json::Value) {
     let done = doctor(node).args(["-o", "json"]).output().expect("it runs");
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     let page = serde_json::from_str(&text)
@@ -17,7 +17,7 @@ fn examined(node: &Node) -> (Option<i32>, serde_json::Value) {
 
 fn doctor(node: &Node) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wharfage-agent"));
-    command.arg("doctor").arg("--config").arg(node.config(""));
+    command.arg("doctor").arg("--config").arg(node.config(&node.settings));
     command
 }
 
@@ -30,7 +30,7 @@ fn two_gpus(node: &Node) {
 }
 
 /// The rows of one subject, with how they stand.
-fn rows(page: &serde_json::Value, subject: &str) -> Vec<(String, String, String)> {
+pub fn rows(page: &serde_json::Value, subject: &str) -> Vec<(String, String, String)> {
     let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or("").to_owned();
     let all = page["findings"].as_array().expect("a list").iter();
     let of = all.filter(|row| row["subject"] == subject);

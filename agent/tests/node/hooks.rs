@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use wharfage_agent::hooks::Definition;
@@ -179,15 +179,11 @@ fn a_hook_ends_with_the_agent_that_asked_for_it() {
     let pids = NAMES.map(|name| folder.pid(name));
     task.abort();
     runtime.shutdown_timeout(Duration::from_secs(10));
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while pids.iter().any(|pid| lives(*pid)) {
-        assert!(Instant::now() < deadline, "something of it lives");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_for("nothing of it to live", || (!pids.iter().any(|pid| lives(*pid))).then_some(()));
 }
 
 /// A checkpoint hook that saves this text, completely.
-fn saves(text: &str) -> String {
+pub fn saves(text: &str) -> String {
     format!(
         "cd $WHARFAGE_CHECKPOINT_DIR\nprintf '{text}' > state.bin\n\
          sum=$(sha256sum state.bin | cut -d' ' -f1)\n\

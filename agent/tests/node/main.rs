@@ -18,3 +18,4 @@ mod notices;
 mod refusals;
 mod release;
 mod settings;
+mod store;
