@@ -79,6 +79,7 @@ impl Replica {
         let Some(wish) = Wish::of(leaving.standing, leaving.notice) else {
             if self.plan.take().is_some() && self.phase.has_guard() {
                 self.note(out, "it need not leave any more");
+                self.has_its_time_to_stop(leaving.config.budget.stop);
             }
             return None;
         };
@@ -129,6 +130,13 @@ impl Replica {
             checkpoint,
         };
         Some((Fact::of(&leaver, self.was_ready), leaver))
+    }
+
+    /// What was asked to end, ends; not by SIGKILL at a deadline that holds no more.
+    fn has_its_time_to_stop(&mut self, stop: Millis) {
+        if let Phase::Terminating { since, kill_at } = &mut self.phase {
+            *kill_at = (*kill_at).max(*since + stop);
+        }
     }
 
     /// Takes what the node's plan has for it, and says what will not fit.

@@ -138,6 +138,21 @@ fn an_engine_that_ignores_sigterm_is_killed_before_the_deadline() {
 }
 
 #[test]
+fn what_was_asked_to_end_for_a_notice_that_is_withdrawn_has_its_whole_time_to_stop() {
+    let slow = Habits { stop: Some(4_800), ..Habits::default() };
+    let mut host = Host::ready(slow, vec![order(1)]);
+    let t0 = host.now;
+    host.reachable = false;
+    host.tell(Input::NoticeHeard(host.notice("spot-7", 4_000)));
+    host.run_for(500);
+    assert!(host.first(t0, |e| matches!(e, Effect::Terminate { .. })).is_some());
+    host.tell(Input::NoticeWithdrawn("spot-7".into()));
+    host.run_for(5_000);
+    assert!(!host.alive(1), "it was asked to end");
+    assert!(host.first(t0, |e| matches!(e, Effect::Kill { .. })).is_none(), "by itself");
+}
+
+#[test]
 fn a_withdrawn_notice_lets_traffic_resume() {
     let mut host = Host::ready(Habits { checkpoint: None, ..Habits::default() }, vec![hooked(1)]);
     let t0 = host.now;
