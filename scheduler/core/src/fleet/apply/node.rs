@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wharfage_shared::health::Ask;
-use wharfage_shared::ids::{GpuUuid, NodeId, NoticeId, PoolId, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, GpuUuid, NodeId, NoticeId, PoolId, ReplicaId};
 use wharfage_shared::notice::NoticeSource;
 use wharfage_shared::order::HeldFor;
 use wharfage_shared::telemetry::Inventory;
@@ -88,9 +88,12 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             row.notices.insert(notice.id.clone(), notice.clone());
             row.generation = next(row.generation);
         }),
-        Event::Called { node, organization, at } => fleet.change_node(node, |row| {
-            row.called = Some(Called { organization: Some(organization.clone()), at: *at });
-        }),
+        Event::Called { node, organization, at } => {
+            wait_no_more(fleet, node);
+            fleet.change_node(node, |row| {
+                row.called = Some(Called { organization: Some(organization.clone()), at: *at });
+            });
+        }
         Event::CallEnded { node, .. } => fleet.change_node(node, |row| {
             if let Some(called) = &mut row.called {
                 called.organization = None;
@@ -321,5 +324,21 @@ fn doubted(doubts: &mut Doubts, doubt: &Doubt, at: Timestamp) {
 fn mark_orphan(row: &mut NodeRow, replica: ReplicaId, gpus: &[GpuUuid]) {
     for slot in row.slots.iter_mut().filter(|slot| gpus.contains(&slot.gpu)) {
         slot.orphan = Some(replica);
+    }
+}
+
+/// Whoever waited for an earlier call of the node has no part in a new one.
+fn wait_no_more(fleet: &mut Fleet, id: &NodeId) {
+    let Some(sku) = fleet.node(id).map(|node| node.sku.clone()) else { return };
+    let from = (sku.clone(), DeploymentId::new(""), ReplicaId(0));
+    let pending = fleet.index.pending.from(&from).map(|(key, ())| key);
+    let pending = pending.take_while(|(of, _, _)| *of == sku).map(|(_, _, replica)| *replica);
+    let waits = |replica: &ReplicaId| {
+        let row = fleet.replica(*replica);
+        row.and_then(|row| row.awaits.as_ref()).is_some_and(|awaits| awaits.node == *id)
+    };
+    let waiting: Vec<ReplicaId> = pending.filter(waits).collect();
+    for replica in waiting {
+        fleet.change_replica(replica, |row| row.awaits = None);
     }
 }
