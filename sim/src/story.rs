@@ -93,7 +93,8 @@ fn of_drill(event: &drill::Event) -> Line {
         | drill::Event::Requests { .. }
         | drill::Event::Holds { .. }
         | drill::Event::Withdrawn { .. }
-        | drill::Event::Finished { .. } => return None,
+        | drill::Event::Finished { .. }
+        | drill::Event::Forgotten { .. } => return None,
     };
     event.node().map(|node| (Some(node.clone()), text))
 }

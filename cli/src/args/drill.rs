@@ -116,6 +116,9 @@ pub struct Pattern {
     /// Give it up when a deployment there has fewer ready replicas than this.
     #[arg(long)]
     pub fewer_than: Option<u32>,
+    /// Give it up when more requests than this got no whole answer at what stood on drilled nodes.
+    #[arg(long)]
+    pub more_cut_than: Option<u32>,
     /// Go on also when a deployment falls below its min.
     #[arg(long)]
     pub go_on: bool,

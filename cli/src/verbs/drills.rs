@@ -135,6 +135,7 @@ async fn body(client: &Client, run: &Pattern) -> Result<Value, Failure> {
     put(&mut targets, "capacity_back_seconds", run.capacity_back);
     let mut abort = Map::new();
     put(&mut abort, "fewer_than_ready", run.fewer_than);
+    put(&mut abort, "more_requests_cut_than", run.more_cut_than);
     put(&mut abort, "below_min_ready", run.go_on.then_some(false));
     let mut body = Map::new();
     put(&mut body, "name", run.name.clone());

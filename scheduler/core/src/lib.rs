@@ -14,8 +14,8 @@ pub mod words;
 
 pub use capacity::ledger;
 pub use controller::{
-    Controller, Cost, CostLine, Decided, Heard, Parting, Predicted, Priced, Reclaimed, Reply,
-    WhatIf,
+    Controller, Cost, CostLine, Decided, Drilled, Heard, Moved, Parting, Predicted, Priced,
+    Reclaimed, Reply, WhatIf,
 };
 pub use fleet::Fleet;
 pub use fleet::check as invariants;

@@ -35,6 +35,9 @@ pub fn show(fleet: &Fleet, caller: &Caller, outcome: &WhatIf) -> Response {
     for (name, value) in price::fields(fleet, &caller.organization, outcome.cost.as_ref()) {
         body[name] = value;
     }
+    if !outcome.drilled.is_empty() {
+        body["drilled"] = json!(outcome.drilled);
+    }
     if let Answer::Settings { status, message } = &outcome.answer {
         body["status"] = json!(status);
         body["message"] = json!(message);

@@ -309,7 +309,14 @@ fn drill() -> Value {
         ("window_seconds", seconds()),
         ("schedule", object(&[("!cron", text()), ("time_zone", text())])),
         ("budget", object(&[("nodes_at_once", whole(1, 10_000)), ("within_hours", whole(1, 720))])),
-        ("abort", object(&[("below_min_ready", flag()), ("fewer_than_ready", whole(0, 10_000))])),
+        (
+            "abort",
+            object(&[
+                ("below_min_ready", flag()),
+                ("fewer_than_ready", whole(0, 10_000)),
+                ("more_requests_cut_than", whole(0, 1_000_000_000)),
+            ]),
+        ),
         (
             "targets",
             object(&[

@@ -14,10 +14,13 @@ async fn a_drill_is_begun_shown_given_up_and_reported() {
         "name": "weekly",
         "scope": {"node": "node-1"},
         "profile": "aws-120",
+        "abort": {"more_requests_cut_than": 5},
         "targets": {"capacity_back_seconds": 60},
     });
     let dry = format!("{PATH}?dryRun=true");
-    scheduler.post(&dry, "provider-admin", &body).await.expect(200);
+    let told = scheduler.post(&dry, "provider-admin", &body).await.expect(200);
+    let node = json!({"node": "node-1", "waits": null, "replicas": []});
+    assert_eq!(told["drilled"], json!([node]), "it tells which nodes would be taken");
     let none = scheduler.get(PATH, "provider-admin").await.expect(200);
     assert_eq!(none, json!({"drills": []}), "a dry run begins nothing");
 
@@ -27,7 +30,10 @@ async fn a_drill_is_begun_shown_given_up_and_reported() {
     assert_eq!(row["scope"], json!({"node": "node-1"}));
     assert_eq!((&row["window_seconds"], &row["verdict"]), (&json!(120), &json!("running")));
     assert_eq!(row["nodes"][0]["state"], "told");
-    assert_eq!(row["abort"]["below_min_ready"], true);
+    let abort = json!({
+        "below_min_ready": true, "fewer_than_ready": null, "more_requests_cut_than": 5,
+    });
+    assert_eq!(row["abort"], abort);
     scheduler.get(&one, "acme-viewer").await.expect(404);
     let theirs = scheduler.get(PATH, "acme-viewer").await.expect(200);
     assert_eq!(theirs, json!({"drills": []}), "only the provider sees drills");

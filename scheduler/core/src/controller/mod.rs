@@ -2,6 +2,7 @@
 //! should be, with the facts that say so.
 
 mod cost;
+mod drilled;
 mod durable;
 mod observe;
 mod soft;
@@ -23,6 +24,7 @@ use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::Term;
 
 pub use self::cost::{Cost, CostLine};
+pub use self::drilled::{Drilled, Moved};
 pub use self::what_if::{Parting, Predicted, Reclaimed, WhatIf};
 
 use self::soft::Soft;

@@ -9,9 +9,10 @@ use wharfage_shared::order::StopCause;
 use wharfage_shared::time::Timestamp;
 
 use super::cost::Cost;
-use super::{Controller, Decided, Priced};
+use super::{Controller, Decided, Drilled, Priced};
 use crate::fleet::Fleet;
-use crate::words::command::{Answer, Command};
+use crate::words::command::drills::Action as Drills;
+use crate::words::command::{Action, Answer, Command};
 use crate::words::event::{Event, node, replica};
 use crate::words::principal::Caller;
 use crate::words::refusal::Refusal;
@@ -29,6 +30,8 @@ pub struct WhatIf {
     pub others_leaving: u32,
     /// Which spot nodes would be taken back.
     pub reclaims: Vec<Reclaimed>,
+    /// Which nodes a drill would take.
+    pub drilled: Vec<Drilled>,
     /// What it would add per hour; absent where a price is not known.
     pub cost: Option<Cost>,
     /// The facts.
@@ -79,6 +82,12 @@ impl Controller {
     pub fn what_if(&self, now: Timestamp, command: Command) -> Result<WhatIf, Refusal> {
         let mut copy = self.clone();
         let caller = command.caller.clone();
+        let drilled = match &command.action {
+            Action::Drill(Drills::Create(drill) | Drills::Schedule { drill, .. }) => {
+                self.drilled(now, drill)
+            }
+            _ => Vec::new(),
+        };
         let Priced { decided: Decided { answer, events }, cost } =
             copy.submit_priced(now, command)?;
         let fleet = &copy.fleet;
@@ -88,6 +97,7 @@ impl Controller {
             leaving: Vec::new(),
             others_leaving: 0,
             reclaims: Vec::new(),
+            drilled,
             cost,
             events: Vec::new(),
         };

@@ -6,6 +6,7 @@ use wharfage_shared::notice::Leaves;
 
 use super::Fleet;
 use super::rows::drill::{Begun, Course, DrillRow, ScheduleRow};
+use crate::words::drill::Outcome;
 
 impl Fleet {
     /// Drills in the order of their ids, ended ones included.
@@ -44,6 +45,14 @@ impl Fleet {
         let begun = self.drills().filter_map(|row| row.runs.get(node)?.begun());
         let mut ended = begun.filter(|begun| matches!(begun.course, Course::Ended { .. }));
         ended.any(|begun| begun.notice == *notice)
+    }
+
+    /// Whether a notice is that of a drill which was given up on the node and is in force still.
+    pub fn is_given_up(&self, node: &NodeId, notice: &NoticeId) -> bool {
+        self.drill_on(node).is_some_and(|(_, begun)| {
+            begun.notice == *notice
+                && matches!(begun.course, Course::Withdrawn { outcome: Outcome::Aborted, .. })
+        })
     }
 
     /// The drill in the desired state of a node. What ends are the replicas: the node stays.

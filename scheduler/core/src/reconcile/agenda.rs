@@ -20,7 +20,7 @@ use crate::fleet::rows::replica::ReplicaRow;
 use crate::fleet::table::Table;
 use crate::policies::relief::degraded_since;
 use crate::policies::repair::turn_ends;
-use crate::words::event::{Event, claim, deployment, gateway, money, node, replica};
+use crate::words::event::{Event, claim, deployment, drill, gateway, money, node, replica};
 use crate::words::node::{Doubt, Reach};
 use crate::words::policy::Policy;
 use crate::words::replica::Phase;
@@ -204,6 +204,8 @@ impl Agenda {
             Event::Deployment(event) => self.note_deployment(fleet, policy, event),
             Event::Gateway(event) => self.note_gateway(fleet, event),
             Event::Claim(event) => self.note_claim(fleet, policy, event),
+            // It is measured once nothing else follows, and nothing follows from it.
+            Event::Drill(drill::Event::Holds { .. }) => {}
             Event::Drill(event) => self.note_drill(fleet, event.drill(), event.node()),
             Event::Money(event) => match event {
                 money::Event::Signed { contract, .. } => {

@@ -4,24 +4,35 @@
 //! A drill only tells a node to leave. What follows is the path of a real notice: the node hears
 //! it, reports it, and everything else of this floor acts on what it reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wharfage_shared::ids::{DeploymentId, DrillId, NodeId, NoticeId};
 use wharfage_shared::replica::HookKind;
 use wharfage_shared::time::{Millis, Timestamp};
 
 use super::plan::Plan;
-use crate::explain::drill::worse;
+use crate::explain::drill::{requests, worse};
 use crate::fleet::Fleet;
 use crate::fleet::rows::drill::{Begun, Course, DrillRow, Run};
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::words::drill::{Outcome, Stood};
 use crate::words::event::drill::Event;
+use crate::words::event::node::Event as NodeEvent;
 use crate::words::node::{Health, Intent, Reach};
 use crate::words::replica::Phase;
 
 /// So long after its deadline a node's drill is closed, whatever is still missing.
 pub(super) const PATIENCE: Millis = Millis::from_seconds(600);
+
+/// Finished drills that are kept of one scope and profile: five months of a weekly one, and each is
+/// compared with the one before it only.
+pub(crate) const KEPT: usize = 20;
+
+/// Finished drills that are kept at all: scopes come and go with nodes and deployments.
+const KEPT_IN_ALL: usize = 1_000;
+
+/// Schedules that are kept after their end.
+const ENDED_KEPT: usize = 100;
 
 /// Every drill that is not finished.
 pub(super) fn all(plan: &mut Plan<'_>) {
@@ -41,24 +52,73 @@ fn drill(plan: &mut Plan<'_>, id: &DrillId) {
     if plan.fleet.drill(id).is_some_and(over) {
         plan.record(Event::Finished { drill: id.clone(), at: plan.now });
         compare(plan, id);
+        forget(plan, id);
+    }
+}
+
+/// What drills make deployments hold, once everything that follows at this instant is decided.
+pub(super) fn measure(plan: &mut Plan<'_>) {
+    let mut events = Vec::new();
+    for row in plan.fleet.active_drills() {
+        for (node, begun) in row.runs.iter().filter(|(_, run)| run.is_on()) {
+            let Some(begun) = begun.begun() else { continue };
+            let more = more(plan.fleet, begun);
+            if more != begun.holds.last().map_or(0, |(_, more)| *more) {
+                let (drill, node, at) = (row.drill.id.clone(), node.clone(), plan.now);
+                events.push(Event::Holds { drill, node, more, at });
+            }
+        }
+    }
+    for event in events {
+        plan.record(event);
     }
 }
 
 /// Says so where a drill went worse than the last one with its scope and profile.
 fn compare(plan: &mut Plan<'_>, id: &DrillId) {
     let Some(row) = plan.fleet.drill(id).filter(|row| row.aborted.is_none()) else { return };
-    let is_like = |other: &&DrillRow| {
-        let (this, that) = (&row.drill, &other.drill);
-        that.id != this.id
-            && other.aborted.is_none()
-            && (&that.scope, that.profile) == (&this.scope, this.profile)
-    };
+    let is_before =
+        |other: &&DrillRow| *id != other.drill.id && other.aborted.is_none() && is_like(row, other);
     let finished = plan.fleet.drills().filter(|other| other.finished_at.is_some());
-    let before = finished.filter(is_like).max_by_key(|other| (other.finished_at, &other.drill.id));
+    let before =
+        finished.filter(is_before).max_by_key(|other| (other.finished_at, &other.drill.id));
     let Some(before) = before else { return };
     if let Some(because) = worse(before, row) {
         let (drill, than, at) = (id.clone(), before.drill.id.clone(), plan.now);
         plan.record(Event::Worsened { drill, than, because, at });
+    }
+}
+
+/// Whether one belongs to the history of the other.
+fn is_like(this: &DrillRow, that: &DrillRow) -> bool {
+    (&this.drill.scope, this.drill.profile) == (&that.drill.scope, that.drill.profile)
+}
+
+/// Drills that nothing is compared with any more are not kept, the oldest first. One that ended on
+/// a node which is still lost is: its agent may come back and tell of the notice.
+fn forget(plan: &mut Plan<'_>, id: &DrillId) {
+    let Some(row) = plan.fleet.drill(id) else { return };
+    let is_lost = |node| plan.fleet.node(node).is_some_and(|row| row.reach == Reach::Lost);
+    let mut finished: Vec<&DrillRow> =
+        plan.fleet.drills().filter(|other| other.finished_at.is_some()).collect();
+    finished.sort_by_key(|other| std::cmp::Reverse((other.finished_at, &other.drill.id)));
+    let alike = finished.iter().filter(|other| is_like(row, other)).skip(KEPT);
+    let beyond = alike.chain(finished.iter().skip(KEPT_IN_ALL));
+    let over = beyond.filter(|other| !other.runs.keys().any(is_lost));
+    let over: BTreeSet<DrillId> = over.map(|other| other.drill.id.clone()).collect();
+    for drill in over {
+        plan.record(Event::Forgotten { drill, at: plan.now });
+    }
+}
+
+/// Schedules that ended long ago are not kept, the oldest first.
+pub(crate) fn forget_schedules(plan: &mut Plan<'_>) {
+    let ended = plan.fleet.schedules().filter_map(|row| Some((row.ended_at?, &row.drill.id)));
+    let mut ended: Vec<(Timestamp, DrillId)> = ended.map(|(at, id)| (at, id.clone())).collect();
+    ended.sort();
+    let beyond = ended.len().saturating_sub(ENDED_KEPT);
+    for (_, drill) in ended.into_iter().take(beyond) {
+        plan.record(Event::Forgotten { drill, at: plan.now });
     }
 }
 
@@ -84,13 +144,14 @@ fn follow(plan: &mut Plan<'_>, id: &DrillId, node: &NodeId, begun: &Begun) {
     if is_back && begun.back_at.is_none() {
         plan.record(Event::CapacityBack { drill: drill.clone(), node: node.clone(), at });
     }
-    let more = held(plan.fleet, begun.ready.keys()) - begun.held;
-    if more != begun.holds.last().map_or(0, |(_, more)| *more) {
-        plan.record(Event::Holds { drill: drill.clone(), node: node.clone(), more, at });
-    }
     if let Course::Withdrawn { outcome, .. } = begun.course {
         // What serves again may have to start on the very node.
         let waits = outcome == Outcome::Completed && !is_back && !late;
+        if lost && in_force {
+            // The host comes back without it, whatever it still tells of it.
+            let (node, notice) = (node.clone(), begun.notice.clone());
+            plan.record(NodeEvent::NoticeEnded { node, notice, at });
+        }
         if lost || (!in_force && !waits) {
             plan.record(Event::Ended { drill, node, outcome, at });
         }
@@ -123,10 +184,9 @@ fn is_back(fleet: &Fleet, begun: &Begun) -> bool {
 fn give_up(plan: &mut Plan<'_>, id: &DrillId) {
     let Some(row) = plan.fleet.drill(id) else { return };
     if row.aborted.is_none() {
-        let on: Vec<&Begun> = row.runs.values().filter_map(Run::begun).collect();
-        let Some(because) = on.iter().find_map(|begun| danger(plan.fleet, row, begun)) else {
-            return;
-        };
+        let mut on = row.runs.values().filter_map(Run::begun);
+        let danger = on.find_map(|begun| danger(plan.fleet, row, begun));
+        let Some(because) = danger.or_else(|| cut(row)) else { return };
         plan.record(Event::Aborted { drill: id.clone(), because, at: plan.now });
     }
     let at = plan.now;
@@ -153,6 +213,14 @@ fn danger(fleet: &Fleet, row: &DrillRow, begun: &Begun) -> Option<String> {
         return None;
     }
     begun.ready.keys().find_map(|deployment| short(fleet, row, deployment))
+}
+
+/// Why too many requests got no whole answer, as far as gateways have told.
+fn cut(row: &DrillRow) -> Option<String> {
+    let most = row.drill.abort.more_cut_than?;
+    let begun = row.runs.values().filter_map(Run::begun);
+    let cut: u64 = begun.filter_map(requests).map(|told| told.cut).sum();
+    (cut > u64::from(most)).then(|| format!("{cut} requests were cut, at most {most} may be"))
 }
 
 /// Why a deployment has too few ready replicas for the drill.
@@ -193,21 +261,52 @@ fn begin(plan: &mut Plan<'_>, id: &DrillId) {
             let of = stood.iter().map(|stood| stood.deployment.clone());
             let ready: BTreeMap<DeploymentId, u32> =
                 of.map(|of| (of.clone(), ready(plan.fleet, &of))).collect();
-            let held = held(plan.fleet, ready.keys());
+            let held = beyond_wanted(plan.fleet, &stood);
             plan.record(Event::Begun { drill, node, notice, stood, ready, held, at, gone_at });
         }
     }
 }
 
-/// GPUs that deployments hold, those of replicas that leave included.
-fn held<'a>(fleet: &Fleet, deployments: impl Iterator<Item = &'a DeploymentId>) -> i64 {
-    let seats = deployments.flat_map(|id| fleet.replicas_of(id));
-    let seats = seats.filter_map(|replica| replica.phase.holds());
-    let gpus: usize = seats.flat_map(|seat| seat.members()).map(|(_, gpus)| gpus.len()).sum();
-    i64::try_from(gpus).unwrap_or(i64::MAX)
+/// How many more GPUs the drill makes deployments hold: as long as those of what stood there are
+/// held, so many at most; when they are not, fewer by so many at most. What autoscaling takes and
+/// gives back meanwhile is wanted more, or wanted less, and no effect of the drill.
+fn more(fleet: &Fleet, begun: &Begun) -> i64 {
+    let (mut still, mut gone) = (0, 0);
+    for stood in &begun.stood {
+        let row = fleet.replica(stood.replica);
+        let holds = row.is_some_and(|row| row.phase.holds().is_some());
+        *(if holds { &mut still } else { &mut gone }) += i64::from(stood.gpus);
+    }
+    (beyond_wanted(fleet, &begun.stood) - begun.held).clamp(-gone, still)
 }
 
-fn stood(fleet: &Fleet, node: &NodeId) -> Vec<Stood> {
+/// How many more GPUs the deployments of what stands on a node hold than they want. Of what leaves
+/// only that counts: what else leaves is wanted no longer.
+fn beyond_wanted(fleet: &Fleet, stood: &[Stood]) -> i64 {
+    let of: BTreeSet<&DeploymentId> = stood.iter().map(|stood| &stood.deployment).collect();
+    let counts = |row: &ReplicaRow| {
+        matches!(row.phase, Phase::Placed { .. })
+            || stood.iter().any(|stood| stood.replica == row.id)
+    };
+    let mut beyond = 0i64;
+    for id in of {
+        let rows = fleet.replicas_of(id).filter(|row| counts(row));
+        beyond += rows.map(|row| i64::from(gpus(row))).sum::<i64>();
+        if let Some(row) = fleet.deployment(id).filter(|row| row.deleting.is_none()) {
+            beyond -= i64::from(row.desired) * i64::from(u32::from(row.spec.gpus));
+        }
+    }
+    beyond
+}
+
+/// GPUs that a replica holds.
+fn gpus(row: &ReplicaRow) -> u32 {
+    let members = row.phase.holds().into_iter().flat_map(|seat| seat.members());
+    members.map(|(_, gpus)| u32::try_from(gpus.len()).unwrap_or(u32::MAX)).sum()
+}
+
+/// What stands on a node now.
+pub(crate) fn stood(fleet: &Fleet, node: &NodeId) -> Vec<Stood> {
     fleet
         .replicas_on(node)
         .filter(|replica| matches!(replica.phase, Phase::Placed { .. }))
@@ -218,6 +317,7 @@ fn stood(fleet: &Fleet, node: &NodeId) -> Vec<Stood> {
                 && fleet
                     .spec_of(replica)
                     .is_some_and(|spec| spec.extension.hooks.contains_key(&HookKind::Checkpoint)),
+            gpus: gpus(replica),
         })
         .collect()
 }

@@ -37,6 +37,10 @@ pub(super) fn node(plan: &mut Plan<'_>, id: &NodeId) {
     let notices: Vec<NoticeFact> = row.notices.values().cloned().collect();
     for notice in &notices {
         let over = notice.gone_at <= plan.now;
+        if plan.fleet.is_given_up(id, &notice.id) {
+            // The node goes on as soon as it hears so: what drains takes traffic again.
+            continue;
+        }
         match notice.leaves {
             Leaves::Node if over => depart(plan, id, notice),
             Leaves::Node | Leaves::Replicas => drain(plan, id, notice),

@@ -82,4 +82,5 @@ pub fn reconcile(plan: &mut Plan<'_>) {
         }
     }
     quiet::replicas(plan);
+    drills::measure(plan);
 }

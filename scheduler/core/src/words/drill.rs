@@ -131,6 +131,8 @@ pub struct AbortRules {
     pub below_min: bool,
     /// One has fewer ready replicas than this.
     pub fewer_than: Option<u32>,
+    /// More requests than this got no whole answer at the replicas that stood on drilled nodes.
+    pub more_cut_than: Option<u32>,
 }
 
 /// What a drill is measured by; what is absent is shown and not judged.
@@ -189,6 +191,9 @@ pub struct Stood {
     pub deployment: DeploymentId,
     /// Whether its deployment names a checkpoint hook and it was ready.
     pub checkpoints: bool,
+    /// How many GPUs it held.
+    #[serde(default)]
+    pub gpus: u32,
 }
 
 /// What a node told of its evacuation, on the scheduler's clock.

@@ -247,10 +247,11 @@ fn budget(fields: Option<Fields<'_>>) -> Budget {
 /// where there is no notice and that is what is practised.
 fn abort_rules(fields: &Fields<'_>, profile: Option<Profile>) -> AbortRules {
     let below_min = profile.is_none_or(|profile| profile.window() > Millis(0));
-    let mut rules = AbortRules { below_min, fewer_than: None };
+    let mut rules = AbortRules { below_min, ..AbortRules::default() };
     if let Some(fields) = fields.object("abort") {
         rules.below_min = fields.flag("below_min_ready").unwrap_or(below_min);
         rules.fewer_than = fields.whole("fewer_than_ready", 0..=MOST_REPLICAS);
+        rules.more_cut_than = fields.whole("more_requests_cut_than", 0..=MOST_REQUESTS);
         fields.finish();
     }
     rules

@@ -84,6 +84,7 @@ fn pattern(drill: &Drill) -> Value {
         "abort": {
             "below_min_ready": drill.abort.below_min,
             "fewer_than_ready": drill.abort.fewer_than,
+            "more_requests_cut_than": drill.abort.more_cut_than,
         },
         "targets": {
             "first_action_seconds": drill.targets.first_action.map(whole_seconds),

@@ -8,7 +8,7 @@ use wharfage_shared::time::{Millis, Timestamp};
 use super::{name_taken, not_found, precondition};
 use crate::fleet::Fleet;
 use crate::fleet::rows::drill::DrillRow;
-use crate::reconcile::drills::unfit;
+use crate::reconcile::drills::{forget_schedules, unfit};
 use crate::reconcile::plan::Plan;
 use crate::words::command::Answer;
 use crate::words::command::drills::Action;
@@ -45,6 +45,7 @@ pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, 
         Action::Abort { id, .. } if plan.fleet.schedule(id).is_some() => {
             if plan.fleet.schedule(id).is_some_and(|row| row.ended_at.is_none()) {
                 plan.record(Event::Unscheduled { drill: id.clone(), at });
+                forget_schedules(plan);
             }
         }
         Action::Abort { id, reason } => {
@@ -130,7 +131,8 @@ fn sound(fleet: &Fleet, drill: &Drill) -> Result<(), Refusal> {
     }
 }
 
-fn nodes(fleet: &Fleet, scope: &Scope) -> Result<Vec<NodeId>, Refusal> {
+/// The nodes of a scope as of now; there is at least one.
+pub(in crate::controller) fn nodes(fleet: &Fleet, scope: &Scope) -> Result<Vec<NodeId>, Refusal> {
     let nodes: Vec<NodeId> = match scope {
         Scope::Node(node) => {
             fleet.node(node).ok_or_else(|| not_found(Kind::Node, node))?;

@@ -3,7 +3,7 @@
 mod access;
 mod claims;
 mod deployments;
-mod drills;
+pub(super) mod drills;
 mod gateways;
 mod money;
 mod nodes;

@@ -8,6 +8,7 @@ use wharfage_shared::ids::{DrillId, NodeId};
 use super::node::next;
 use crate::fleet::Fleet;
 use crate::fleet::rows::drill::{Begun, Course, DrillRow, GivenUp, Run, ScheduleRow, Worse};
+use crate::words::drill::HookRun;
 use crate::words::event::drill::Event;
 
 pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
@@ -73,15 +74,9 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         Event::Told { drill, node, told } => {
             change(fleet, drill, node, |begun| begun.told = Some(*told));
         }
-        Event::HookRan { drill, node, run } => change(fleet, drill, node, |begun| {
-            let is_same = |known: &&mut crate::words::drill::HookRun| {
-                (known.replica, known.kind) == (run.replica, run.kind)
-            };
-            match begun.hooks.iter_mut().find(is_same) {
-                Some(known) => known.clone_from(run),
-                None => begun.hooks.push(run.clone()),
-            }
-        }),
+        Event::HookRan { drill, node, run } => {
+            change(fleet, drill, node, |begun| ran(begun, run));
+        }
         Event::Requests { drill, node, replica, gateway, served } => {
             change(fleet, drill, node, |begun| {
                 let told = begun.requests.entry(*replica).or_default();
@@ -110,6 +105,10 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             change_row(fleet, drill, |row| row.finished_at = Some(*at));
             fleet.active_drills.remove(drill);
         }
+        Event::Forgotten { drill, .. } => {
+            fleet.drills.remove(drill);
+            fleet.schedules.remove(drill);
+        }
     }
 }
 
@@ -134,4 +133,13 @@ fn change(fleet: &mut Fleet, id: &DrillId, node: &NodeId, change: impl FnOnce(&m
         Some(Run::Begun(begun)) => change(begun),
         Some(Run::Waiting | Run::Skipped(_)) | None => {}
     });
+}
+
+/// A run as it stands now: each is kept once.
+fn ran(begun: &mut Begun, run: &HookRun) {
+    let is_same = |known: &&mut HookRun| (known.replica, known.kind) == (run.replica, run.kind);
+    match begun.hooks.iter_mut().find(is_same) {
+        Some(known) => known.clone_from(run),
+        None => begun.hooks.push(run.clone()),
+    }
 }

@@ -9,7 +9,7 @@ use wharfage_shared::time::Timestamp;
 
 use crate::words::drill::{Drill, Fired, HookRun, Outcome, Schedule, Stood, Told};
 
-/// A drill. It stays after its end: later ones are compared with it.
+/// A drill. It stays for a while after its end: later ones are compared with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrillRow {
     /// As it was asked for.
@@ -35,7 +35,7 @@ pub struct Worse {
     pub because: String,
 }
 
-/// A drill that is begun again and again. It stays after its end.
+/// A drill that is begun again and again. It stays for a while after its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleRow {
     /// The pattern; its id is the schedule's.
@@ -94,9 +94,9 @@ pub struct Begun {
     pub hooks: Vec<HookRun>,
     /// What gateways told of requests at the replicas that stood there.
     pub requests: BTreeMap<ReplicaId, BTreeMap<GatewayName, Served>>,
-    /// How many GPUs these deployments held when it began.
+    /// How many more GPUs these deployments held than they wanted when it began.
     pub held: i64,
-    /// From when on they hold so many more; fewer, below zero.
+    /// From when on the drill makes them hold so many more; fewer, below zero.
     pub holds: Vec<(Timestamp, i64)>,
     /// When as many replicas were ready as before.
     pub back_at: Option<Timestamp>,

@@ -75,7 +75,7 @@ pub enum Event {
         stood: Vec<Stood>,
         /// How many replicas of each of their deployments are ready, wherever they stand.
         ready: BTreeMap<DeploymentId, u32>,
-        /// How many GPUs these deployments hold, wherever they stand.
+        /// How many more GPUs these deployments hold than they want, wherever they stand.
         held: i64,
         /// When.
         at: Timestamp,
@@ -133,7 +133,7 @@ pub enum Event {
         /// What it has counted so far.
         served: Served,
     },
-    /// The deployments that stood there hold more GPUs, or fewer, than when it began.
+    /// The drill makes the deployments that stood there hold more GPUs, or fewer.
     Holds {
         /// Which drill.
         drill: DrillId,
@@ -191,6 +191,13 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// A finished drill, or a schedule that has ended, is kept no longer.
+    Forgotten {
+        /// Which.
+        drill: DrillId,
+        /// When.
+        at: Timestamp,
+    },
 }
 
 impl Event {
@@ -212,7 +219,8 @@ impl Event {
             | Event::Unscheduled { drill, .. }
             | Event::Fired { drill, .. }
             | Event::Worsened { drill, .. }
-            | Event::Finished { drill, .. } => drill,
+            | Event::Finished { drill, .. }
+            | Event::Forgotten { drill, .. } => drill,
         }
     }
 
@@ -235,7 +243,8 @@ impl Event {
             | Event::Fired { .. }
             | Event::Worsened { .. }
             | Event::Aborted { .. }
-            | Event::Finished { .. } => None,
+            | Event::Finished { .. }
+            | Event::Forgotten { .. } => None,
         }
     }
 }

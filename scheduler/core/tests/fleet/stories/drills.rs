@@ -149,12 +149,14 @@ fn given_up_by_an_operator_the_replica_stays_and_the_node_is_open() {
 #[test]
 fn what_would_leave_too_few_ready_replicas_gives_the_drill_up() {
     let mut world = serving(1);
-    let abort = AbortRules { below_min: true, fewer_than: None };
+    let abort = AbortRules { below_min: true, fewer_than: None, ..AbortRules::default() };
     begin(&mut world, Drill { abort, ..drill(on("node-1")) }).expect("sound");
     world.until(90, "it is over", is_finished);
     let because = row(&world).aborted.as_ref().map(|aborted| aborted.because.as_str());
     assert_eq!(because, Some("chat has 0 ready replicas, at least 1 must be"));
     world.until(60, "it serves again", |world| world.ready("chat") == ["node-1"]);
+    assert_eq!(world.replicas("chat").len(), 1, "the same one: {}", world.picture());
+    assert_eq!(world.replicas("chat")[0].id.to_string(), "r-1");
 }
 
 #[test]
@@ -181,6 +183,8 @@ fn an_agent_that_dies_in_a_drill_leaves_no_drill_behind() {
     assert_eq!(outcome(&world, "node-1"), Outcome::Lost);
     world.agents.get_mut(&"node-1".into()).expect("a host").link = Link::Up;
     world.run(30);
+    let notices = &world.fleet().node(&"node-1".into()).expect("known").notices;
+    assert!(notices.is_empty(), "it is back without the drill's notice");
     assert_eq!(world.fleet().node(&"node-1".into()).expect("known").may_place(), Ok(()));
 }
 

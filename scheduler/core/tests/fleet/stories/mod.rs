@@ -5,6 +5,7 @@ mod claims;
 mod consolidation;
 mod contracts;
 mod doubts;
+mod drill_effects;
 mod drill_times;
 pub mod drills;
 mod dry_run;
