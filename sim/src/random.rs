@@ -3,6 +3,7 @@
 //!
 //! Nothing is shrunk: a failing seed is replayed with `wharfage simulate random --seeds 1 --from S`.
 
+mod drills;
 mod mischief;
 
 use serde::Serialize;
@@ -15,6 +16,7 @@ use crate::rng::Rng;
 use crate::sheet::clock;
 use crate::stage::Habits;
 use crate::world::{Plan, PlannedHost, World};
+use drills::Drills;
 use mischief::Mischief;
 
 /// After the last fault everything has so long to come to rest: the longest start deadline, the
@@ -96,7 +98,7 @@ fn live(seed: u64, keeps_lines: bool) -> (World, Summary) {
     let organizations = plan.organizations.clone();
     let mut world = World::make(plan);
     world.stage.habits = habits(&mut rng);
-    let mut mischief = Mischief::new(rng, organizations);
+    let mut mischief = Mischief::new(rng, organizations, Drills::of(seed));
     let turmoil = Millis::from_seconds(mischief.rng.between(300, 1_500));
     let until = world.zero + turmoil;
     while world.stage.now < until && world.violations().is_empty() {

@@ -15,6 +15,7 @@ use wharfage_shared::notice::Leaves;
 use wharfage_shared::replica::HookKind;
 use wharfage_shared::time::Millis;
 
+use super::drills::Drills;
 use crate::host::Power;
 use crate::network::{Place, Way, Weather};
 use crate::rng::Rng;
@@ -90,16 +91,21 @@ pub(super) struct Mischief {
     pub acts: u32,
     organizations: Vec<OrganizationId>,
     made: u32,
+    drills: Option<Drills>,
 }
 
 impl Mischief {
-    pub fn new(rng: Rng, organizations: Vec<OrganizationId>) -> Self {
-        Self { rng, acts: 0, organizations, made: 0 }
+    /// Drills come from a luck of their own.
+    pub fn new(rng: Rng, organizations: Vec<OrganizationId>, drills: Option<Drills>) -> Self {
+        Self { rng, acts: 0, organizations, made: 0, drills }
     }
 
     /// One thing is done. A refusal is an answer like any other.
     pub fn act(&mut self, world: &mut World) {
         self.acts += 1;
+        if let Some(drills) = &mut self.drills {
+            drills.act(world);
+        }
         let total: u64 = ACTS.iter().map(|(_, weight)| weight).sum();
         let mut at = self.rng.between(0, total - 1);
         let act = ACTS.iter().find(|(_, weight)| match at.checked_sub(*weight) {
@@ -144,6 +150,9 @@ impl Mischief {
     pub fn peace(&mut self, world: &mut World) {
         world.stage.trace.line(world.stage.now, None, "PEACE".to_owned());
         world.stage.network.heal();
+        if let Some(drills) = &mut self.drills {
+            drills.end(world);
+        }
         world.stage.habits = Habits {
             memory_back: world.stage.habits.memory_back,
             stop: world.stage.habits.stop,

@@ -15,6 +15,7 @@ use wharfage_shared::ids::{ClaimId, ContractId, HookId, NodeId, OrganizationId};
 use wharfage_shared::replica::HookKind;
 use wharfage_shared::time::Millis;
 
+use super::drill;
 use super::statement::{Claim, Contract, Deploy, Fault, Sheet, Statement, Verb};
 use crate::network::{Place, Way};
 use crate::world::{ENGINE, World, front_door_of};
@@ -274,6 +275,8 @@ fn do_verb(world: &mut World, verb: &Verb) -> Result<(), Refusal> {
             let patch = ScalingPatch { min: *min, max: *max, ..ScalingPatch::default() };
             Action::Deployment(deployments::Action::Settings { id: deployment.clone(), patch })
         }
+        Verb::Drill(drill) => return drill::begin(world, drill),
+        Verb::AbortDrill => return drill::abort(world),
         Verb::Delete(deployment) => {
             Action::Deployment(deployments::Action::Delete { id: deployment.clone() })
         }

@@ -5,8 +5,8 @@ use wharfage_scheduler_core::words::node::{Health, Intent, Reach};
 use wharfage_scheduler_core::words::replica::{Phase, PhaseWord};
 use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId};
 
-use super::show;
 use super::statement::{Axis, Count, Expect};
+use super::{drill, show};
 use crate::world::World;
 
 /// Usage is compared within one percent.
@@ -31,6 +31,7 @@ pub(super) fn evaluate(world: &World, expect: &Expect) -> Result<(), String> {
             };
             if found == *word { Ok(()) } else { Err(format!("it is {found}")) }
         }
+        Expect::Drill(verdict) => drill::evaluate(world, verdict),
         // The runner knows what became of the statement before.
         Expect::Refused => Ok(()),
     }

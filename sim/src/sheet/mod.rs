@@ -1,6 +1,7 @@
 //! Drill sheets: a drill written down, one statement a line (`docs/drills.md`).
 
 mod act;
+mod drill;
 mod expect;
 mod names;
 pub mod parse;

@@ -90,7 +90,7 @@ impl Names {
             Expect::Count { deployment, .. } => self.deployment(deployment),
             Expect::Usage { organization, .. } => self.organization(organization),
             Expect::Axis { node, .. } => self.node(node).map(|_| ()),
-            Expect::RequestsCut(_) | Expect::Refused => Ok(()),
+            Expect::RequestsCut(_) | Expect::Drill(_) | Expect::Refused => Ok(()),
         }
     }
 

@@ -5,6 +5,7 @@ use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId};
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::time::Millis;
 
+use super::drill;
 use super::statement::{
     Axis, Claim, Contract, Count, Deploy, Expect, Fault, FleetGroup, Line, Run, Sheet, Show,
     Statement, Verb,
@@ -238,7 +239,7 @@ fn classes(value: &str) -> Result<Vec<CapacityClass>, Expected> {
     value.split(',').map(class).collect()
 }
 
-fn yes_or_no(value: &str) -> Result<bool, Expected> {
+pub(super) fn yes_or_no(value: &str) -> Result<bool, Expected> {
     match value {
         "yes" => Ok(true),
         "no" => Ok(false),
@@ -272,7 +273,8 @@ fn notice(words: &mut Words<'_>) -> Result<Statement, Expected> {
 
 fn expect(words: &mut Words<'_>) -> Result<Expect, Expected> {
     let first = words.word(
-        "[no] replica on N, a deployment, requests cut=N, usage of ORG, node axis=word or refused",
+        "[no] replica on N, a deployment, requests cut=N, drill WORD, usage of ORG, node axis=word or \
+         refused",
     )?;
     match first {
         "refused" => Ok(Expect::Refused),
@@ -285,6 +287,7 @@ fn expect(words: &mut Words<'_>) -> Result<Expect, Expected> {
             words.keyword("on")?;
             Ok(Expect::On { deployment: None, not: false, node: node(words)? })
         }
+        "drill" => drill::verdict(words),
         "requests" => Ok(Expect::RequestsCut(u64::from(number(words.value("cut")?, 0, u32::MAX)?))),
         "usage" => {
             words.keyword("of")?;
@@ -389,13 +392,18 @@ fn clock_step(text: &str) -> Result<i64, Expected> {
     i64::try_from(length.0).map(|ms| sign * ms).map_err(|_| wrong())
 }
 
+/// What `do` knows.
+const VERBS: &str = "cordon, uncordon, drain, reclaim, scale, delete, drill or abort-drill";
+
 fn verb(words: &mut Words<'_>) -> Result<Verb, Expected> {
-    match words.word("cordon, uncordon, drain, reclaim, scale or delete")? {
+    match words.word(VERBS)? {
         "cordon" => node(words).map(Verb::Cordon),
         "uncordon" => node(words).map(Verb::Uncordon),
         "drain" => node(words).map(Verb::Drain),
         "reclaim" => node(words).map(Verb::Reclaim),
         "delete" => Ok(Verb::Delete(DeploymentId::from(name(words, "a deployment")?))),
+        "drill" => drill::parse(words).map(|drill| Verb::Drill(Box::new(drill))),
+        "abort-drill" => Ok(Verb::AbortDrill),
         "scale" => {
             let deployment = DeploymentId::from(name(words, "a deployment")?);
             let (mut min, mut max) = (None, None);
@@ -408,9 +416,7 @@ fn verb(words: &mut Words<'_>) -> Result<Verb, Expected> {
             }
             Ok(Verb::Scale { deployment, min, max })
         }
-        word => Err(format!(
-            "`{word}` where cordon, uncordon, drain, reclaim, scale or delete was expected"
-        )),
+        word => Err(format!("`{word}` where {VERBS} was expected")),
     }
 }
 
@@ -448,7 +454,9 @@ mod tests {
             withdraw node-3\nfault node-1 crash-agent\nfault node-1 cut 60s\n\
             fault node-1 hang-driver gpu=0\nfault node-1 xid 79 gpu=0\nfault node-1 lose\n\
             fault node-1 clock +1h\nfault scheduler crash\ndo cordon node-1\ndo uncordon node-1\n\
-            do drain node-1\ndo reclaim node-3\ndo scale chat min=2 max=4\ndo delete chat\nshow timeline of node-3\n\
+            do drain node-1\ndo reclaim node-3\ndo scale chat min=2 max=4\ndo delete chat\n\
+            do drill node-3 profile=aws-120\ndo drill chat percent=50 window=5s at_once=2 go_on=yes\n\
+            do abort-drill\nexpect drill passed\nshow timeline of node-3\n\
             show usage of acme\nshow explain chat\n";
         assert_eq!(sheet(text, "all.sheet").unwrap().statements.len(), text.lines().count());
     }
@@ -468,6 +476,12 @@ mod tests {
             ("+expect node-1 health=ill", "`ill` where one of qualifying, fit, unfit"),
             ("+notice node-1 in 5s leaves=soon", "leaves=node or leaves=replicas"),
             ("+fault node-1 clock 1h", "a step such as +1h or -30s"),
+            ("+do drill", "the line ends where a node or a deployment was expected"),
+            ("+do drill node-1", "profile=... or window=... was expected"),
+            ("+do drill node-1 profile=aws", "`aws` where one of aws-120, gcp-30, azure-30"),
+            ("+do drill node-1 window=2d", "at most a day was expected"),
+            ("+do drill node-1 window=5s percent=0", "a whole number from 1 to 100"),
+            ("+expect drill good", "`good` where running, passed, failed or aborted"),
             ("+jump node-1", "`jump` where fleet, org"),
             ("+run 5s 6s", "`6s` where the end of the line was expected"),
             ("fleet 0x sku standard Z", "a whole number from 1 to 20000"),

@@ -1,5 +1,6 @@
 //! What a line of a sheet says, checked.
 
+use wharfage_scheduler_core::words::drill::{AbortRules, Profile, Targets};
 use wharfage_shared::capacity::{CapacityClass, CapacityType, ComputeClass, Region, Sku, Zone};
 use wharfage_shared::ids::{DeploymentId, NodeId, OrganizationId};
 use wharfage_shared::notice::Leaves;
@@ -204,6 +205,8 @@ pub enum Expect {
         /// The word.
         word: String,
     },
+    /// The newest drill has come to this verdict.
+    Drill(String),
     /// The statement before was refused.
     Refused,
 }
@@ -273,6 +276,27 @@ pub enum Verb {
     },
     /// Remove it.
     Delete(DeploymentId),
+    /// Practise a notice.
+    Drill(Box<SheetDrill>),
+    /// Give the newest drill up.
+    AbortDrill,
+}
+
+/// A drill.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SheetDrill {
+    /// A node, or a deployment whose nodes are meant.
+    pub on: String,
+    /// What is practised.
+    pub profile: Profile,
+    /// Of the deployment's nodes so many percent.
+    pub percent: u8,
+    /// Nodes at once.
+    pub at_once: u32,
+    /// When it is given up.
+    pub abort: AbortRules,
+    /// What it is measured by.
+    pub targets: Targets,
 }
 
 /// What is printed.
