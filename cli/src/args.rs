@@ -82,6 +82,22 @@ pub enum Simulation {
     Churn(ChurnArgs),
     /// A trace's whole-GPU pods on a trace's nodes: how many of the GPUs can be given away.
     Placement(PlacementArgs),
+    /// The autoscaling rule on a recorded load: the first decision and each change.
+    Autoscaling(AutoscalingArgs),
+}
+
+/// `wharfage simulate autoscaling`.
+#[derive(Debug, clap::Args)]
+pub struct AutoscalingArgs {
+    /// Settings in Baseten's names, and initial_replica (default min_replica).
+    #[arg(long, value_name = "JSON")]
+    pub settings: PathBuf,
+    /// The load: t_seconds, in_flight. One decision is made at each row.
+    #[arg(long, value_name = "CSV")]
+    pub load: PathBuf,
+    /// Print the changes as JSON, with why.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `wharfage simulate churn`.

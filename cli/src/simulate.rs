@@ -5,9 +5,11 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use wharfage_sim::{Choice, churn, random, replay, sheet};
+use wharfage_sim::{Choice, autoscaling, churn, random, replay, sheet};
 
-use crate::args::{ChurnArgs, PlacementArgs, PlacementChoice, SimulateArgs, Simulation};
+use crate::args::{
+    AutoscalingArgs, ChurnArgs, PlacementArgs, PlacementChoice, SimulateArgs, Simulation,
+};
 use crate::exit::Failure;
 use crate::files;
 
@@ -17,6 +19,7 @@ pub fn run(args: &SimulateArgs) -> Result<(), Failure> {
         (Some(Simulation::Random { seeds, from }), _) => worlds(*from, *seeds),
         (Some(Simulation::Churn(args)), _) => churn(args),
         (Some(Simulation::Placement(args)), _) => placement(args),
+        (Some(Simulation::Autoscaling(args)), _) => scaling(args),
         (None, Some(path)) => drill(path, args.seed, args.json),
         (None, None) => Err(Failure::usage("which sheet? `wharfage simulate FILE`")),
     }
@@ -125,6 +128,22 @@ fn placement(args: &PlacementArgs) -> Result<(), Failure> {
     for at in &outcome.at {
         let replay::Allocated { demand_percent, median, least, most } = at;
         println!("asked {demand_percent} %: given {median:.2} % [{least:.2} to {most:.2}]");
+    }
+    Ok(())
+}
+
+/// Decides at each row of a load; without `--json` as a CSV of the changes.
+fn scaling(args: &AutoscalingArgs) -> Result<(), Failure> {
+    let (settings, load) = (files::text(&args.settings)?, files::text(&args.load)?);
+    let bad = |error: autoscaling::Error| Failure::data(error.to_string());
+    let name = args.settings.display().to_string();
+    let settings = autoscaling::Settings::read(&name, &settings).map_err(bad)?;
+    let name = args.load.display().to_string();
+    let outcome = autoscaling::run(&settings, &name, &load).map_err(bad)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&json!(outcome)).unwrap_or_default());
+    } else {
+        print!("{}", outcome.csv());
     }
     Ok(())
 }

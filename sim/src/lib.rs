@@ -18,6 +18,7 @@ mod table;
 mod trace;
 mod world;
 
+pub mod autoscaling;
 pub mod churn;
 pub mod drills;
 pub mod measure;

@@ -87,12 +87,42 @@ impl<'a> Row<'a> {
     pub fn number(&self, at: usize, most: u64) -> Result<u64, BadTrace> {
         let (column, got) = self.cells[at];
         let number = got.parse().ok().filter(|number| *number <= most);
-        number.ok_or_else(|| BadTrace::Value {
+        number.ok_or_else(|| self.bad(column, got, format!("a whole number from 0 to {most}")))
+    }
+
+    /// A number with at most three decimals, in thousandths.
+    pub fn thousandths(&self, at: usize, most: u64) -> Result<u64, BadTrace> {
+        let (column, got) = self.cells[at];
+        let number = thousandths(got).filter(|number| *number <= most * 1000);
+        number.ok_or_else(|| {
+            self.bad(column, got, format!("a number from 0 to {most}, at most three decimals"))
+        })
+    }
+
+    /// What is wrong with a value of this row.
+    pub fn wrong(&self, at: usize, accepted: String) -> BadTrace {
+        let (column, got) = self.cells[at];
+        self.bad(column, got, accepted)
+    }
+
+    fn bad(&self, column: &str, got: &str, accepted: String) -> BadTrace {
+        BadTrace::Value {
             file: self.file.to_owned(),
             line: self.line,
             column: column.to_owned(),
             got: got.to_owned(),
-            accepted: format!("a whole number from 0 to {most}"),
-        })
+            accepted,
+        }
     }
+}
+
+/// `12`, `12.5`, `12.125` in thousandths; no sign, no exponent.
+fn thousandths(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 3 {
+        return None;
+    }
+    let part: u64 = format!("{part:0<3}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(part)
 }

@@ -1,6 +1,7 @@
 //! Decisions: each reads the fleet and returns owned answers with their reasons. None changes
 //! anything and none knows another.
 
+pub mod autoscale;
 pub mod brake;
 pub mod claims;
 pub mod consolidation;

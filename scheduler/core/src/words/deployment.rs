@@ -1,6 +1,7 @@
 //! A deployment: a model, an engine, the hardware of one replica and how many replicas there are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use wharfage_shared::capacity::{CapacityClass, Sku, Zone};
@@ -198,6 +199,19 @@ pub struct Scaling {
 }
 
 impl Scaling {
+    /// Seconds that a window may be long.
+    pub const WINDOW_SECONDS: RangeInclusive<u32> = 10..=3600;
+    /// Seconds that fewer replicas may be waited for.
+    pub const SCALE_DOWN_DELAY_SECONDS: RangeInclusive<u32> = 0..=3600;
+    /// In-flight requests per replica that can be aimed at.
+    pub const CONCURRENCY: RangeInclusive<u32> = 1..=1_000_000;
+    /// Percent of them.
+    pub const UTILIZATION_PERCENT: RangeInclusive<u32> = 1..=100;
+    /// In-flight tokens per replica that can be aimed at.
+    pub const IN_FLIGHT_TOKENS: RangeInclusive<u32> = 1..=1_000_000_000;
+    /// Percent of the excess that one step may remove.
+    pub const MAX_SCALE_DOWN_PERCENT: RangeInclusive<u32> = 1..=50;
+
     /// CoreWeave's API with these bounds and, where given, this concurrency.
     pub fn coreweave(bounds: Bounds, concurrency: Option<u32>) -> Self {
         Self {

@@ -7,10 +7,7 @@ use wharfage_scheduler_core::words::deployment::{Bounds, MOST_REPLICAS, Scaling,
 use crate::http::fields::{Fields, Problems, Unknown, Wrong};
 
 /// Most in-flight requests per replica that can be aimed at.
-pub const MOST_CONCURRENCY: u32 = 1_000_000;
-
-/// Most in-flight tokens per replica that can be aimed at.
-const MOST_TOKENS: u32 = 1_000_000_000;
+pub const MOST_CONCURRENCY: u32 = *Scaling::CONCURRENCY.end();
 
 /// Reads the body of the PATCH.
 pub fn read(body: &Map<String, Value>) -> Result<ScalingPatch, Vec<Wrong>> {
@@ -31,12 +28,13 @@ pub fn patch(fields: &Fields<'_>) -> ScalingPatch {
     let patch = ScalingPatch {
         min: fields.whole("min_replica", 0..=MOST_REPLICAS),
         max: fields.whole("max_replica", 1..=MOST_REPLICAS),
-        window_seconds: fields.whole("autoscaling_window", 10..=3600),
-        scale_down_delay_seconds: fields.whole("scale_down_delay", 0..=3600),
-        concurrency: fields.whole("concurrency_target", 1..=MOST_CONCURRENCY),
-        utilization_percent: percent("target_utilization_percentage", 1..=100),
-        in_flight_tokens: fields.whole("target_in_flight_tokens", 1..=MOST_TOKENS),
-        max_scale_down_percent: percent("max_scale_down_rate", 1..=50),
+        window_seconds: fields.whole("autoscaling_window", Scaling::WINDOW_SECONDS),
+        scale_down_delay_seconds: fields
+            .whole("scale_down_delay", Scaling::SCALE_DOWN_DELAY_SECONDS),
+        concurrency: fields.whole("concurrency_target", Scaling::CONCURRENCY),
+        utilization_percent: percent("target_utilization_percentage", Scaling::UTILIZATION_PERCENT),
+        in_flight_tokens: fields.whole("target_in_flight_tokens", Scaling::IN_FLIGHT_TOKENS),
+        max_scale_down_percent: percent("max_scale_down_rate", Scaling::MAX_SCALE_DOWN_PERCENT),
     };
     if let (Some(min), Some(max)) = (patch.min, patch.max)
         && max < min
