@@ -57,7 +57,7 @@ fn explained(world: &World, deployment: &DeploymentId) -> Vec<String> {
         let at =
             explanation.node.as_ref().map_or("nowhere".to_owned(), |node| format!("on {node}"));
         lines.push(format!("{who} {at}: {}", explanation.summary));
-        for candidate in &explanation.candidates {
+        for candidate in explanation.candidates.iter() {
             lines.push(format!("  {}: {}", candidate.node, candidate.sentence()));
         }
     }

@@ -40,8 +40,8 @@ pub(super) fn score(
 ) -> Result<Score, Rejection> {
     let free = node.free();
     if free < ask.gpus {
-        let idle = node.slots.iter().filter(|slot| slot.is_free()).count();
-        if let Some((gpu, because)) = node.unfit_gpu().filter(|_| idle >= usize::from(ask.gpus)) {
+        let unfit = (node.slots.idle() >= ask.gpus).then(|| node.unfit_gpu()).flatten();
+        if let Some((gpu, because)) = unfit {
             let (needed, gpu, because) = (ask.gpus, gpu.clone(), because.to_owned());
             return Err(Rejection::GpusUnfit { needed, free, gpu, because });
         }
@@ -125,6 +125,9 @@ fn admits_anybody(ask: &Ask, node: &NodeRow, ground: CapacityClass) -> Result<u8
 
 /// Whether it is kept for somebody of another organization, who will have it alone.
 fn is_kept(fleet: &Fleet, ask: &Ask, node: &NodeRow) -> bool {
+    if !node.slots.are_kept() {
+        return false;
+    }
     let promised = node.slots.iter().filter_map(|slot| slot.promised);
     let mut of = promised.filter_map(|id| fleet.replica(id));
     of.any(|row| row.organization != ask.organization)

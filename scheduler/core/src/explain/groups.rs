@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Candidate, Verdict};
+use super::Candidates;
+use super::candidate::Verdict;
 
 /// Nodes that fail the same rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -17,11 +18,11 @@ pub struct Group {
 }
 
 /// How many nodes fail which rule, the most frequent first.
-pub(super) fn of(candidates: &[Candidate]) -> Vec<Group> {
+pub(super) fn of(candidates: &Candidates) -> Vec<Group> {
     let mut rules: BTreeMap<Cow<'static, str>, u32> = BTreeMap::new();
-    for candidate in candidates {
-        if let Verdict::Rejected(rejection) = &candidate.verdict {
-            *rules.entry(rejection.in_general()).or_default() += 1;
+    for (case, nodes) in candidates.counted() {
+        if let Verdict::Rejected(rejection) = &case.verdict {
+            *rules.entry(rejection.in_general()).or_default() += nodes;
         }
     }
     let group = |(because, nodes): (Cow<'static, str>, u32)| {

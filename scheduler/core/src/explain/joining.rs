@@ -2,29 +2,27 @@
 
 use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 
+use super::Candidates;
 use super::when::Earliest;
-use super::{Candidate, Verdict};
 use crate::capacity::ask::{Ask, ground};
 use crate::fleet::Fleet;
 use crate::words::because::placement::Rejection;
 
 /// A node that has enrolled and cannot be used yet, else one that a pool waits for.
-pub(super) fn earliest(fleet: &Fleet, ask: &Ask, candidates: &[Candidate]) -> Option<Earliest> {
+pub(super) fn earliest(fleet: &Fleet, ask: &Ask, candidates: &Candidates) -> Option<Earliest> {
     enrolled(fleet, ask, candidates).or_else(|| queued(fleet, ask))
 }
 
-fn enrolled(fleet: &Fleet, ask: &Ask, candidates: &[Candidate]) -> Option<Earliest> {
+fn enrolled(fleet: &Fleet, ask: &Ask, candidates: &Candidates) -> Option<Earliest> {
     let (node, waits) = candidates.iter().find_map(|candidate| {
-        let waits = match &candidate.verdict {
-            Verdict::Rejected(Rejection::Joining) => "once it is heard and its gates pass",
-            Verdict::Rejected(Rejection::Qualifying) => "once its gates pass",
-            Verdict::Rejected(Rejection::Unproven) => {
-                "once what ran there before is proven to be gone"
-            }
-            Verdict::Rejected(_) | Verdict::Feasible(_) => return None,
+        let waits = match candidate.rejection()? {
+            Rejection::Joining => "once it is heard and its gates pass",
+            Rejection::Qualifying => "once its gates pass",
+            Rejection::Unproven => "once what ran there before is proven to be gone",
+            _ => return None,
         };
         // What another organization owns is not this one's to wait for.
-        let node = fleet.node(&candidate.node).filter(|node| node.owner.is_none())?;
+        let node = fleet.node(candidate.node).filter(|node| node.owner.is_none())?;
         ask.place_of(ground(node))?;
         Some((node, waits))
     })?;

@@ -1,6 +1,7 @@
 //! Why here, why not there, when: a plain scan with the same rules that decide.
 
 mod candidate;
+mod candidates;
 mod counterfactual;
 pub mod drill;
 mod groups;
@@ -9,7 +10,8 @@ mod moving;
 mod starved;
 mod when;
 
-pub use self::candidate::{Candidate, Verdict};
+pub use self::candidate::Candidate;
+pub use self::candidates::Candidates;
 pub use self::counterfactual::Counterfactual;
 pub use self::groups::Group;
 pub use self::starved::starved;
@@ -27,7 +29,7 @@ use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::rows::replica::ReplicaRow;
 use crate::policies::{placement, queue};
-use crate::words::because::placement::{Blocked, Rejection};
+use crate::words::because::placement::Blocked;
 use crate::words::policy::Policy;
 use crate::words::replica::{Phase, PhaseWord};
 
@@ -60,8 +62,9 @@ pub struct Explanation {
     pub overtaken: u32,
     /// How many nodes fail which rule, the most frequent first.
     pub groups: Vec<Group>,
-    /// Every node: options first, best first, then the others by name.
-    pub candidates: Vec<Candidate>,
+    /// Every node: options first, best first, then the others by name. Written beside the rest.
+    #[serde(skip)]
+    pub candidates: Candidates,
 }
 
 impl Explanation {
@@ -72,18 +75,17 @@ impl Explanation {
         self.counterfactuals.clear();
     }
 
+    /// All of it as JSON.
+    pub fn json(&self) -> Vec<u8> {
+        let mut written = Vec::new();
+        self.candidates.write_within(self, &mut written);
+        written
+    }
+
     /// The same without what another organization must not learn: whom nodes serve, and what an
     /// operator said of them.
     pub fn for_tenant(mut self, organization: &OrganizationId) -> Self {
-        for candidate in &mut self.candidates {
-            candidate.serves = candidate.serves.take().filter(|serves| serves == organization);
-            if let Verdict::Rejected(
-                rejection @ (Rejection::Cordoned { .. } | Rejection::Draining { .. }),
-            ) = &mut candidate.verdict
-            {
-                rejection.keep_to_the_provider();
-            }
-        }
+        self.candidates.keep_to(organization);
         let groups = groups::of(&self.candidates);
         let (told, kept) = (groups::sentence(&self.groups), groups::sentence(&groups));
         self.summary = self.summary.replace(&told, &kept);
@@ -163,20 +165,21 @@ fn bare(deployment: &DeploymentId) -> Explanation {
         counterfactuals: Vec::new(),
         overtaken: 0,
         groups: Vec::new(),
-        candidates: Vec::new(),
+        candidates: Candidates::default(),
     }
 }
 
 /// Every node's case for the deployment's next replica.
 fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp) -> Explanation {
     let ask = Ask::of(fleet, row);
-    let candidates = candidates(fleet, policy, row, &ask);
+    let scan = placement::scan(fleet, policy, row, &ask);
+    let candidates = Candidates::of(scan, fleet.nodes.len());
     let groups = groups::of(&candidates);
-    let best = candidates.first().and_then(|best| Some((fleet.node(&best.node)?, best.rank()?)));
+    let best = candidates.first().and_then(|best| Some((fleet.node(best.node)?, best.rank()?)));
     let earliest = when::earliest(fleet, row, &ask, &candidates, now)
         .or_else(|| when::would_call(fleet, policy, &ask, &candidates, now))
         .or_else(|| joining::earliest(fleet, &ask, &candidates).filter(|_| best.is_none()));
-    let (summary, counterfactuals) = match best {
+    let (summary, counterfactuals) = match &best {
         Some((node, score)) => {
             let nearness = pick(node, ask.gpus).nearness;
             let seat = placement::ranked(node, Expected::of(fleet, row), nearness).of(score);
@@ -198,19 +201,6 @@ fn next_one(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, now: Timestamp)
         candidates,
         ..bare(&row.id)
     }
-}
-
-/// Every node's case: the options first, the best first; the others by name, as they are scanned.
-fn candidates(fleet: &Fleet, policy: &Policy, row: &DeploymentRow, ask: &Ask) -> Vec<Candidate> {
-    let mut rejected = Vec::with_capacity(fleet.nodes.len());
-    let mut options: Vec<Candidate> = Vec::new();
-    for (node, verdict) in placement::scan(fleet, policy, row, ask) {
-        let cases = if verdict.is_ok() { &mut options } else { &mut rejected };
-        cases.push(Candidate::new(node, verdict));
-    }
-    options.sort_by(|a, b| a.rank().cmp(&b.rank()));
-    options.append(&mut rejected);
-    options
 }
 
 fn pending(explanation: &Explanation, blocked: Blocked) -> String {

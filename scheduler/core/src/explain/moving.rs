@@ -18,6 +18,9 @@ pub(super) fn would_help(
     ask: &Ask,
     now: Timestamp,
 ) -> Option<String> {
+    if !consolidation::is_worth_asking(fleet, ask) {
+        return None;
+    }
     let full = Full::for_one(fleet, ask);
     let search = |most, despite_owners| {
         let within = Within { most, despite_owners, full: &full };

@@ -8,7 +8,7 @@ use wharfage_shared::ids::NodeId;
 use wharfage_shared::notice::Leaves;
 use wharfage_shared::time::{Millis, Timestamp};
 
-use super::{Candidate, Verdict};
+use super::Candidates;
 use crate::capacity::ask::Ask;
 use crate::capacity::lending::awaited;
 use crate::fleet::Fleet;
@@ -36,7 +36,7 @@ pub(super) fn earliest(
     fleet: &Fleet,
     row: &DeploymentRow,
     ask: &Ask,
-    candidates: &[Candidate],
+    candidates: &Candidates,
     now: Timestamp,
 ) -> Option<Earliest> {
     if let Some(at) = row.backoff_until.filter(|until| *until > now) {
@@ -45,18 +45,18 @@ pub(super) fn earliest(
         let because = format!("after {failures} failed starts the next is tried in {wait}");
         return Some(Earliest { at: Some(at), because });
     }
-    if candidates.first().is_some_and(|first| first.rank().is_some()) {
+    if candidates.has_option() {
         return None;
     }
     let left = left(fleet, &ask.sku);
     let events = candidates.iter().filter_map(|candidate| {
-        let Verdict::Rejected(rejection) = &candidate.verdict else { return None };
+        let rejection = candidate.rejection()?;
         let waits_for_leavers =
             matches!(rejection, Rejection::NotEnoughGpus { .. } | Rejection::ServesAnother);
-        if waits_for_leavers && !left.contains(&candidate.node) {
+        if waits_for_leavers && !left.contains(candidate.node) {
             return None;
         }
-        of_node(fleet, ask, fleet.node(&candidate.node)?, rejection, now)
+        of_node(fleet, ask, fleet.node(candidate.node)?, rejection, now)
     });
     events.min_by(|a, b| a.at.cmp(&b.at).then_with(|| a.because.cmp(&b.because)))
 }
@@ -101,11 +101,10 @@ pub(super) fn would_call(
     fleet: &Fleet,
     policy: &Policy,
     ask: &Ask,
-    candidates: &[Candidate],
+    candidates: &Candidates,
     now: Timestamp,
 ) -> Option<Earliest> {
-    let fits = candidates.first().is_some_and(|first| first.rank().is_some());
-    if fits || !reclaim::is_worth_asking(fleet, ask) {
+    if candidates.has_option() || !reclaim::is_worth_asking(fleet, ask) {
         return None;
     }
     let node = reclaim::cheapest(fleet, ask, now)?;

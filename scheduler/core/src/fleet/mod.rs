@@ -10,6 +10,7 @@ pub mod table;
 
 pub mod check;
 
+mod ahead;
 mod apply;
 mod desired;
 mod drills;

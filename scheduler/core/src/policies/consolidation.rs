@@ -136,15 +136,10 @@ pub fn decide(
     within: Within<'_>,
     now: Timestamp,
 ) -> Option<Plan> {
-    // One node is looked at at a time.
-    if ask.is_gang() {
+    if !is_worth_asking(fleet, ask) {
         return None;
     }
-    // Where nobody can go, nobody is looked at.
     let elsewhere = most_room(fleet, ask);
-    if elsewhere == 0 {
-        return None;
-    }
     let mut best: Option<(Cost, Plan)> = None;
     let full = within.full.serving(ask).iter().take(MOST_NODES).filter_map(|id| fleet.node(id));
     let full = full.filter(|node| node.free() == 0).map(|node| (node, 0));
@@ -167,6 +162,12 @@ pub fn decide(
         }
     }
     best.map(|(_, plan)| plan)
+}
+
+/// Whether a plan is to be looked for at all: one node is looked at at a time, and where nobody can
+/// go, nobody is looked at.
+pub fn is_worth_asking(fleet: &Fleet, ask: &Ask) -> bool {
+    !ask.is_gang() && most_room(fleet, ask) > 0
 }
 
 /// The seat of the replica that goes on in a mover's stead.

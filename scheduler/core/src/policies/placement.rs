@@ -433,12 +433,12 @@ pub fn scan<'a>(
     let of = &deployment.id;
     let expected = Expected::of(fleet, deployment);
     if ask.is_gang() {
-        let alone = fleet.nodes().map(|node| {
+        let alone = fleet.every_node().map(|node| {
             let rank = policy.placement_in(&node.pool);
             (node, fit(fleet, rank, ask, of, expected, node))
         });
         return Box::new(gang::together(fleet, ask, alone.collect()).into_iter());
     }
-    let each = fleet.nodes();
+    let each = fleet.every_node();
     Box::new(each.map(move |node| (node, fit_or_lend(fleet, policy, ask, of, expected, node))))
 }

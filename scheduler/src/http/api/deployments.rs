@@ -173,7 +173,7 @@ async fn explain(
     State(shared): State<Shared>,
     Who(caller): Who,
     Parted(id): Parted<String>,
-) -> Result<Json<Explained>, Fault> {
+) -> Result<Explained, Fault> {
     let view = shared.handle.view();
     let row = find::<Deployments>(&view, &caller, &id)?;
     let (policy, now) = (shared.handle.policy(), shared.handle.now());
@@ -182,11 +182,11 @@ async fn explain(
     let waiting = view.fleet().replicas_of(&row.id).filter(|replica| replica.node().is_none());
     let waiting = waiting.take(MOST_EXPLAINED);
     let replicas = waiting.filter_map(|row| explain::replica(view.fleet(), policy, row.id, now));
-    Ok(Json(shared.show_view(&view, &caller, |shown| {
+    Ok(shared.show_view(&view, &caller, |shown| {
         let mut explanation = explained(shown, why);
         explanation.replicas = Some(replicas.map(|why| explained(shown, why)).collect());
         explanation
-    })))
+    }))
 }
 
 async fn scaling(

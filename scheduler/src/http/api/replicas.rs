@@ -2,12 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
-use serde::Serialize;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use wharfage_scheduler_core::Fleet;
-use wharfage_scheduler_core::explain::{self, Candidate, Explanation};
+use wharfage_scheduler_core::explain::{self, Candidates, Explanation};
 use wharfage_scheduler_core::fleet::rows::replica::ReplicaRow;
 use wharfage_scheduler_core::words::command::{Action, deployments};
 use wharfage_scheduler_core::words::principal::{Caller, Role};
@@ -71,13 +70,13 @@ async fn explain(
     State(shared): State<Shared>,
     Who(caller): Who,
     Parted(id): Parted<String>,
-) -> Result<Json<Explained>, Fault> {
+) -> Result<Explained, Fault> {
     let view = shared.handle.view();
     let row = find(&view, &caller, &id)?;
     let (policy, now) = (shared.handle.policy(), shared.handle.now());
     let why = explain::replica(view.fleet(), policy, row.id, now);
     let why = why.ok_or_else(|| Fault::not_found("replica", &id))?;
-    Ok(Json(shared.show_view(&view, &caller, |shown| explained(shown, why))))
+    Ok(shared.show_view(&view, &caller, |shown| explained(shown, why)))
 }
 
 async fn logs(
@@ -92,14 +91,37 @@ async fn logs(
 
 /// An explanation as it is answered. The cases of a large fleet are written as they are, one after
 /// another, and never stand as a tree of JSON.
-#[derive(Serialize)]
 pub struct Explained {
-    #[serde(flatten)]
     why: Value,
-    candidates: Vec<Candidate>,
+    candidates: Candidates,
     /// Of a deployment: those of its replicas that wait.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<Vec<Explained>>,
+}
+
+impl Explained {
+    fn write(&self, into: &mut Vec<u8>) {
+        self.candidates.write_within(&self.why, into);
+        if let Some(replicas) = &self.replicas {
+            // The object goes on.
+            into.pop();
+            into.extend_from_slice(br#","replicas":["#);
+            for (number, replica) in replicas.iter().enumerate() {
+                if number > 0 {
+                    into.push(b',');
+                }
+                replica.write(into);
+            }
+            into.extend_from_slice(b"]}");
+        }
+    }
+}
+
+impl IntoResponse for Explained {
+    fn into_response(self) -> Response {
+        let mut body = Vec::new();
+        self.write(&mut body);
+        ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    }
 }
 
 /// An explanation without what the caller must not learn.
@@ -107,15 +129,9 @@ pub fn explained(shown: &Shown<'_>, why: Explanation) -> Explained {
     let mut why =
         if shown.caller.is_provider() { why } else { why.for_tenant(&shown.caller.organization) };
     let mut candidates = std::mem::take(&mut why.candidates);
-    candidates.retain(|candidate| {
-        shown.fleet.node(&candidate.node).is_none_or(|node| shown.sees_node(node))
-    });
+    candidates.retain(|owner| shown.caller.sees(owner));
     let earliest = why.earliest.as_ref().and_then(|earliest| earliest.at).map(instant);
     let mut value = json!(why);
-    if let Some(fields) = value.as_object_mut() {
-        // They stand beside the rest.
-        fields.remove("candidates");
-    }
     if let Some(at) = earliest {
         value["earliest"]["at"] = json!(at);
     }

@@ -14,6 +14,7 @@ use wharfage_shared::version::{Epoch, Generation};
 use crate::fleet::rows::interruptions::Taken;
 use crate::fleet::rows::node::{AgentStart, NodeRow, RareNode, Slot};
 use crate::fleet::rows::rarely::Rarely;
+use crate::fleet::rows::slots::Slots;
 use crate::fleet::{Fleet, PoolCount, TypeSeen};
 use crate::words::deployment::ModelKey;
 use crate::words::event::node::Event;
@@ -117,10 +118,12 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
         }),
         Event::OrphanGone { node, replica, .. } => fleet.change_node(node, |row| {
             row.orphans.remove(replica);
-            for slot in row.slots.iter_mut().filter(|slot| slot.orphan == Some(*replica)) {
-                let other = row.rare.orphans.iter().find(|(_, gpus)| gpus.contains(&slot.gpu));
-                slot.orphan = other.map(|(id, _)| *id);
-            }
+            row.slots.change(|slot| {
+                if slot.orphan == Some(*replica) {
+                    let other = row.rare.orphans.iter().find(|(_, gpus)| gpus.contains(&slot.gpu));
+                    slot.orphan = other.map(|(id, _)| *id);
+                }
+            });
         }),
     }
 }
@@ -188,7 +191,7 @@ fn enrol(fleet: &mut Fleet, node: &NodeId, pool: &PoolId, key: &str, at: Timesta
         start: None,
         inventory_hash: Arc::default(),
         inventory: Arc::default(),
-        slots: Vec::new(),
+        slots: Slots::default(),
         held_for: None,
         held_since: None,
         generation: Generation(1),
@@ -241,7 +244,8 @@ fn take_inventory(fleet: &mut Fleet, node: &NodeId, hash: &str, inventory: &Inve
     let has = Arc::new(fleet.index.offers.exchange(&before, inventory));
     fleet.change_node(node, |row| {
         row.inventory_hash = hash.into();
-        row.slots = slots(std::mem::take(&mut row.slots), inventory);
+        let old = std::mem::take(&mut row.slots).into_list();
+        row.slots = slots(old, inventory).into();
         row.inventory = has;
     });
     measure(fleet, node, inventory);
@@ -267,12 +271,12 @@ fn measure(fleet: &mut Fleet, node: &NodeId, inventory: &Inventory) {
 
 /// What stood before keeps its instant.
 fn judge(row: &mut NodeRow, hardware: &Hardware, at: Timestamp) {
-    for slot in &mut row.slots {
+    row.slots.change(|slot| {
         let told = hardware.unfit.get(&slot.gpu).map(String::as_str);
         if slot.unfit.as_deref() != told {
             slot.unfit = told.map(Into::into);
         }
-    }
+    });
     let since = |rule: &String| row.rules.get(rule).copied().unwrap_or(at);
     row.rules = hardware.rules.iter().map(|rule| (rule.clone(), since(rule))).collect();
     let known = std::mem::take(&mut row.asks);
@@ -322,9 +326,11 @@ fn doubted(doubts: &mut Doubts, doubt: &Doubt, at: Timestamp) {
 }
 
 fn mark_orphan(row: &mut NodeRow, replica: ReplicaId, gpus: &[GpuUuid]) {
-    for slot in row.slots.iter_mut().filter(|slot| gpus.contains(&slot.gpu)) {
-        slot.orphan = Some(replica);
-    }
+    row.slots.change(|slot| {
+        if gpus.contains(&slot.gpu) {
+            slot.orphan = Some(replica);
+        }
+    });
 }
 
 /// Whoever waited for an earlier call of the node has no part in a new one.

@@ -171,12 +171,15 @@ fn await_nothing(row: &mut ReplicaRow) {
 fn place(fleet: &mut Fleet, id: ReplicaId, seat: &Seat) {
     for (node, gpus) in seat.members() {
         fleet.change_node(node, |row| {
-            for slot in row.slots.iter_mut().filter(|slot| gpus.contains(&slot.gpu)) {
+            row.slots.change(|slot| {
+                if !gpus.contains(&slot.gpu) {
+                    return;
+                }
                 slot.holder = Some(id);
                 if slot.promised.is_some() {
                     slot.promised = None;
                 }
-            }
+            });
             if let Err(at) = row.replicas.binary_search(&id) {
                 row.replicas.insert(at, id);
             }
@@ -199,9 +202,11 @@ fn is_cached(fleet: &Fleet, id: ReplicaId, seat: &Seat) -> bool {
 fn change_slots(fleet: &mut Fleet, seat: &Seat, change: impl Fn(&mut Slot)) {
     for (node, gpus) in seat.members() {
         fleet.change_node(node, |row| {
-            for slot in row.slots.iter_mut().filter(|slot| gpus.contains(&slot.gpu)) {
-                change(slot);
-            }
+            row.slots.change(|slot| {
+                if gpus.contains(&slot.gpu) {
+                    change(slot);
+                }
+            });
         });
     }
 }
@@ -311,14 +316,14 @@ fn end(fleet: &mut Fleet, id: ReplicaId, because: StopCause, at: Timestamp, prov
 /// What a replica has to do with a node ends, or what was kept for it there.
 fn leave_node(fleet: &mut Fleet, id: ReplicaId, node: &NodeId, frees: bool) {
     fleet.change_node(node, |row| {
-        for slot in &mut row.slots {
+        row.slots.change(|slot| {
             if frees && slot.holder == Some(id) {
                 slot.holder = None;
             }
             if slot.promised == Some(id) {
                 slot.promised = None;
             }
-        }
+        });
         if frees {
             row.replicas.retain(|listed| *listed != id);
         }

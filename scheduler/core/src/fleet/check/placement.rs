@@ -69,7 +69,7 @@ fn check_member(
 
 /// A GPU of the seat that may not be used, and why: read straight from the node's row.
 fn unfit<'a>(fleet: &'a Fleet, seat: &Seat) -> Option<(&'a GpuUuid, &'a str)> {
-    let slots = fleet.node(&seat.node).map(|node| node.slots.as_slice()).unwrap_or_default();
+    let slots = fleet.node(&seat.node).map(|node| &*node.slots).unwrap_or_default();
     for slot in slots {
         if let Some(why) = &slot.unfit
             && seat.gpus.contains(&slot.gpu)

@@ -457,7 +457,6 @@ impl Fleet {
         let row = Arc::make_mut(row);
         change(row);
         row.rare.tidy();
-        row.slots.iter_mut().for_each(|slot| slot.rare.tidy());
         self.index.node_changed(Some(before), row);
     }
 

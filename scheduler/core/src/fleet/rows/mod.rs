@@ -11,3 +11,4 @@ pub mod node;
 pub mod rarely;
 pub mod replica;
 pub mod revisions;
+pub mod slots;

@@ -15,6 +15,7 @@ use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::{Epoch, Generation};
 
 use super::rarely::{Rare, Rarely};
+use super::slots::Slots;
 use crate::words::because::placement::Rejection;
 use crate::words::claim::Claimed;
 use crate::words::node::{AskFact, Called, Departure, Doubts, Health, Intent, NoticeFact, Reach};
@@ -62,7 +63,7 @@ pub struct NodeRow {
     /// GPUs, engines, hooks.
     pub inventory: Arc<Inventory>,
     /// Its GPUs in NVML's order, with their holders.
-    pub slots: Vec<Slot>,
+    pub slots: Slots,
     /// For whom its active time counts.
     pub held_for: Option<HeldFor>,
     /// Since when it has served that organization.
@@ -225,12 +226,12 @@ impl NodeRow {
 
     /// GPUs that nobody holds and that may be used.
     pub fn free(&self) -> u8 {
-        u8::try_from(self.slots.iter().filter(|slot| slot.is_usable()).count()).unwrap_or(u8::MAX)
+        self.slots.usable()
     }
 
     /// Whether none of its GPUs is taken, kept for somebody or unfit.
     pub fn is_whole(&self) -> bool {
-        self.slots.iter().all(Slot::is_usable)
+        self.slots.are_whole()
     }
 
     /// A GPU that would be free if it were fit, and why it is not.

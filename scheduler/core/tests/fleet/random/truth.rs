@@ -102,11 +102,7 @@ pub fn decides_as_it_explains(world: &World) -> Result<(), TestCaseError> {
         let decided = policies::placement::decide(fleet, policy, row, &ask).ok();
         let explained = explain::deployment(fleet, policy, &row.id, world.now);
         let explained = explained.expect("the deployment exists");
-        let best = explained.candidates.iter().filter_map(|candidate| match &candidate.verdict {
-            explain::Verdict::Feasible(score) => Some(score.clone()),
-            explain::Verdict::Rejected(_) => None,
-        });
-        let best = best.min();
+        let best = explained.candidates.iter().filter_map(|candidate| candidate.rank()).min();
         let decided = decided.map(|decision| decision.because.score.clone());
         prop_assert_eq!(&decided, &best, "for {}\n{}", row.id, world.picture());
         let first = explained.candidates.first().map(|candidate| candidate.node.clone());

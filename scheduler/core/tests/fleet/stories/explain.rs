@@ -1,5 +1,6 @@
 //! What people are told of a replica that waits.
 
+use serde_json::{Value, json};
 use wharfage_scheduler_core::Action;
 use wharfage_scheduler_core::explain::{self, Earliest, Explanation};
 use wharfage_scheduler_core::words::command::nodes::Action as Nodes;
@@ -48,10 +49,26 @@ fn nodes_are_counted_by_the_first_rule_that_they_fail() {
         "{summary}"
     );
     assert!(summary.contains("unknown: it runs once 8 GPUs of one"), "{summary}");
-    let tenant = serde_json::to_string(&explained.for_tenant(&"acme".into())).expect("JSON");
+    let tenant = explained.for_tenant(&"acme".into()).json();
+    let tenant = String::from_utf8(tenant).expect("text");
     assert!(!tenant.contains("zeta"), "others are counts only: {tenant}");
     assert!(!tenant.contains("a test"), "an operator's words are the provider's: {tenant}");
     assert!(tenant.contains("1: cordoned: the provider's decision"), "{tenant}");
+    let read: Value = serde_json::from_str(&tenant).expect("JSON");
+    let case = |node: &Value| (node["node"].clone(), node["verdict"]["rejected"]["rule"].clone());
+    let cases = read["candidates"].as_array().expect("a list").iter().map(case);
+    assert_eq!(
+        cases.collect::<Vec<_>>(),
+        [
+            ("node-1", "not_enough_gpus"),
+            ("node-2", "not_enough_gpus"),
+            ("node-3", "serves_another"),
+            ("node-4", "cordoned"),
+            ("node-5", "class_not_allowed"),
+        ]
+        .map(|(node, rule)| (json!(node), json!(rule))),
+        "every node is named: {tenant}"
+    );
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn explain_names_the_xid_that_closed_a_gpu() {
     world.deploy(sized("whole", 8));
     let policy = Policy::default();
     let explained = explain::deployment(world.fleet(), &policy, &id("whole"), world.now);
-    let text = serde_json::to_string(&explained).expect("an explanation is JSON");
+    let text = String::from_utf8(explained.expect("it exists").json()).expect("text");
     assert!(text.contains("7 are free and fit"), "{text}");
     assert!(text.contains("cordoned by XID 48"), "{text}");
 }

@@ -116,9 +116,8 @@ proptest! {
         world.agent("node-1").places(&places);
         world.run(1);
         let mut node: NodeRow = world.fleet().node(&"node-1".into()).expect("there").clone();
-        for (slot, busy) in node.slots.iter_mut().zip(&busy) {
-            slot.holder = busy.then_some(ReplicaId(1));
-        }
+        let mut each = busy.iter();
+        node.slots.change(|slot| slot.holder = each.next().filter(|busy| **busy).map(|_| ReplicaId(1)));
         let usable: Vec<usize> = (0..8).filter(|at| !busy[*at]).collect();
         let picked = pick(&node, count).gpus;
         let picked: Vec<usize> = picked
