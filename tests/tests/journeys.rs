@@ -28,3 +28,5 @@ mod main_job;
 mod notices;
 #[path = "journeys/refusals.rs"]
 mod refusals;
+#[path = "journeys/six_drills.rs"]
+mod six_drills;

@@ -6,7 +6,7 @@ use tokio::process::Command;
 use wharfage_tests::{Dev, program, until};
 
 /// `wharfage` with these words, as the provider: its exit code and what it printed.
-async fn wharfage(dev: &Dev, words: &[&str]) -> (i32, String) {
+pub async fn wharfage(dev: &Dev, words: &[&str]) -> (i32, String) {
     let run = Command::new(program("wharfage"))
         .args(words)
         .env("WHARFAGE_URL", dev.text("scheduler_url"))
@@ -20,7 +20,7 @@ async fn wharfage(dev: &Dev, words: &[&str]) -> (i32, String) {
 }
 
 /// The id of the drill that `--wait` prints first.
-fn id_of(said: &str) -> &str {
+pub fn id_of(said: &str) -> &str {
     let line = said.lines().find_map(|line| line.strip_prefix("drill "));
     line.unwrap_or_else(|| panic!("no drill is named: {said}"))
 }
