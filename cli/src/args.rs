@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 pub mod drill;
+pub mod rehearse;
 
 use std::path::PathBuf;
 
@@ -36,6 +37,8 @@ pub enum Command {
     NoticeEmulator(EmulatorArgs),
     /// Rate a usage file with the billing core: no scheduler needed.
     Rate(RateArgs),
+    /// Recorded traffic against a deployment's replicas, with drills in it: what would it be like?
+    Rehearse(Box<rehearse::RehearseArgs>),
     /// Run drills on the production cores under virtual time.
     Simulate(SimulateArgs),
     /// Print a completion script.

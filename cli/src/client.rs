@@ -54,6 +54,11 @@ impl Client {
         Ok(Self { url: url.trim_end_matches('/').to_owned(), token, http })
     }
 
+    /// Who asks.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// `GET path`.
     pub async fn get(&self, path: &str) -> Result<Value, Failure> {
         let request = self.http.get(format!("{}{path}", self.url)).timeout(ANSWER_WITHIN);

@@ -11,6 +11,7 @@ mod exit;
 mod files;
 mod output;
 mod rate;
+mod rehearse;
 mod simulate;
 mod verbs;
 
@@ -39,6 +40,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::EngineStub(engine) => engine_stub(engine),
         Command::NoticeEmulator(args) => block_on(emulator::run(&args)),
         Command::Rate(rate) => rate::run(&rate),
+        Command::Rehearse(rehearse) => block_on(rehearse::run(&rehearse)),
         Command::Simulate(simulate) => simulate::run(&simulate),
         Command::Completion { shell } => {
             let mut command = <Args as clap::CommandFactory>::command();

@@ -28,5 +28,7 @@ mod main_job;
 mod notices;
 #[path = "journeys/refusals.rs"]
 mod refusals;
+#[path = "journeys/rehearsal.rs"]
+mod rehearsal;
 #[path = "journeys/six_drills.rs"]
 mod six_drills;

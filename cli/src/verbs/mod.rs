@@ -43,7 +43,7 @@ pub async fn run(verb: Verb) -> Result<(), Failure> {
 }
 
 /// A deployment's id, from its id or its name.
-async fn deployment_id(client: &Client, id_or_name: &str) -> Result<String, Failure> {
+pub async fn deployment_id(client: &Client, id_or_name: &str) -> Result<String, Failure> {
     let answer = client.get("/api/v1/deployments").await?;
     one_of(&answer["deployments"], "", "deployment", id_or_name)
 }
