@@ -31,6 +31,8 @@ pub struct Definitions {
     pub address: Option<String>,
     /// The fast network that it is on.
     pub fabric: Option<String>,
+    /// The host's id at its provider.
+    pub provider_id: Option<String>,
 }
 
 impl Definitions {
@@ -50,7 +52,8 @@ impl Definitions {
         let own = Step::ALL.into_iter().map(Step::id);
         let hooks = known.into_iter().map(|(id, _)| id).chain(own).collect();
         let (address, fabric) = (config.reached_at(), config.fabric.clone());
-        Self { engines, hooks, hook_estimates, refused, address, fabric }
+        let provider_id = config.provider_id.clone();
+        Self { engines, hooks, hook_estimates, refused, address, fabric, provider_id }
     }
 
     /// The inventory with these GPUs, what was learned of the engines and what the cache holds.
@@ -67,6 +70,7 @@ impl Definitions {
             models,
             address: self.address.clone(),
             fabric: self.fabric.clone(),
+            provider_id: self.provider_id.clone(),
         }
     }
 }

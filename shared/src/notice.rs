@@ -40,6 +40,8 @@ pub enum NoticeSource {
     Socket,
     /// The scheduler, in the desired state.
     Scheduler,
+    /// The hardware's owner, in an event that was handed to the scheduler (`POST /api/v1/notices`).
+    Provider,
     /// An operator's drill on the node itself.
     Drill,
     /// The host's login manager: a shutdown was asked for.
@@ -59,6 +61,14 @@ pub enum NoticeSource {
     /// A source that only a newer agent knows: its notice counts like any other.
     #[serde(other)]
     Other,
+}
+
+impl NoticeSource {
+    /// Whether nodes hear it from the scheduler: what they report of it is no news there, and that they
+    /// do not report it takes nothing back.
+    pub fn is_told_by_scheduler(self) -> bool {
+        matches!(self, Self::Scheduler | Self::Provider)
+    }
 }
 
 /// How sure the source is.
@@ -111,12 +121,15 @@ pub struct SourceHeard {
     pub trouble: Option<String>,
 }
 
-/// A reclaim that the scheduler orders: warned and cordoned at once, drained and ended later.
+/// A notice that the scheduler gives: warned and cordoned at once, drained and ended later.
 /// Instants are on the scheduler's clock; the agent maps them with the answer's `now`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reclaim {
     /// The notice's id.
     pub id: NoticeId,
+    /// Why.
+    #[serde(default = "reclaimed", skip_serializing_if = "is_reclaimed")]
+    pub kind: NoticeKind,
     /// What ends.
     pub leaves: Leaves,
     /// T0: warning and cordon.
@@ -125,6 +138,14 @@ pub struct Reclaim {
     pub drain_at: Timestamp,
     /// The deadline.
     pub gone_at: Timestamp,
+}
+
+fn reclaimed() -> NoticeKind {
+    NoticeKind::Reclaim
+}
+
+fn is_reclaimed(kind: &NoticeKind) -> bool {
+    *kind == NoticeKind::Reclaim
 }
 
 #[cfg(test)]

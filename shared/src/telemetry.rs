@@ -39,6 +39,9 @@ pub struct Inventory {
     /// The fast network that it is on, by its owner's name; replicas do not stretch over two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fabric: Option<String>,
+    /// The instance's id at the provider, by which events name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
 }
 
 /// A model in a host's cache.

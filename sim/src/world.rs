@@ -376,5 +376,6 @@ fn inventory(index: usize, sku: &Sku, hooks: &BTreeMap<HookId, Millis>) -> Inven
         models: Vec::new(),
         address: Some(format!("node-{}", index + 1)),
         fabric: None,
+        provider_id: None,
     }
 }

@@ -160,10 +160,16 @@ impl Notices {
         self.reclaim = known.or_else(|| {
             let mapped = clock.boottime(said.gone_at).zip(clock.boottime(said.drain_at));
             let mapped = mapped.map(|(gone_at, drain_at)| {
+                let source = match said.kind {
+                    NoticeKind::Reclaim => NoticeSource::Scheduler,
+                    NoticeKind::Preempt | NoticeKind::Maintenance | NoticeKind::Shutdown => {
+                        NoticeSource::Provider
+                    }
+                };
                 let notice = Notice {
                     id: said.id.clone(),
-                    kind: NoticeKind::Reclaim,
-                    source: NoticeSource::Scheduler,
+                    kind: said.kind,
+                    source,
                     leaves: said.leaves,
                     gone_at,
                     heard_at: now,

@@ -59,6 +59,9 @@ pub struct Config {
     /// The fast network that connects this host with others, by a name of the owner's: one replica
     /// on several nodes stays on one (default: none is declared).
     pub fabric: Option<String>,
+    /// This host's id at its provider (`ocid1.instance..`, `i-0abc..`): events that are handed to the
+    /// scheduler name the node by it (default: such events cannot).
+    pub provider_id: Option<String>,
     /// How replicas are run (default: units where systemd runs and the template is installed).
     pub driver: Option<Driver>,
     /// What a replica may have of this host.

@@ -146,7 +146,11 @@ impl Post {
                 query::only(request.uri(), self.query)
             }
             (_, &Method::GET | &Method::HEAD) => Ok(()),
-            _ => query::only(request.uri(), &["dryRun"]),
+            _ => {
+                let own = self.query.iter().copied().filter(|name| *name != "dryRun");
+                let known: Vec<&str> = ["dryRun"].into_iter().chain(own).collect();
+                query::only(request.uri(), &known)
+            }
         }
     }
 

@@ -199,7 +199,7 @@ fn schemas() -> Value {
         ),
         ("BasetenError", object(&[("!code", text()), ("!message", text())])),
     ];
-    for (name, schema) in errors.into_iter().chain(requests()) {
+    for (name, schema) in errors.into_iter().chain(requests()).chain(access_requests()) {
         schemas[name] = schema;
     }
     schemas
@@ -345,6 +345,16 @@ fn requests() -> Vec<(&'static str, Value)> {
             ]),
         ),
         (
+            "Notice",
+            object(&[
+                ("!id", text()),
+                ("node", text()),
+                ("provider_id", text()),
+                ("!kind", words(&["preempt", "maintenance", "shutdown"])),
+                ("!in_seconds", seconds()),
+            ]),
+        ),
+        (
             "NodePool",
             object(&[
                 ("!id", text()),
@@ -407,6 +417,12 @@ fn requests() -> Vec<(&'static str, Value)> {
             ]),
         ),
         ("Period", object(&[("organization", text()), ("!from", instant()), ("!to", instant())])),
+    ]
+}
+
+/// Bodies about who may do what.
+fn access_requests() -> Vec<(&'static str, Value)> {
+    vec![
         ("Organization", object(&[("!id", text()), ("currency", text())])),
         (
             "Token",

@@ -71,6 +71,8 @@ POST   /api/v1/nodes/{id}/drain                              provider operator
 POST   /api/v1/nodes/{id}/reclaim                            provider operator
 POST   /api/v1/nodes/{id}/retire                             provider admin
 POST   /api/v1/nodes/{id}/rejoin                             provider admin
+POST   /api/v1/notices                                       provider operator
+POST   /api/v1/notices/oci                                   provider operator
 GET    /api/v1/brakes                                        read
 POST   /api/v1/brakes/{rule}/release                         provider operator
 GET    /api/v1/nodepools                                     read

@@ -122,6 +122,17 @@ fn own(steps: &mut Vec<Step>, replica: &str, drill: &str) {
         at("DELETE /api/v1/replicas/{id}", &format!("/api/v1/replicas/{replica}"), OWN, None),
         step("POST /api/v1/drills", ADMIN, yearly_drill("two")),
         at("DELETE /api/v1/drills/{id}", &format!("/api/v1/drills/{drill}"), ADMIN, None),
+        step(
+            "POST /api/v1/notices",
+            ADMIN,
+            json!({"id": "n-1", "node": "node-2", "kind": "preempt", "in_seconds": 86_400}),
+        ),
+        step(
+            "POST /api/v1/notices/oci",
+            ADMIN,
+            json!({"eventType": "com.oraclecloud.computeapi.instancepreemptionaction",
+                   "data": {"resourceId": "spot-1"}}),
+        ),
         verb("POST /api/v1/nodes/{id}/cordon", "node-2", ADMIN, why()),
         verb("POST /api/v1/nodes/{id}/uncordon", "node-2", ADMIN, why()),
         verb("POST /api/v1/nodes/{id}/drain", "node-2", ADMIN, why()),

@@ -59,6 +59,47 @@ async fn a_spot_node_is_reclaimed_with_a_countdown() {
 }
 
 #[tokio::test]
+async fn a_preemption_that_only_the_provider_s_events_tell_reaches_its_node_once() {
+    let scheduler = Scheduler::start("announced").await;
+    let _node = scheduler.node("spot-1", "spot").await;
+    let path = "/api/v1/notices/oci";
+    let event = json!({
+        "eventType": "com.oraclecloud.computeapi.instancepreemptionaction",
+        "eventID": "e1/a", "cloudEventsVersion": "0.1",
+        "data": {"resourceId": "spot-1", "additionalDetails": {"preemptionAction": "TERMINATE"}},
+    });
+    let row = scheduler.post(path, "provider-operator", &event).await.expect(200);
+    assert_eq!(
+        (&row["departure"], &row["notice"]["source"]),
+        (&json!("noticed"), &json!("provider"))
+    );
+    assert_eq!(row["notice"]["id"], "oci-e1a");
+    let ends = &row["notice"]["gone_at"];
+    assert!(row["notice"]["seconds_left"].as_u64().is_some_and(|left| left <= 120), "{row}");
+    let again = format!("{path}?in_seconds=600");
+    let again = scheduler.post(&again, "provider-operator", &event).await.expect(200);
+    assert_eq!(&again["notice"]["gone_at"], ends, "delivered twice, it is one notice");
+    let mut other = event.clone();
+    other["eventType"] = json!("com.oraclecloud.computeapi.launchinstance.end");
+    let ignored = scheduler.post(path, "provider-operator", &other).await.expect(200);
+    assert!(ignored["ignored"].as_str().is_some_and(|why| why.contains("launchinstance")));
+    for (body, status) in [
+        (json!({"eventType": event["eventType"], "data": {"resourceId": "ocid1.x"}}), 404),
+        (json!({"eventType": event["eventType"], "data": {}}), 400),
+        (json!({}), 400),
+    ] {
+        scheduler.post(path, "provider-operator", &body).await.expect(status);
+    }
+    let said = json!({"id": "a b", "kind": "reclaim"});
+    let refused = scheduler.post("/api/v1/notices", "provider-operator", &said).await;
+    let refused = refused.expect(400)["violations"].to_string();
+    for field in ["id", "node", "kind", "in_seconds"] {
+        assert!(refused.contains(&format!("\"field\":\"{field}\"")), "{field}: {refused}");
+    }
+    scheduler.stop().await;
+}
+
+#[tokio::test]
 async fn a_replica_shows_where_it_is_how_far_and_why() {
     let scheduler = Scheduler::start("replicas").await;
     let mut node = scheduler.node("node-1", "standard").await;

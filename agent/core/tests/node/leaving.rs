@@ -1,7 +1,7 @@
 //! Stories of leaving: stop orders and notices, with windows long and short.
 
 use wharfage_agent_core::{Effect, Input};
-use wharfage_shared::notice::{Certainty, Leaves, Notice, Reclaim};
+use wharfage_shared::notice::{Certainty, Leaves, Notice, NoticeKind, NoticeSource, Reclaim};
 use wharfage_shared::order::StopCause;
 use wharfage_shared::replica::{HookKind, HookOutcome, ReportedPhase};
 use wharfage_shared::time::{Boottime, Millis, Timestamp};
@@ -205,6 +205,7 @@ fn a_reclaim_drains_from_its_stated_moment_without_an_order() {
         desired.cordoned = true;
         desired.reclaim = Some(Reclaim {
             id: "reclaim-3".into(),
+            kind: NoticeKind::Reclaim,
             leaves: Leaves::Replicas,
             warned_at: at(0),
             drain_at: at(120_000),
@@ -222,6 +223,30 @@ fn a_reclaim_drains_from_its_stated_moment_without_an_order() {
     assert!(!host.alive(1));
     let stopped = host.first(t0, |e| matches!(e, Effect::Terminate { .. }));
     assert_eq!(stopped, Some(t0 + 413_000), "deadline less margin and stop");
+}
+
+#[test]
+fn a_preemption_that_the_scheduler_was_told_of_is_left_like_one_that_was_heard_here() {
+    let mut host = Host::ready(Habits::default(), vec![order(1)]);
+    let t0 = host.now;
+    let at = |ms: u64| Timestamp(WALL + (t0 + ms) as i64);
+    host.want(|desired| {
+        desired.reclaim = Some(Reclaim {
+            id: "oci-1".into(),
+            kind: NoticeKind::Preempt,
+            leaves: Leaves::Node,
+            warned_at: at(0),
+            drain_at: at(120_000),
+            gone_at: at(120_000),
+        });
+    });
+    host.run_for(10_000);
+    let known = &host.agent.status().notices[0];
+    assert_eq!((known.kind, known.source), (NoticeKind::Preempt, NoticeSource::Provider));
+    host.run_for(85_000);
+    assert_eq!(host.agent.status().replicas[0].phase, ReportedPhase::Ready, "traffic is kept");
+    host.run_for(25_000);
+    assert!(!host.alive(1), "it is gone before its node");
 }
 
 #[test]

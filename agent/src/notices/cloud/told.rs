@@ -192,6 +192,7 @@ pub fn word(source: NoticeSource) -> &'static str {
         NoticeSource::File => "file",
         NoticeSource::Socket => "socket",
         NoticeSource::Scheduler => "scheduler",
+        NoticeSource::Provider => "provider",
         NoticeSource::Drill => "drill",
         NoticeSource::Logind => "logind",
         NoticeSource::Agent => "agent",

@@ -95,10 +95,11 @@ impl Fleet {
     }
 }
 
-/// The reclaim in force that ends first.
+/// The scheduler's own notice in force that ends first.
 fn reclaim(row: &NodeRow) -> Option<Reclaim> {
-    row.reclaim().map(|notice| Reclaim {
+    row.told().map(|notice| Reclaim {
         id: notice.id.clone(),
+        kind: notice.kind,
         leaves: notice.leaves,
         warned_at: notice.heard_at,
         drain_at: notice.drain_at,

@@ -11,6 +11,7 @@ mod events;
 mod invoices;
 mod money;
 mod nodes;
+mod notices;
 mod quotas;
 mod replicas;
 
@@ -19,6 +20,7 @@ use super::route::Route;
 /// Every route below `/api/v1`.
 pub fn routes() -> Vec<Route> {
     let mut routes = nodes::routes();
+    routes.extend(notices::routes());
     routes.extend(deployments::routes());
     routes.extend(replicas::routes());
     routes.extend(drills::routes());

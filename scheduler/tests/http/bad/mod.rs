@@ -89,6 +89,9 @@ fn good(schema: &str, path: &str) -> Value {
         "CapacityClaim" => claim("new", "SERVERLESS", 1),
         "AutoscalingSettings" => json!({"min_replica": 1}),
         "Verb" | "Reclaim" => json!({"reason": "a drill"}),
+        "Notice" => json!({
+            "id": "n-1", "node": "node-1", "kind": "preempt", "in_seconds": 60
+        }),
         "NodePool" => json!({"id": "new", "zone": ZONE, "sku": SKU}),
         "Drill" => json!({
             "name": "weekly", "scope": {"node": "node-1"}, "profile": "custom",

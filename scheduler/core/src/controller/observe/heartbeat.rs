@@ -328,13 +328,13 @@ fn notices(plan: &mut Plan<'_>, heartbeat: &Heartbeat) {
         let is_over = row.past_notices.get(&notice.id).is_some_and(|gone_at| *gone_at <= plan.now)
             || (notice.source == NoticeSource::Drill
                 && plan.fleet.is_past_drill(&row.id, &notice.id));
-        if notice.source != NoticeSource::Scheduler && !same && !is_over {
+        if !notice.source.is_told_by_scheduler() && !same && !is_over {
             changes.push(Event::Noticed { node: heartbeat.node.clone(), notice: fact });
         }
     }
     let is_reported = |id: &NoticeId| heartbeat.notices.iter().any(|notice| notice.id == *id);
     for known in row.notices.values() {
-        if known.source != NoticeSource::Scheduler && !is_reported(&known.id) {
+        if !known.source.is_told_by_scheduler() && !is_reported(&known.id) {
             let (node, notice, at) = (heartbeat.node.clone(), known.id.clone(), plan.now);
             changes.push(Event::NoticeEnded { node, notice, at });
         }

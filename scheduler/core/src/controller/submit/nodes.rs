@@ -1,8 +1,8 @@
 //! Commands about pools and nodes.
 
 use wharfage_shared::capacity::{ComputeClass, Tenancy};
-use wharfage_shared::ids::{JoinId, NodeId, PoolId};
-use wharfage_shared::notice::Leaves;
+use wharfage_shared::ids::{JoinId, NodeId, NoticeId, PoolId};
+use wharfage_shared::notice::{Leaves, NoticeKind, NoticeSource};
 use wharfage_shared::time::Millis;
 
 use super::access::usable;
@@ -15,7 +15,7 @@ use crate::words::command::access::Admits;
 use crate::words::command::nodes::Action;
 use crate::words::event::access::Event as AccessEvent;
 use crate::words::event::node::Event;
-use crate::words::node::{Doubt, Intent, Pool, PoolSize};
+use crate::words::node::{Doubt, Intent, NoticeFact, Pool, PoolSize};
 use crate::words::refusal::{Kind, Refusal};
 
 pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, Refusal> {
@@ -46,6 +46,9 @@ pub(super) fn carry_out(plan: &mut Plan<'_>, action: &Action) -> Result<Answer, 
         }
         Action::Reclaim { node, reason: _, leaves, drain_after, gone_after } => {
             reclaim(plan, node, *leaves, *drain_after, *gone_after)?;
+        }
+        Action::Announce { node, notice, kind, gone_after } => {
+            announce(plan, node, notice, *kind, *gone_after)?;
         }
         Action::ReleaseBrake { rule, reason } => {
             if !plan.fleet.brakes().any(|(on, _)| on == rule) {
@@ -167,6 +170,35 @@ fn forgive(plan: &mut Plan<'_>, node: &NodeId, reason: &str) -> Result<(), Refus
 }
 
 /// Takes spot capacity back: warning and cordon now, drain and end at stated times.
+fn announce(
+    plan: &mut Plan<'_>,
+    node: &NodeId,
+    notice: &NoticeId,
+    kind: NoticeKind,
+    gone_after: Millis,
+) -> Result<(), Refusal> {
+    let row = known(plan, node)?;
+    if row.departed_at.is_some() {
+        return Err(precondition(node.to_string(), format!("{node} has departed already")));
+    }
+    // Events are delivered at least once, and later ones must not move the deadline away.
+    if row.notices.contains_key(notice) || row.past_notices.contains_key(notice) {
+        return Ok(());
+    }
+    let gone_at = plan.now + gone_after;
+    let notice = NoticeFact {
+        id: notice.clone(),
+        kind,
+        source: NoticeSource::Provider,
+        leaves: Leaves::Node,
+        heard_at: plan.now,
+        drain_at: gone_at,
+        gone_at,
+    };
+    plan.record(Event::Noticed { node: node.clone(), notice });
+    Ok(())
+}
+
 fn reclaim(
     plan: &mut Plan<'_>,
     node: &NodeId,

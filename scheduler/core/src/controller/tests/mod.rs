@@ -4,7 +4,9 @@
 mod world;
 
 use wharfage_shared::capacity::CapacityClass;
-use wharfage_shared::notice::Leaves;
+use wharfage_shared::ids::NoticeId;
+use wharfage_shared::notice::{Leaves, NoticeKind};
+use wharfage_shared::time::Millis;
 
 use self::world::World;
 use crate::words::command::{Action, deployments, nodes};
@@ -53,6 +55,38 @@ fn a_reclaim_cordons_at_once_drains_at_two_minutes_and_ends_at_seven() {
     assert_eq!(world.replicas("batch"), ["r-1 stopped node-1", "r-2 pending -"]);
     world.run(30);
     assert_eq!(world.replicas("batch"), ["r-1 stopped node-1", "r-2 ready node-1"]);
+    world.replay();
+}
+
+#[test]
+fn a_preemption_that_is_handed_to_the_scheduler_is_one_notice_however_often_it_comes() {
+    let mut world = World::new(1, 1);
+    world.deploy("batch", 8, 1, |spec| {
+        spec.classes = vec![CapacityClass::Spot, CapacityClass::OnDemand];
+    });
+    world.run(30);
+    assert_eq!(world.replicas("batch"), ["r-1 ready node-2"]);
+    let announce = |seconds| {
+        Action::Node(nodes::Action::Announce {
+            node: "node-2".into(),
+            notice: NoticeId::new("oci-1"),
+            kind: NoticeKind::Preempt,
+            gone_after: Millis::from_seconds(seconds),
+        })
+    };
+    world.must(announce(120));
+    assert_eq!(world.replicas("batch"), ["r-1 ready node-2", "r-2 fetching node-1"]);
+    world.run(5);
+    world.must(announce(3600));
+    world.run(30);
+    assert_eq!(world.replicas("batch"), ["r-1 stopped node-2", "r-2 ready node-1"]);
+    let departed = |world: &World| {
+        let fleet = world.controller.fleet();
+        fleet.node(&"node-2".into()).is_some_and(|row| row.departed_at.is_some())
+    };
+    assert!(!departed(&world));
+    world.run(90);
+    assert!(departed(&world), "the first word of its end counts");
     world.replay();
 }
 

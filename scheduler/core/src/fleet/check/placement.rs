@@ -7,7 +7,6 @@ use crate::words::node::{NoticeFact, Reach};
 use crate::words::replica::{Phase, Seat};
 use wharfage_shared::capacity::{CapacityClass, ComputeClass};
 use wharfage_shared::ids::GpuUuid;
-use wharfage_shared::notice::NoticeSource;
 use wharfage_shared::time::Timestamp;
 
 /// What instants on the rows tell: a placement later than the change that closed the node.
@@ -41,7 +40,7 @@ fn check_member(
         found.add("S6", format!("{who} was {word} after its node was not heard any more"));
     }
     // A host hears of its own notices before the scheduler does; those the step tells.
-    let ours = |notice: &&NoticeFact| notice.source == NoticeSource::Scheduler;
+    let ours = |notice: &&NoticeFact| notice.source.is_told_by_scheduler();
     let notices = node.notices.values().filter(ours);
     for notice in notices.filter(|notice| since > notice.heard_at) {
         let id = &notice.id;

@@ -273,6 +273,12 @@ impl NodeRow {
         ours.min_by_key(|notice| (notice.gone_at, &notice.id))
     }
 
+    /// The notice in force that ends first of those that the node hears from the scheduler.
+    pub fn told(&self) -> Option<&NoticeFact> {
+        let told = self.notices.values().filter(|of| of.source.is_told_by_scheduler());
+        told.min_by_key(|notice| (notice.gone_at, &notice.id))
+    }
+
     /// Whether it is under a reclaim and will be free for new use afterwards: heard, fit, open, and
     /// here to stay.
     pub fn is_coming(&self) -> bool {

@@ -1,8 +1,8 @@
 //! Commands about pools and nodes; the provider's only (and enrolment, by the machine listener).
 
 use serde::{Deserialize, Serialize};
-use wharfage_shared::ids::{JoinId, NodeId, PoolId};
-use wharfage_shared::notice::Leaves;
+use wharfage_shared::ids::{JoinId, NodeId, NoticeId, PoolId};
+use wharfage_shared::notice::{Leaves, NoticeKind};
 use wharfage_shared::time::Millis;
 
 use crate::words::node::{Pool, PoolSize};
@@ -77,6 +77,18 @@ pub enum Action {
         drain_after: Option<Millis>,
         /// From now to the end; absent = the configured 420 s.
         gone_after: Option<Millis>,
+    },
+    /// The provider has said, in an event that was handed to the scheduler, that it takes the node.
+    /// The same event may come again: it is one notice.
+    Announce {
+        /// Which.
+        node: NodeId,
+        /// The event.
+        notice: NoticeId,
+        /// Why; a reclaim is the scheduler's own.
+        kind: NoticeKind,
+        /// From now to the end.
+        gone_after: Millis,
     },
     /// The brake of a health rule is released by an operator's word.
     ReleaseBrake {

@@ -124,6 +124,7 @@ impl Agent {
             models: Vec::new(),
             address: Some(format!("{node}.internal")),
             fabric: None,
+            provider_id: None,
         };
         Self {
             node: node.clone(),
