@@ -200,7 +200,21 @@ impl Serialize for ReplicaId {
 
 impl<'de> Deserialize<'de> for ReplicaId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(Written)
+    }
+}
+
+/// Reads a replica's id where it lies: heartbeats are full of them.
+struct Written;
+
+impl serde::de::Visitor<'_> for Written {
+    type Value = ReplicaId;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a replica's id, as in r-12")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ReplicaId, E> {
+        text.parse().map_err(E::custom)
     }
 }

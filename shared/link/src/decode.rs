@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
 use serde_ignored::Path;
 
 /// Fields that are remembered as said: the next release adds a handful, and a sender that makes
@@ -36,7 +36,9 @@ impl Decoder {
         kind: &str,
         body: &[u8],
     ) -> Result<T, serde_json::Error> {
-        let mut json = serde_json::Deserializer::from_slice(body);
+        // Checked once as a whole: no text in it is checked again.
+        let text = std::str::from_utf8(body).map_err(serde_json::Error::custom)?;
+        let mut json = serde_json::Deserializer::from_str(text);
         let (mut count, mut paths) = (0, Vec::new());
         let message = serde_ignored::deserialize(&mut json, |path| {
             // A caller who wants nothing of an answer ignores all of it: that is no field.
@@ -169,6 +171,7 @@ mod tests {
         let _: IgnoredAny = decoder.read("report_answer", br#"{"a":1}"#).expect("ignored");
         decoder.read::<HeartbeatAnswer>("answer", br#"{"mood":1,"term":"x"}"#).expect_err("bad");
         decoder.read::<HeartbeatAnswer>("answer", b"{} {}").expect_err("more than a message");
+        decoder.read::<IgnoredAny>("answer", b"{\"a\":\"\xff\"}").expect_err("no text");
         assert!(decoder.unknown_fields().is_empty());
     }
 

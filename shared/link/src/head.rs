@@ -153,20 +153,24 @@ enum Taken {
 
 /// Adds bytes to the head until its empty line.
 fn take_head(head: &mut Vec<u8>, bytes: &[u8]) -> Taken {
-    for (index, byte) in bytes.iter().enumerate() {
+    let mut used = 0;
+    if head.is_empty() {
         // Empty lines before a request line are skipped by every parser.
-        if head.is_empty() && matches!(byte, b'\r' | b'\n') {
-            continue;
-        }
-        if *byte == b'\n' && head.last() != Some(&b'\r') {
+        used = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    }
+    while used < bytes.len() {
+        let rest = &bytes[used..];
+        let line = rest.iter().position(|byte| *byte == b'\n').map_or(rest, |end| &rest[..=end]);
+        used += line.len();
+        head.extend_from_slice(line);
+        if head.ends_with(b"\n") && !head.ends_with(b"\r\n") {
             return Taken::Refused("a line of the head ends without a carriage return");
-        }
-        head.push(*byte);
-        if head.ends_with(b"\r\n\r\n") {
-            return Taken::Whole(index + 1);
         }
         if head.len() > LONGEST_HEAD {
             return Taken::Refused("the head is longer than 64 KiB");
+        }
+        if head.ends_with(b"\r\n\r\n") {
+            return Taken::Whole(used);
         }
     }
     Taken::Part

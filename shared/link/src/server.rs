@@ -240,6 +240,10 @@ where
 {
     let verdicts = Verdicts::default();
     let io = TokioIo::new(Watched::new(stream, verdicts.clone()));
+    let shown = shown.map(|facts| {
+        let key_sha256 = spki_sha256(&facts.spki);
+        (facts, key_sha256)
+    });
     let shown = Arc::new(shown);
     let service = service_fn(|request: Request<Incoming>| {
         let verdict = verdicts.next();
@@ -273,13 +277,14 @@ where
     }
 }
 
-fn peer(addr: SocketAddr, shown: Option<&Facts>) -> Peer {
+fn peer(addr: SocketAddr, shown: Option<&(Facts, String)>) -> Peer {
+    let facts = shown.map(|(facts, _)| facts);
     Peer {
         addr,
-        name: shown.and_then(|facts| facts.name.clone()),
-        expired: shown.is_some_and(|facts| SystemTime::now() > facts.not_after),
-        not_after: shown.map(|facts| facts.not_after),
-        key_sha256: shown.map(|facts| spki_sha256(&facts.spki)),
+        name: facts.and_then(|facts| facts.name.clone()),
+        expired: facts.is_some_and(|facts| SystemTime::now() > facts.not_after),
+        not_after: facts.map(|facts| facts.not_after),
+        key_sha256: shown.map(|(_, key_sha256)| key_sha256.clone()),
     }
 }
 
