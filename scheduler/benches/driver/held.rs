@@ -1,5 +1,6 @@
 //! P10: from a create that is asked for until the agent holds the command, durable in between.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use wharfage_scheduler_core::words::command::{Action, deployments};
@@ -18,6 +19,9 @@ pub async fn commands() {
     node::tenant(&scheduler).await;
     let machine = scheduler.node("node-1").await;
     let mut beat = node::introduce(&machine).await;
+    // An agent's connections stay open from one heartbeat to the next.
+    let waiter =
+        Arc::new(Machine::new(&scheduler, machine.name.as_str(), machine.identity.clone()));
     let before = disk::raw_syncs("right before the creates");
     let mut took = Vec::new();
     for number in 0..TIMED {
@@ -25,7 +29,7 @@ pub async fn commands() {
         beat.answer_at_once = false;
         beat.number += 1;
         beat.sent_at = boottime();
-        let (waiting, sent) = (held(&scheduler, &machine), beat.clone());
+        let (waiting, sent) = (Arc::clone(&waiter), beat.clone());
         let waiting = tokio::spawn(async move { waiting.beat(&sent).await.expect("answered") });
         // The heartbeat is on its way or held; either is what a create meets.
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -67,8 +71,4 @@ pub async fn commands() {
         p99 / (5.0 + 3.0 * sync)
     );
     scheduler.stop().await;
-}
-
-fn held(scheduler: &Scheduler, machine: &Machine) -> Machine {
-    Machine::new(scheduler, machine.name.as_str(), machine.identity.clone())
 }
