@@ -363,6 +363,11 @@ impl Scheduler {
         let has = report.routes;
         let heard = Heard::Gateway(report);
         let reply = self.decide(stage, |controller, now| controller.observe(now, heard));
+        // A load that is followed is looked at soon, though it is no fact.
+        let next = self.controller.as_ref().map(Controller::wake);
+        if let Some(next) = next.filter(|next| self.wake.is_none_or(|wake| *next < wake)) {
+            self.wake_at(stage, next);
+        }
         if reply.is_some() && has < self.gateways.get(gateway).copied().unwrap_or_default() {
             // The table that was sent did not arrive, or is still on its way.
             self.send_routes(stage, gateway);

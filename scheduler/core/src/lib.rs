@@ -15,7 +15,7 @@ pub mod words;
 pub use capacity::ledger;
 pub use controller::{
     Controller, Cost, CostLine, Decided, Drilled, Heard, Moved, Parting, Predicted, Priced,
-    Reclaimed, Reply, WhatIf,
+    Reclaimed, Reply, ScalingNow, WhatIf,
 };
 pub use fleet::Fleet;
 pub use fleet::check as invariants;

@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use wharfage_scheduler_core::words::command::{Answer, Command};
 use wharfage_scheduler_core::words::refusal::Refusal;
-use wharfage_scheduler_core::{Cost, Fleet, Heard, Policy, Reply, WhatIf};
-use wharfage_shared::ids::NodeId;
+use wharfage_scheduler_core::{Cost, Fleet, Heard, Policy, Reply, ScalingNow, WhatIf};
+use wharfage_shared::ids::{DeploymentId, NodeId};
 use wharfage_shared::time::Timestamp;
 
 use crate::clock::Clock;
@@ -139,6 +139,7 @@ pub enum SubmitError {
 
 /// What waits for the writer.
 enum Asked {
+    Scaling(DeploymentId, oneshot::Sender<ScalingNow>),
     Submit(Command, oneshot::Sender<Result<Submitted, SubmitError>>),
     SubmitOnce(Command, Once, oneshot::Sender<Result<Rendered, SubmitError>>),
 }
@@ -162,6 +163,14 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.ask(Asked::SubmitOnce(command, once, reply))?;
         answer.await.map_err(|_| SubmitError::ShuttingDown)?
+    }
+
+    /// What is known of a deployment's load at this instant, and what follows from it. No fact, so
+    /// that no view holds it: only the writer knows.
+    pub async fn scaling(&self, id: &DeploymentId) -> Result<ScalingNow, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Asked::Scaling(id.clone(), reply))?;
+        answer.await.map_err(|_| SubmitError::ShuttingDown)
     }
 
     fn ask(&self, asked: Asked) -> Result<(), SubmitError> {

@@ -106,6 +106,10 @@ impl Writer {
 
     fn ask(&mut self, asked: Asked) {
         match asked {
+            Asked::Scaling(id, reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.controller.scaling(&id, self.shared.clock.now()));
+            }
             Asked::Submit(command, reply) => {
                 let decided = self.submit(command);
                 self.commits.answer(Waiting::Submit(reply, decided));
@@ -185,6 +189,8 @@ impl Writer {
             Heard::Gateway(report) => (None, Cause::Gateway { gateway: report.gateway.clone() }),
         };
         let decided = self.controller.observe(now, heard);
+        // What a report brings may be due soon without being a fact.
+        self.wake = self.wake.min(self.controller.wake());
         let is_new = !decided.events.is_empty();
         if is_new && self.commits.is_pausing() {
             // Taken back, but heard: the heartbeat itself keeps its node alive.

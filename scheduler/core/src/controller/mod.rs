@@ -5,6 +5,7 @@ mod cost;
 mod drilled;
 mod durable;
 mod observe;
+mod scaling;
 mod soft;
 mod submit;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use wharfage_shared::version::Term;
 
 pub use self::cost::{Cost, CostLine};
 pub use self::drilled::{Drilled, Moved};
+pub use self::scaling::ScalingNow;
 pub use self::what_if::{Parting, Predicted, Reclaimed, WhatIf};
 
 use self::soft::Soft;
@@ -207,6 +209,7 @@ impl Controller {
             began: self.soft.began,
             agenda: &mut self.agenda,
             gateways: &self.soft.gateways,
+            loads: &mut self.soft.loads,
             events: Vec::new(),
         }
     }

@@ -12,6 +12,7 @@ use wharfage_shared::time::{Boottime, ClockOffset, Millis, Timestamp};
 use crate::fleet::Fleet;
 use crate::fleet::table::Table;
 use crate::policies::doubts::Clock;
+use crate::reconcile::loads::Loads;
 use crate::reconcile::plan::GatewayHeard;
 use crate::words::node::Reach;
 
@@ -26,6 +27,8 @@ pub(super) struct Soft {
     pub checks: Table<(Timestamp, NodeId), ()>,
     /// By gateway process.
     pub gateways: BTreeMap<GatewayName, GatewayHeard>,
+    /// The loads that counts of replicas follow.
+    pub loads: Loads,
     /// When the next attribution is due.
     pub next_tick: Timestamp,
 }
@@ -64,6 +67,7 @@ impl Soft {
             nodes: Table::default(),
             checks: Table::default(),
             gateways: BTreeMap::new(),
+            loads: Loads::default(),
             next_tick: began + tick,
         };
         for node in fleet.nodes() {

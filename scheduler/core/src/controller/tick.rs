@@ -17,6 +17,7 @@ impl Controller {
         self.now = self.now.max(now);
         let now = self.now;
         self.agenda.ring(&self.fleet, now);
+        self.look_at_loads(now);
         let silences = self.silences(now);
         let lapsed = self.lapsed(now);
         let metered = (self.soft.next_tick <= now).then(|| self.meter(now));
@@ -47,7 +48,10 @@ impl Controller {
         let lease = self.policy.gateway_lease();
         let connected = self.fleet.gateway_processes().filter(|process| process.connected);
         let gateway = connected.map(|process| self.gateway_heard(&process.name) + lease).min();
-        let next = [silence, gateway, self.agenda.next()].into_iter().flatten().min();
+        let next = [silence, gateway, self.agenda.next(), self.soft.loads.next()]
+            .into_iter()
+            .flatten()
+            .min();
         let next = next.map_or(self.soft.next_tick, |next| next.min(self.soft.next_tick));
         next.max(Timestamp(now.0 + 1))
     }

@@ -182,6 +182,11 @@ impl Agenda {
         self.due.nodes.insert(node);
     }
 
+    /// A deployment's count is to change.
+    pub fn scale(&mut self, deployment: DeploymentId) {
+        self.due.deployments.insert(deployment);
+    }
+
     /// Moves that make room are looked for.
     pub fn look_for_moves(&mut self) {
         self.due.moves = true;

@@ -4,6 +4,7 @@
 //! second pass at the same instant changes nothing (L2).
 
 pub mod agenda;
+pub mod loads;
 pub mod plan;
 
 mod brake;

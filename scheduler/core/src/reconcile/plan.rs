@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wharfage_shared::gateway::RoutesVersion;
-use wharfage_shared::ids::{GatewayName, NodeId, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, GatewayName, NodeId, ReplicaId};
 use wharfage_shared::time::Timestamp;
 use wharfage_shared::version::Term;
 
 use super::agenda::Agenda;
+use super::loads::Loads;
 use crate::fleet::Fleet;
+use crate::words::because::scaling::Requests;
 use crate::words::event::{
     Event, access, claim, deployment, drill, gateway, meter, money, node, replica,
 };
@@ -21,12 +23,16 @@ use crate::words::replica::Phase;
 pub struct GatewayHeard {
     /// When.
     pub at: Timestamp,
+    /// Since when without a gap.
+    pub since: Timestamp,
     /// Its report's number.
     pub number: u64,
     /// The table that it uses.
     pub routes: RoutesVersion,
     /// Requests at replicas.
     pub in_flight: Arc<BTreeMap<ReplicaId, u32>>,
+    /// The same and what waits, by deployment.
+    pub requests: Arc<BTreeMap<DeploymentId, Requests>>,
 }
 
 /// The fleet as it is being changed: each fact is applied before the next decision is asked.
@@ -45,6 +51,8 @@ pub struct Plan<'a> {
     pub agenda: &'a mut Agenda,
     /// What gateways said.
     pub gateways: &'a BTreeMap<GatewayName, GatewayHeard>,
+    /// The loads that counts follow.
+    pub loads: &'a mut Loads,
     /// The facts so far.
     pub events: Vec<Event>,
 }

@@ -22,6 +22,7 @@ use crate::http::fault::Fault;
 use crate::http::gate::Who;
 use crate::http::route::{Access, Route};
 use crate::http::rows::deployment::spec;
+use crate::http::rows::scaling;
 use crate::http::{Parted, Shared, price};
 
 /// Pending replicas that one answer explains: beyond them the reasons repeat themselves.
@@ -197,13 +198,17 @@ async fn scaling(
     let view = shared.handle.view();
     let row = find::<Deployments>(&view, &caller, &id)?;
     let shown = shared.show_view(&view, &caller, |shown| shown.deployment(row));
+    let now = shared.handle.scaling(&row.id).await?;
     Ok(Json(json!({
         "deployment": row.id,
         "dialect": shown.dialect,
+        "mode": row.spec.extension.scaling,
         "settings": settings::show(&row.spec.scaling),
         "desired": row.desired,
         "because": row.because.to_string(),
         "ready": shown.ready,
         "load": shown.load,
+        "now": scaling::now(row, &now),
+        "last_change": scaling::last_change(row),
     })))
 }

@@ -9,6 +9,7 @@ pub mod health;
 pub mod hearing;
 pub mod node;
 pub mod replica;
+pub mod scaling;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use wharfage_shared::enroll::MachineProblem;
 use wharfage_shared::gateway::GatewayReport;
+use wharfage_shared::ids::GatewayName;
 use wharfage_shared::time::Timestamp;
 
 use super::{drills, problem};
 use crate::controller::{Controller, Decided};
-use crate::reconcile::plan::GatewayHeard;
+use crate::reconcile::loads::{Hearing, heard_since, requests_by_deployment};
+use crate::reconcile::plan::{GatewayHeard, Plan};
 use crate::reconcile::reconcile;
 use crate::words::event::gateway::Event;
 
@@ -16,7 +18,7 @@ impl Controller {
     pub(in crate::controller) fn gateway(
         &mut self,
         now: Timestamp,
-        report: GatewayReport,
+        mut report: GatewayReport,
     ) -> Decided<Result<(), MachineProblem>> {
         let known = report.gateway.as_ref().and_then(|name| self.fleet.gateway_process(name));
         let Some(process) = known else {
@@ -25,12 +27,15 @@ impl Controller {
             return Decided { answer: Err(problem("gateway_unknown", detail)), events: Vec::new() };
         };
         let (name, connected) = (process.name.clone(), process.connected);
-        let left = report.left;
+        let left = std::mem::take(&mut report.left);
+        let requests = requests_by_deployment(&self.fleet, &report);
         let heard = GatewayHeard {
             at: now,
+            since: heard_since(self.soft.gateways.get(&name), now),
             number: report.number,
             routes: report.routes,
             in_flight: Arc::new(report.in_flight),
+            requests: Arc::new(requests),
         };
         self.soft.gateways.insert(name.clone(), heard);
         let mut plan = self.plan(now);
@@ -38,7 +43,23 @@ impl Controller {
             plan.record(Event::Connected { name: name.clone(), at: now });
         }
         drills::requests(&mut plan, &name, &left);
+        follow(&mut plan, &name);
         reconcile(&mut plan);
         Decided { answer: Ok(()), events: plan.events }
+    }
+}
+
+/// What has requests is followed from now on; what has none of its replicas yet is woken at once.
+fn follow(plan: &mut Plan<'_>, name: &GatewayName) {
+    let Some(requests) = plan.gateways.get(name).map(|word| Arc::clone(&word.requests)) else {
+        return;
+    };
+    let hearing = Hearing::of(plan.fleet, plan.gateways, plan.began, plan.now);
+    for id in requests.keys() {
+        let Some(row) = plan.fleet.deployment(id) else { continue };
+        plan.loads.follow(row, plan.gateways, hearing, plan.now);
+        if plan.loads.wake(row, plan.gateways, plan.now) {
+            plan.agenda.scale(id.clone());
+        }
     }
 }

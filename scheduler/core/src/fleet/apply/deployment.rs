@@ -27,6 +27,8 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
                 deleting: None,
                 desired: 0,
                 because: DesiredBecause::New,
+                scaled_at: None,
+                scaled_on: None,
                 failures: 0,
                 backoff_until: None,
                 last_start: None,
@@ -65,10 +67,12 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             });
             fleet.routes_number += 1;
         }
-        Event::Scaled { deployment, desired, because, at: _ } => {
+        Event::Scaled { deployment, desired, because, on, at } => {
             fleet.change_deployment(deployment, |row| {
                 row.desired = *desired;
                 row.because = *because;
+                row.scaled_at = Some(*at);
+                row.scaled_on = *on;
             });
         }
         Event::BackedOff { deployment, failures, until } => {

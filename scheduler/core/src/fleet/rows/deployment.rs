@@ -8,7 +8,7 @@ use wharfage_shared::time::{Millis, Timestamp};
 
 use super::revisions::Revisions;
 use crate::fleet::table::Table;
-use crate::words::because::scaling::DesiredBecause;
+use crate::words::because::scaling::{DesiredBecause, ScaledOn};
 use crate::words::deployment::Spec;
 
 /// A deployment.
@@ -34,6 +34,12 @@ pub struct DeploymentRow {
     pub desired: u32,
     /// Why so many.
     pub because: DesiredBecause,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled_at: Option<Timestamp>,
+    /// What was seen of the load then, where that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled_on: Option<ScaledOn>,
     /// Failures in a row.
     pub failures: u32,
     /// No new replica before this instant.

@@ -5,11 +5,11 @@ pub mod window;
 
 use wharfage_shared::time::{Millis, Timestamp};
 
-pub use self::window::{Mean, Window};
+pub use self::window::Window;
 use crate::words::because::scaling::DesiredBecause;
 use crate::words::deployment::Scaling;
 
-pub use crate::words::because::scaling::{Target, Wish};
+pub use crate::words::because::scaling::{Mean, Target, Wish};
 
 /// What is known of a deployment's load at the instant of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

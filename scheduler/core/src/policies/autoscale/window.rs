@@ -6,30 +6,9 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
 use wharfage_shared::time::{Millis, Timestamp};
 
-/// An exact mean: `amount / weight`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mean {
-    /// What was counted.
-    pub amount: u64,
-    /// Over how much; at least 1.
-    pub weight: u64,
-}
-
-impl Mean {
-    /// So many, neither more nor less.
-    pub fn of(amount: u64) -> Self {
-        Self { amount, weight: 1 }
-    }
-
-    /// The mean in thousandths, rounded up, for people.
-    pub fn thousandths(self) -> u64 {
-        let exact = (u128::from(self.amount) * 1000).div_ceil(u128::from(self.weight.max(1)));
-        u64::try_from(exact).unwrap_or(u64::MAX)
-    }
-}
+use crate::words::because::scaling::Mean;
 
 /// Equal samples at equal distances.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,14 +48,15 @@ pub struct Window {
 }
 
 impl Window {
-    /// A window that was full of nothing up to now: `count` samples of zero at this distance.
-    pub fn at_rest(now: Timestamp, step: Millis, count: u32) -> Self {
+    /// A window that was full of nothing up to now: `count` samples of zero at this distance, each
+    /// of this weight.
+    pub fn at_rest(now: Timestamp, step: Millis, count: u32, weight: u64) -> Self {
         if count == 0 {
             return Self::default();
         }
         let back = Millis(step.0.saturating_mul(u64::from(count - 1)));
-        let run = Run { first: now.minus(back), step, count, amount: 0, weight: step.0 };
-        Self { runs: VecDeque::from([run]), amount: 0, weight: step.0 * u64::from(count) }
+        let run = Run { first: now.minus(back), step, count, amount: 0, weight };
+        Self { runs: VecDeque::from([run]), amount: 0, weight: weight * u64::from(count) }
     }
 
     /// One more sample, not earlier than the one before it; its weight is at least 1.
@@ -139,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_load_that_does_not_change_is_one_run() {
-        let mut window = Window::at_rest(at(0), Millis(1000), 60);
+        let mut window = Window::at_rest(at(0), Millis(1000), 60, 1000);
         for second in 1..=30 {
             window.push(at(second), 0, 1000);
         }

@@ -59,6 +59,66 @@ pub enum Target {
     Tokens,
 }
 
+/// An exact mean: `amount / weight`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mean {
+    /// What was counted.
+    pub amount: u64,
+    /// Over how much; at least 1.
+    pub weight: u64,
+}
+
+impl Mean {
+    /// So many, neither more nor less.
+    pub fn of(amount: u64) -> Self {
+        Self { amount, weight: 1 }
+    }
+
+    /// The mean in thousandths, rounded up, for people.
+    pub fn thousandths(self) -> u64 {
+        let exact = (u128::from(self.amount) * 1000).div_ceil(u128::from(self.weight.max(1)));
+        u64::try_from(exact).unwrap_or(u64::MAX)
+    }
+}
+
+/// Requests of one deployment at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    /// At replicas.
+    pub in_flight: u32,
+    /// In queues.
+    pub queued: u32,
+    /// Waiting for a first replica.
+    pub parked: u32,
+}
+
+impl Requests {
+    /// All of them.
+    pub fn all(self) -> u64 {
+        u64::from(self.in_flight) + u64::from(self.queued) + u64::from(self.parked)
+    }
+
+    /// These and others.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            in_flight: self.in_flight.saturating_add(other.in_flight),
+            queued: self.queued.saturating_add(other.queued),
+            parked: self.parked.saturating_add(other.parked),
+        }
+    }
+}
+
+/// What a decision was made on: kept with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaledOn {
+    /// What was there at that instant.
+    pub requests: Requests,
+    /// The mean over the window.
+    pub mean: Option<Mean>,
+    /// What the load alone wanted.
+    pub wish: Option<Wish>,
+}
+
 /// How many replicas the load alone wants, and by which target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {

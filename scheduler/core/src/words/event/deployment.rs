@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wharfage_shared::ids::{DeploymentId, OrganizationId};
 use wharfage_shared::time::Timestamp;
 
-use crate::words::because::scaling::DesiredBecause;
+use crate::words::because::scaling::{DesiredBecause, ScaledOn};
 use crate::words::deployment::{Scaling, Spec};
 
 /// The version of these words.
@@ -55,6 +55,9 @@ pub enum Event {
         desired: u32,
         /// Why.
         because: DesiredBecause,
+        /// What was seen of the load, where that decided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<ScaledOn>,
         /// When.
         at: Timestamp,
     },

@@ -1,5 +1,6 @@
 //! Each story states one rule. The world checks all the others after every step of it.
 
+mod autoscaling;
 mod capacity;
 mod claims;
 mod consolidation;

@@ -58,7 +58,7 @@ fn settings_that_are_the_current_ones_are_unchanged_and_no_fact() {
 fn a_deployment_in_basetens_dialect_scales_to_zero_and_back() {
     let mut world = World::with_nodes(1, 0);
     let mut chat = spec("chat");
-    chat.scaling = Scaling::baseten();
+    chat.scaling = Scaling { scale_down_delay_seconds: 0, ..Scaling::baseten() };
     world.deploy(chat);
     world.run(10);
     assert!(world.replicas("chat").is_empty());
@@ -97,6 +97,7 @@ fn more_are_placed_and_surplus_leaves_as_min_moves() {
     let mut chat = spec("chat");
     chat.gpus = GpuCount::new(4).expect("allowed");
     chat.scaling.bounds = Bounds::new(1, 4).expect("1 to 4");
+    chat.scaling.scale_down_delay_seconds = 0;
     world.deploy(chat);
     world.run(20);
     patch(&mut world, "chat", min(4));

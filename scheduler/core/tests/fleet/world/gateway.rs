@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wharfage_scheduler_core::{Heard, Reply, routes};
 use wharfage_shared::gateway::{GatewayReport, RoutesVersion, Served};
-use wharfage_shared::ids::{GatewayName, ReplicaId};
+use wharfage_shared::ids::{DeploymentId, GatewayName, ReplicaId};
 
 use super::World;
 
@@ -18,6 +18,8 @@ pub struct Gateway {
     pub is_stuck: bool,
     /// Requests at replicas.
     pub in_flight: BTreeMap<ReplicaId, u32>,
+    /// Requests that wait for a first replica.
+    pub parked: BTreeMap<DeploymentId, u32>,
     /// What became of requests at replicas that are out of the routes.
     pub left: BTreeMap<ReplicaId, Served>,
     number: u64,
@@ -32,6 +34,7 @@ impl Gateway {
             is_up: true,
             is_stuck: false,
             in_flight: BTreeMap::new(),
+            parked: BTreeMap::new(),
             left: BTreeMap::new(),
             number: 0,
             routes: RoutesVersion::default(),
@@ -49,6 +52,7 @@ impl Gateway {
             number: self.number,
             routes: self.routes,
             in_flight: self.in_flight.clone(),
+            parked: self.parked.clone(),
             left: self.left.clone(),
             ..GatewayReport::default()
         };

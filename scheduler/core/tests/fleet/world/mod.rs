@@ -113,6 +113,8 @@ impl World {
         };
         let decided = self.controller.observe(self.now, heard);
         self.take(&before, decided.events, &what);
+        // A load that is followed is looked at soon.
+        self.wake = self.wake.min(self.controller.wake());
         decided.answer
     }
 

@@ -1,0 +1,283 @@
+//! The loads that counts of replicas follow: a window for each deployment that has requests or more
+//! replicas than its `min`. Known to this scheduler alone, never logged; a decision is a fact with
+//! what it was decided on.
+//!
+//! What is not here rests: no request, no replica above `min`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wharfage_shared::ids::{DeploymentId, GatewayName};
+use wharfage_shared::time::{Millis, Timestamp};
+
+use super::plan::GatewayHeard;
+use crate::fleet::Fleet;
+use crate::fleet::rows::deployment::DeploymentRow;
+use crate::fleet::table::Table;
+use crate::policies::autoscale::{self, Decision, Load, Mean, Window};
+use crate::words::because::scaling::{Requests, ScaledOn};
+use crate::words::deployment::Scaling;
+
+/// How often every load is looked at.
+pub const INTERVAL: Millis = Millis(1000);
+
+/// A gateway that was not heard for so long may have requests that nobody knows of.
+const FRESH: Millis = Millis(5000);
+
+/// So long the last word of a gateway that fell silent stands: its requests may still be answered.
+const STANDS: Millis = Millis::from_seconds(600);
+
+/// The most samples of a window, so that memory is bounded however long it is.
+const MOST_SAMPLES: u64 = 60;
+
+type Heard = BTreeMap<GatewayName, GatewayHeard>;
+
+/// What gateways say of all loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hearing {
+    /// Every connected gateway has said something, so that there is a number.
+    pub is_known: bool,
+    /// Each of them lately, so that a lower number may take replicas away.
+    pub is_fresh: bool,
+    /// Since when there has been a number without a gap.
+    pub since: Option<Timestamp>,
+}
+
+impl Hearing {
+    /// As of now. Where no gateway ever enrolled there is no way in, and the load is zero.
+    pub fn of(fleet: &Fleet, heard: &Heard, began: Timestamp, now: Timestamp) -> Self {
+        if fleet.gateway_processes().next().is_none() {
+            return Self { is_known: true, is_fresh: true, since: Some(began) };
+        }
+        let mut hearing = Self { is_known: false, is_fresh: true, since: None };
+        for process in fleet.gateway_processes().filter(|process| process.connected) {
+            let Some(word) = heard.get(&process.name) else {
+                return Self { is_known: false, is_fresh: false, since: None };
+            };
+            hearing.is_known = true;
+            hearing.is_fresh &= now < word.at + FRESH;
+            hearing.since = Some(hearing.since.map_or(word.since, |since| since.min(word.since)));
+        }
+        hearing.is_fresh &= hearing.is_known;
+        hearing
+    }
+}
+
+/// Since when a gateway has been heard without a gap, once it is heard at `now`.
+pub fn heard_since(before: Option<&GatewayHeard>, now: Timestamp) -> Timestamp {
+    before.filter(|word| now < word.at + FRESH).map_or(now, |word| word.since)
+}
+
+/// One gateway's requests by deployment: at replicas, in its queues, parked.
+pub fn requests_by_deployment(
+    fleet: &Fleet,
+    report: &wharfage_shared::gateway::GatewayReport,
+) -> BTreeMap<DeploymentId, Requests> {
+    let mut requests: BTreeMap<DeploymentId, Requests> = BTreeMap::new();
+    for (replica, count) in &report.in_flight {
+        let Some(row) = fleet.replica(*replica) else { continue };
+        let of = requests.entry(row.deployment.clone()).or_default();
+        of.in_flight = of.in_flight.saturating_add(*count);
+    }
+    for (id, count) in &report.queued {
+        let of = requests.entry(id.clone()).or_default();
+        of.queued = of.queued.saturating_add(*count);
+    }
+    for (id, count) in &report.parked {
+        let of = requests.entry(id.clone()).or_default();
+        of.parked = of.parked.saturating_add(*count);
+    }
+    requests
+}
+
+/// Every load that does not rest. A copy is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct Loads {
+    live: Table<DeploymentId, Arc<Live>>,
+    next: Timestamp,
+}
+
+/// The load of one deployment.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// As gateways said last.
+    pub requests: Requests,
+    /// The decision in force.
+    pub decision: Option<Decision>,
+    window: Window,
+    /// The sample that is being taken: sum and count, and since when.
+    sum: u64,
+    count: u64,
+    opened_at: Timestamp,
+    below_since: Option<Timestamp>,
+}
+
+impl Live {
+    /// Full of nothing as far back as gateways have been heard.
+    fn at_rest(scaling: &Scaling, hearing: Hearing, now: Timestamp) -> Self {
+        let step = step(scaling);
+        let heard_for = hearing.since.map_or(0, |since| now.since(since).0 / step.0.max(1));
+        let most = u64::from(scaling.window_seconds) * 1000 / step.0.max(1);
+        let samples = u32::try_from(heard_for.min(most)).unwrap_or(0);
+        Self {
+            requests: Requests::default(),
+            decision: None,
+            window: Window::at_rest(now, step, samples, step.0 / INTERVAL.0),
+            sum: 0,
+            count: 0,
+            opened_at: now,
+            below_since: None,
+        }
+    }
+
+    /// Takes in what is there now.
+    fn sample(&mut self, scaling: &Scaling, now: Timestamp) {
+        self.sum = self.sum.saturating_add(self.requests.all());
+        self.count += 1;
+        if now >= self.opened_at + step(scaling) {
+            self.window.push(now, self.sum, self.count);
+            (self.sum, self.count, self.opened_at) = (0, 0, now);
+        }
+        self.window.forget(now, Millis::from_seconds(u64::from(scaling.window_seconds)));
+    }
+
+    /// The mean over the window and the sample that is being taken.
+    pub fn mean(&self) -> Option<Mean> {
+        let window = self.window.mean().unwrap_or(Mean { amount: 0, weight: 0 });
+        let amount = window.amount.saturating_add(self.sum);
+        let weight = window.weight + self.count;
+        (weight > 0).then_some(Mean { amount, weight })
+    }
+
+    fn load(&self) -> Option<Load> {
+        let is_there_now = self.requests.all() > 0;
+        // One that came a moment ago is there, though it is in no sample yet.
+        let requests = self.mean().or(is_there_now.then_some(Mean::of(0)))?;
+        Some(Load { requests, tokens: None, is_there_now })
+    }
+
+    fn decide(&mut self, row: &DeploymentRow, hearing: Hearing, now: Timestamp) -> Decision {
+        let scaling = &row.spec.scaling;
+        let wish = self.load().map(|load| autoscale::wish(scaling, &load));
+        // Of what not all is known may be more than is seen: never less.
+        let enough = |replicas: u32| scaling.bounds.clamp(replicas) >= row.desired;
+        let wish = wish.filter(|wish| hearing.is_fresh || enough(wish.replicas));
+        let decision = autoscale::decide(scaling, wish, row.desired, self.below_since, now);
+        self.below_since = decision.below_since;
+        self.decision = Some(decision);
+        decision
+    }
+
+    fn rests(&self, row: &DeploymentRow) -> bool {
+        let quiet = self.requests.all() == 0 && self.sum == 0 && self.window.is_quiet();
+        quiet && row.desired == row.spec.scaling.bounds.min()
+    }
+
+    /// What the decision was made on.
+    pub fn scaled_on(&self) -> Option<ScaledOn> {
+        let decision = self.decision?;
+        let (requests, mean, wish) = (self.requests, self.mean(), decision.wish);
+        Some(ScaledOn { requests, mean, wish })
+    }
+}
+
+/// The distance of samples in a window of this length.
+fn step(scaling: &Scaling) -> Millis {
+    let seconds = u64::from(scaling.window_seconds).div_ceil(MOST_SAMPLES);
+    Millis::from_seconds(seconds.max(1))
+}
+
+/// Whether the count follows the load at all.
+fn follows(row: &DeploymentRow) -> bool {
+    let bounds = row.spec.scaling.bounds;
+    row.deleting.is_none() && !row.spec.disabled && bounds.min() < bounds.max()
+}
+
+fn requests_of(heard: &Heard, id: &DeploymentId, now: Timestamp) -> Requests {
+    let words = heard.values().filter(|word| now < word.at + STANDS);
+    words
+        .filter_map(|word| word.requests.get(id))
+        .fold(Requests::default(), |sum, one| sum.and(*one))
+}
+
+impl Loads {
+    /// When every load is looked at again.
+    pub fn next(&self) -> Option<Timestamp> {
+        (!self.live.is_empty()).then_some(self.next)
+    }
+
+    /// A deployment's load, unless it rests.
+    pub fn of(&self, id: &DeploymentId) -> Option<&Live> {
+        self.live.get(id).map(|live| &**live)
+    }
+
+    /// Begins to follow a deployment's load, if it has one or more replicas than its `min`.
+    pub fn follow(&mut self, row: &DeploymentRow, heard: &Heard, hearing: Hearing, now: Timestamp) {
+        if !follows(row) {
+            self.live.remove(&row.id);
+            return;
+        }
+        if self.live.contains(&row.id) {
+            return;
+        }
+        let requests = requests_of(heard, &row.id, now);
+        if requests.all() == 0 && row.desired <= row.spec.scaling.bounds.min() {
+            return;
+        }
+        if self.live.is_empty() {
+            self.next = now + INTERVAL;
+        }
+        let live = Live { requests, ..Live::at_rest(&row.spec.scaling, hearing, now) };
+        self.live.insert(row.id.clone(), Arc::new(live));
+    }
+
+    /// Requests are there: one that has no replica does not wait for the next look. Says whether
+    /// its count is to change.
+    pub fn wake(&mut self, row: &DeploymentRow, heard: &Heard, now: Timestamp) -> bool {
+        let Some(live) = self.live.get_mut(&row.id).filter(|_| row.desired == 0) else {
+            return false;
+        };
+        let live = Arc::make_mut(live);
+        live.requests = requests_of(heard, &row.id, now);
+        // More replicas are wanted, never fewer: it does not matter what is not known.
+        let hearing = Hearing { is_known: true, is_fresh: false, since: None };
+        live.decide(row, hearing, now).desired != row.desired
+    }
+
+    /// Looks at every load, if it is time; answers whose count is to change.
+    pub fn look(
+        &mut self,
+        fleet: &Fleet,
+        heard: &Heard,
+        hearing: Hearing,
+        now: Timestamp,
+    ) -> Vec<DeploymentId> {
+        if self.next().is_none_or(|next| next > now) {
+            return Vec::new();
+        }
+        self.next = now + INTERVAL;
+        let (mut changes, mut over) = (Vec::new(), Vec::new());
+        let ids: Vec<DeploymentId> = self.live.keys().cloned().collect();
+        for id in ids {
+            let Some(row) = fleet.deployment(&id).filter(|row| follows(row)) else {
+                over.push(id);
+                continue;
+            };
+            let Some(live) = self.live.get_mut(&id) else { continue };
+            let live = Arc::make_mut(live);
+            live.requests = requests_of(heard, &id, now);
+            if hearing.is_known {
+                live.sample(&row.spec.scaling, now);
+            }
+            if live.decide(row, hearing, now).desired != row.desired {
+                changes.push(id);
+            } else if hearing.is_fresh && live.rests(row) {
+                over.push(id);
+            }
+        }
+        for id in over {
+            self.live.remove(&id);
+        }
+        changes
+    }
+}
