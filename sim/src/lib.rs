@@ -22,6 +22,7 @@ pub mod autoscaling;
 pub mod churn;
 pub mod drills;
 pub mod measure;
+pub mod queueing;
 pub mod random;
 pub mod replay;
 pub mod sheet;

@@ -5,6 +5,7 @@ use wharfage_shared::time::{Millis, Timestamp};
 
 use super::Controller;
 use crate::policies::autoscale::Decision;
+use crate::policies::autoscale::work::Terms;
 use crate::reconcile::loads::Hearing;
 use crate::words::because::scaling::{Mean, Requests};
 
@@ -21,6 +22,8 @@ pub struct ScalingNow {
     pub mean: Option<Mean>,
     /// The last decision; none where it rests.
     pub decision: Option<Decision>,
+    /// The terms of its wish, in work mode.
+    pub terms: Option<Terms>,
 }
 
 impl Controller {
@@ -36,6 +39,7 @@ impl Controller {
             is_fresh: Hearing::of(&self.fleet, heard, self.soft.began, now).is_fresh,
             mean: live.and_then(|live| live.mean()),
             decision: live.and_then(|live| live.decision),
+            terms: live.and_then(|live| live.terms()),
         }
     }
 

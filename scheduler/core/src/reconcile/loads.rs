@@ -14,9 +14,11 @@ use super::plan::GatewayHeard;
 use crate::fleet::Fleet;
 use crate::fleet::rows::deployment::DeploymentRow;
 use crate::fleet::table::Table;
-use crate::policies::autoscale::{self, Decision, Load, Mean, Window};
+use crate::policies::autoscale::work::{self, Standing, Terms};
+use crate::policies::autoscale::{self, Decision, Load, Mean, Target, Window, Wish};
 use crate::words::because::scaling::{Requests, ScaledOn};
-use crate::words::deployment::Scaling;
+use crate::words::deployment::{Scaling, ScalingMode};
+use crate::words::replica::Phase;
 
 /// How often every load is looked at.
 pub const INTERVAL: Millis = Millis(1000);
@@ -29,6 +31,9 @@ const STANDS: Millis = Millis::from_seconds(600);
 
 /// The most samples of a window, so that memory is bounded however long it is.
 const MOST_SAMPLES: u64 = 60;
+
+/// How long a start takes where none has been seen.
+const FIRST_START: Millis = Millis::from_seconds(60);
 
 type Heard = BTreeMap<GatewayName, GatewayHeard>;
 
@@ -110,6 +115,79 @@ pub struct Live {
     count: u64,
     opened_at: Timestamp,
     below_since: Option<Timestamp>,
+    /// In work mode.
+    work: Option<Box<Worked>>,
+}
+
+/// The work of a deployment in work mode.
+#[derive(Clone, Debug)]
+struct Worked {
+    work: work::Work,
+    terms: Terms,
+    /// Since the last sample: requests that ended, slots in use times milliseconds.
+    ended: u64,
+    served: u64,
+    /// When the last sample was taken, and how many requests were there then.
+    opened_at: Timestamp,
+    there: u64,
+    looked_at: Timestamp,
+}
+
+impl Worked {
+    fn new(there: u64, now: Timestamp) -> Self {
+        Self {
+            work: work::Work::default(),
+            terms: Terms::default(),
+            ended: 0,
+            served: 0,
+            opened_at: now,
+            there,
+            looked_at: now,
+        }
+    }
+
+    /// Takes in what is there now.
+    fn sample(&mut self, requests: Requests, slots: u64, now: Timestamp) {
+        let span = now.since(self.looked_at).0;
+        self.looked_at = now;
+        self.served += u64::from(requests.in_flight).min(slots) * span;
+        if now < self.opened_at + work::SAMPLE {
+            return;
+        }
+        let all = requests.all();
+        let arrivals = (all + self.ended).saturating_sub(self.there);
+        self.work.sample(now, now.since(self.opened_at), (arrivals, self.ended, self.served));
+        (self.ended, self.served, self.opened_at, self.there) = (0, 0, now, all);
+    }
+}
+
+/// The replicas of a deployment in work mode.
+struct Replicas {
+    ready: u32,
+    /// When each of those on their way is expected to serve.
+    starting: Vec<Timestamp>,
+    load: Millis,
+}
+
+impl Replicas {
+    fn of(fleet: &Fleet, row: &DeploymentRow, now: Timestamp) -> Self {
+        let load = row.last_start.unwrap_or(FIRST_START);
+        let (mut ready, mut starting) = (0, Vec::new());
+        for replica in fleet.replicas_of(&row.id) {
+            match &replica.phase {
+                Phase::Placed { .. } if replica.phase.is_ready() => ready += 1,
+                Phase::Placed { since, .. } => starting.push((*since + load).max(now)),
+                Phase::Pending { .. } | Phase::Promised { .. } => starting.push(now + load),
+                Phase::Leaving { .. } | Phase::Stopped { .. } => {}
+            }
+        }
+        starting.sort_unstable();
+        Self { ready, starting, load }
+    }
+
+    fn slots(&self, scaling: &Scaling) -> u64 {
+        u64::from(self.ready) * u64::from(scaling.concurrency)
+    }
 }
 
 impl Live {
@@ -127,6 +205,7 @@ impl Live {
             count: 0,
             opened_at: now,
             below_since: None,
+            work: None,
         }
     }
 
@@ -156,13 +235,47 @@ impl Live {
         Some(Load { requests, tokens: None, is_there_now })
     }
 
-    fn decide(&mut self, row: &DeploymentRow, hearing: Hearing, now: Timestamp) -> Decision {
-        let scaling = &row.spec.scaling;
-        let wish = self.load().map(|load| autoscale::wish(scaling, &load));
+    /// What the work of a deployment in work mode wants.
+    fn work_wish(&mut self, scaling: &Scaling, replicas: &Replicas, now: Timestamp) -> Wish {
+        let (requests, there) = (self.requests, self.requests.all());
+        let worked = self.work.get_or_insert_with(|| Box::new(Worked::new(there, now)));
+        let slots = replicas.slots(scaling);
+        worked.sample(requests, slots, now);
+        let standing = Standing {
+            waiting: there.saturating_sub(u64::from(requests.in_flight).min(slots)),
+            ready: replicas.ready,
+            starting: &replicas.starting,
+            load: replicas.load,
+        };
+        worked.terms = worked.work.wish(scaling, standing, now);
+        Wish { replicas: worked.terms.wish().max(u32::from(there > 0)), target: Target::Work }
+    }
+
+    fn decide(
+        &mut self,
+        fleet: &Fleet,
+        row: &DeploymentRow,
+        hearing: Hearing,
+        now: Timestamp,
+    ) -> Decision {
+        let mut scaling = row.spec.scaling.clone();
+        let wish = match row.spec.extension.scaling {
+            ScalingMode::InFlight => {
+                self.work = None;
+                self.load().map(|load| autoscale::wish(&scaling, &load))
+            }
+            ScalingMode::Work => {
+                // The wish holds what it wants to keep by itself: it is followed both ways.
+                (scaling.scale_down_delay_seconds, scaling.max_scale_down_percent) = (0, 100);
+                let replicas = Replicas::of(fleet, row, now);
+                let wish = self.work_wish(&scaling, &replicas, now);
+                hearing.is_known.then_some(wish)
+            }
+        };
         // Of what not all is known may be more than is seen: never less.
         let enough = |replicas: u32| scaling.bounds.clamp(replicas) >= row.desired;
         let wish = wish.filter(|wish| hearing.is_fresh || enough(wish.replicas));
-        let decision = autoscale::decide(scaling, wish, row.desired, self.below_since, now);
+        let decision = autoscale::decide(&scaling, wish, row.desired, self.below_since, now);
         self.below_since = decision.below_since;
         self.decision = Some(decision);
         decision
@@ -170,7 +283,13 @@ impl Live {
 
     fn rests(&self, row: &DeploymentRow) -> bool {
         let quiet = self.requests.all() == 0 && self.sum == 0 && self.window.is_quiet();
-        quiet && row.desired == row.spec.scaling.bounds.min()
+        let is_over = self.work.as_ref().is_none_or(|worked| worked.work.is_over());
+        quiet && is_over && row.desired == row.spec.scaling.bounds.min()
+    }
+
+    /// The terms of the last wish, in work mode.
+    pub fn terms(&self) -> Option<Terms> {
+        self.work.as_ref().map(|worked| worked.terms)
     }
 
     /// What the decision was made on.
@@ -221,19 +340,53 @@ impl Loads {
             return;
         }
         let requests = requests_of(heard, &row.id, now);
-        if requests.all() == 0 && row.desired <= row.spec.scaling.bounds.min() {
+        if requests.all() > 0 || row.desired > row.spec.scaling.bounds.min() {
+            self.begin(row, heard, hearing, now);
+        }
+    }
+
+    fn begin(&mut self, row: &DeploymentRow, heard: &Heard, hearing: Hearing, now: Timestamp) {
+        if self.live.contains(&row.id) {
             return;
         }
         if self.live.is_empty() {
             self.next = now + INTERVAL;
         }
+        let requests = requests_of(heard, &row.id, now);
         let live = Live { requests, ..Live::at_rest(&row.spec.scaling, hearing, now) };
         self.live.insert(row.id.clone(), Arc::new(live));
     }
 
+    /// So many requests have ended. In work mode that is followed even where each was over before a
+    /// gateway told of it.
+    pub fn ended(
+        &mut self,
+        row: &DeploymentRow,
+        ended: u64,
+        heard: &Heard,
+        hearing: Hearing,
+        now: Timestamp,
+    ) {
+        if !follows(row) || row.spec.extension.scaling != ScalingMode::Work {
+            return;
+        }
+        self.begin(row, heard, hearing, now);
+        let Some(live) = self.live.get_mut(&row.id) else { return };
+        let live = Arc::make_mut(live);
+        let there = live.requests.all();
+        let worked = live.work.get_or_insert_with(|| Box::new(Worked::new(there, now)));
+        worked.ended = worked.ended.saturating_add(ended);
+    }
+
     /// Requests are there: one that has no replica does not wait for the next look. Says whether
     /// its count is to change.
-    pub fn wake(&mut self, row: &DeploymentRow, heard: &Heard, now: Timestamp) -> bool {
+    pub fn wake(
+        &mut self,
+        fleet: &Fleet,
+        row: &DeploymentRow,
+        heard: &Heard,
+        now: Timestamp,
+    ) -> bool {
         let Some(live) = self.live.get_mut(&row.id).filter(|_| row.desired == 0) else {
             return false;
         };
@@ -241,7 +394,7 @@ impl Loads {
         live.requests = requests_of(heard, &row.id, now);
         // More replicas are wanted, never fewer: it does not matter what is not known.
         let hearing = Hearing { is_known: true, is_fresh: false, since: None };
-        live.decide(row, hearing, now).desired != row.desired
+        live.decide(fleet, row, hearing, now).desired != row.desired
     }
 
     /// Looks at every load, if it is time; answers whose count is to change.
@@ -269,7 +422,7 @@ impl Loads {
             if hearing.is_known {
                 live.sample(&row.spec.scaling, now);
             }
-            if live.decide(row, hearing, now).desired != row.desired {
+            if live.decide(fleet, row, hearing, now).desired != row.desired {
                 changes.push(id);
             } else if hearing.is_fresh && live.rests(row) {
                 over.push(id);

@@ -33,6 +33,8 @@ pub struct GatewayHeard {
     pub in_flight: Arc<BTreeMap<ReplicaId, u32>>,
     /// The same and what waits, by deployment.
     pub requests: Arc<BTreeMap<DeploymentId, Requests>>,
+    /// Requests that have ended since the process began, by deployment.
+    pub finished: Arc<BTreeMap<DeploymentId, u64>>,
 }
 
 /// The fleet as it is being changed: each fact is applied before the next decision is asked.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use wharfage_scheduler_core::ScalingNow;
 use wharfage_scheduler_core::fleet::rows::deployment::DeploymentRow;
+use wharfage_scheduler_core::policies::autoscale::work::Terms;
 use wharfage_scheduler_core::words::because::scaling::{Mean, Wish};
 
 use super::instant;
@@ -19,6 +20,7 @@ pub fn now(row: &DeploymentRow, now: &ScalingNow) -> Value {
         "window_seconds": row.spec.scaling.window_seconds,
         "age_seconds": now.age.map(|age| age.as_seconds()),
         "is_fresh": now.is_fresh,
+        "work": now.terms.as_ref().map(work),
         "wish": wish(decision.and_then(|decision| decision.wish)),
         "min": row.spec.scaling.bounds.min(),
         "max": row.spec.scaling.bounds.max(),
@@ -39,6 +41,17 @@ pub fn last_change(row: &DeploymentRow) -> Value {
         "requests": on.map(|on| on.requests),
         "mean": on.map(|on| mean(on.mean)),
         "wish": on.map(|on| wish(on.wish)),
+    })
+}
+
+/// The terms of work mode; the largest of base, forecast and backlog is the wish.
+fn work(terms: &Terms) -> Value {
+    json!({
+        "offered_slots": terms.offered_millislots as f64 / 1000.0,
+        "service_seconds": terms.service.as_seconds(),
+        "base": terms.base,
+        "forecast": terms.forecast,
+        "backlog": terms.backlog,
     })
 }
 

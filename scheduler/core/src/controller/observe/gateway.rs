@@ -1,10 +1,11 @@
 //! A gateway's report: which table it uses and what is in flight.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wharfage_shared::enroll::MachineProblem;
 use wharfage_shared::gateway::GatewayReport;
-use wharfage_shared::ids::GatewayName;
+use wharfage_shared::ids::{DeploymentId, GatewayName};
 use wharfage_shared::time::Timestamp;
 
 use super::{drills, problem};
@@ -29,6 +30,7 @@ impl Controller {
         let (name, connected) = (process.name.clone(), process.connected);
         let left = std::mem::take(&mut report.left);
         let requests = requests_by_deployment(&self.fleet, &report);
+        let ended = ended(self.soft.gateways.get(&name), &report);
         let heard = GatewayHeard {
             at: now,
             since: heard_since(self.soft.gateways.get(&name), now),
@@ -36,6 +38,7 @@ impl Controller {
             routes: report.routes,
             in_flight: Arc::new(report.in_flight),
             requests: Arc::new(requests),
+            finished: Arc::new(report.finished),
         };
         self.soft.gateways.insert(name.clone(), heard);
         let mut plan = self.plan(now);
@@ -43,22 +46,38 @@ impl Controller {
             plan.record(Event::Connected { name: name.clone(), at: now });
         }
         drills::requests(&mut plan, &name, &left);
-        follow(&mut plan, &name);
+        follow(&mut plan, &name, &ended);
         reconcile(&mut plan);
         Decided { answer: Ok(()), events: plan.events }
     }
 }
 
+/// Requests that have ended since the gateway's last word. A process that begins counts from zero;
+/// what it did before this scheduler heard it is not known.
+fn ended(before: Option<&GatewayHeard>, report: &GatewayReport) -> BTreeMap<DeploymentId, u64> {
+    let Some(before) = before else { return BTreeMap::new() };
+    let since = |(id, count): (&DeploymentId, &u64)| {
+        let known = before.finished.get(id).copied().unwrap_or_default();
+        let ended = if *count >= known { count - known } else { *count };
+        (ended > 0).then(|| (id.clone(), ended))
+    };
+    report.finished.iter().filter_map(since).collect()
+}
+
 /// What has requests is followed from now on; what has none of its replicas yet is woken at once.
-fn follow(plan: &mut Plan<'_>, name: &GatewayName) {
+fn follow(plan: &mut Plan<'_>, name: &GatewayName, ended: &BTreeMap<DeploymentId, u64>) {
     let Some(requests) = plan.gateways.get(name).map(|word| Arc::clone(&word.requests)) else {
         return;
     };
     let hearing = Hearing::of(plan.fleet, plan.gateways, plan.began, plan.now);
+    for (id, ended) in ended {
+        let Some(row) = plan.fleet.deployment(id) else { continue };
+        plan.loads.ended(row, *ended, plan.gateways, hearing, plan.now);
+    }
     for id in requests.keys() {
         let Some(row) = plan.fleet.deployment(id) else { continue };
         plan.loads.follow(row, plan.gateways, hearing, plan.now);
-        if plan.loads.wake(row, plan.gateways, plan.now) {
+        if plan.loads.wake(plan.fleet, row, plan.gateways, plan.now) {
             plan.agenda.scale(id.clone());
         }
     }

@@ -2,6 +2,7 @@
 //! after a delay. Integers throughout: no rounding decides but the one upwards to whole replicas.
 
 pub mod window;
+pub mod work;
 
 use wharfage_shared::time::{Millis, Timestamp};
 

@@ -57,6 +57,8 @@ pub enum Target {
     Requests,
     /// Tokens in flight.
     Tokens,
+    /// Offered work.
+    Work,
 }
 
 /// An exact mean: `amount / weight`.

@@ -1,7 +1,7 @@
 //! Counts that follow the load that gateways report.
 
-use wharfage_scheduler_core::words::because::scaling::{DesiredBecause, Requests};
-use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Scaling, Spec};
+use wharfage_scheduler_core::words::because::scaling::{DesiredBecause, Requests, Target};
+use wharfage_scheduler_core::words::deployment::{Bounds, GpuCount, Scaling, ScalingMode, Spec};
 use wharfage_scheduler_core::words::event::deployment::Event as Fact;
 use wharfage_scheduler_core::{Event, Heard};
 use wharfage_shared::gateway::GatewayReport;
@@ -164,4 +164,33 @@ fn a_load_that_does_not_change_changes_the_count_once() {
     let settled = changes(&world).len();
     world.run(600);
     assert_eq!(changes(&world).len(), settled);
+}
+
+#[test]
+fn in_work_mode_the_count_follows_the_offered_work_and_tells_its_terms() {
+    let mut world = world(1, 6);
+    let mut chat = world.spec_of("chat");
+    chat.extension.scaling = ScalingMode::Work;
+    chat.scaling.utilization_percent = 100;
+    world.replace(chat).expect("good settings");
+    // Two requests a second, two in flight: each takes a second once there are slots for both.
+    let first = world.replicas("chat")[0].id;
+    let g = GatewayName::from("g");
+    for second in 1..=1_200 {
+        let gateway = world.gateways.get_mut(&g).expect("it has enrolled");
+        gateway.in_flight.insert(first, 2);
+        gateway.finished.insert(id("chat"), 2 * second);
+        world.run(1);
+    }
+    assert_eq!(desired(&world), 4, "two slots of work: of three 44 % would wait, of four 17 %");
+    let now = world.controller.scaling(&id("chat"), world.now);
+    let terms = now.terms.expect("it is in work mode");
+    assert!((1_900..=2_010).contains(&terms.offered_millislots), "{terms:?}");
+    assert_eq!((terms.base, terms.forecast), (4, 0), "{terms:?}");
+    let wish = now.decision.and_then(|decision| decision.wish).expect("a wish");
+    assert_eq!((wish.replicas, wish.target), (4, Target::Work));
+    let changed = changes(&world).len();
+    world.gateways.get_mut(&g).expect("it has enrolled").in_flight.clear();
+    world.until(1_100, "a quarter of an hour without a request", |world| desired(world) == 1);
+    assert!(changes(&world).len() - changed <= 4, "{:?}", changes(&world));
 }

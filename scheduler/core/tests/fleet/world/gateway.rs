@@ -20,6 +20,8 @@ pub struct Gateway {
     pub in_flight: BTreeMap<ReplicaId, u32>,
     /// Requests that wait for a first replica.
     pub parked: BTreeMap<DeploymentId, u32>,
+    /// Requests that have ended.
+    pub finished: BTreeMap<DeploymentId, u64>,
     /// What became of requests at replicas that are out of the routes.
     pub left: BTreeMap<ReplicaId, Served>,
     number: u64,
@@ -35,6 +37,7 @@ impl Gateway {
             is_stuck: false,
             in_flight: BTreeMap::new(),
             parked: BTreeMap::new(),
+            finished: BTreeMap::new(),
             left: BTreeMap::new(),
             number: 0,
             routes: RoutesVersion::default(),
@@ -53,6 +56,7 @@ impl Gateway {
             routes: self.routes,
             in_flight: self.in_flight.clone(),
             parked: self.parked.clone(),
+            finished: self.finished.clone(),
             left: self.left.clone(),
             ..GatewayReport::default()
         };
