@@ -115,6 +115,8 @@ pub struct Live {
     count: u64,
     opened_at: Timestamp,
     below_since: Option<Timestamp>,
+    /// Since when it was known to have no request before it was followed.
+    quiet_since: Option<Timestamp>,
     /// In work mode.
     work: Option<Box<Worked>>,
 }
@@ -134,9 +136,9 @@ struct Worked {
 }
 
 impl Worked {
-    fn new(there: u64, now: Timestamp) -> Self {
+    fn new(there: u64, since: Option<Timestamp>, now: Timestamp) -> Self {
         Self {
-            work: work::Work::default(),
+            work: work::Work::quiet_since(since),
             terms: Terms::default(),
             ended: 0,
             served: 0,
@@ -205,6 +207,7 @@ impl Live {
             count: 0,
             opened_at: now,
             below_since: None,
+            quiet_since: hearing.since,
             work: None,
         }
     }
@@ -238,7 +241,8 @@ impl Live {
     /// What the work of a deployment in work mode wants.
     fn work_wish(&mut self, scaling: &Scaling, replicas: &Replicas, now: Timestamp) -> Wish {
         let (requests, there) = (self.requests, self.requests.all());
-        let worked = self.work.get_or_insert_with(|| Box::new(Worked::new(there, now)));
+        let since = self.quiet_since;
+        let worked = self.work.get_or_insert_with(|| Box::new(Worked::new(there, since, now)));
         let slots = replicas.slots(scaling);
         worked.sample(requests, slots, now);
         let standing = Standing {
@@ -374,7 +378,8 @@ impl Loads {
         let Some(live) = self.live.get_mut(&row.id) else { return };
         let live = Arc::make_mut(live);
         let there = live.requests.all();
-        let worked = live.work.get_or_insert_with(|| Box::new(Worked::new(there, now)));
+        let since = live.quiet_since;
+        let worked = live.work.get_or_insert_with(|| Box::new(Worked::new(there, since, now)));
         worked.ended = worked.ended.saturating_add(ended);
     }
 
