@@ -116,16 +116,20 @@ pub(super) fn apply(fleet: &mut Fleet, event: &Event) {
             row.orphans.insert(*replica, gpus.clone());
             mark_orphan(row, *replica, gpus);
         }),
-        Event::OrphanGone { node, replica, .. } => fleet.change_node(node, |row| {
-            row.orphans.remove(replica);
-            row.slots.change(|slot| {
-                if slot.orphan == Some(*replica) {
-                    let other = row.rare.orphans.iter().find(|(_, gpus)| gpus.contains(&slot.gpu));
-                    slot.orphan = other.map(|(id, _)| *id);
-                }
-            });
-        }),
+        Event::OrphanGone { node, replica, .. } => {
+            fleet.change_node(node, |row| clear_orphan(row, *replica));
+        }
     }
+}
+
+fn clear_orphan(row: &mut NodeRow, replica: ReplicaId) {
+    row.orphans.remove(&replica);
+    row.slots.change(|slot| {
+        if slot.orphan == Some(replica) {
+            let other = row.rare.orphans.iter().find(|(_, gpus)| gpus.contains(&slot.gpu));
+            slot.orphan = other.map(|(id, _)| *id);
+        }
+    });
 }
 
 fn hold(row: &mut NodeRow, held_for: &Option<HeldFor>, at: Timestamp) {
