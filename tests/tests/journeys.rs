@@ -30,5 +30,7 @@ mod notices;
 mod refusals;
 #[path = "journeys/rehearsal.rs"]
 mod rehearsal;
+#[path = "journeys/scaling.rs"]
+mod scaling;
 #[path = "journeys/six_drills.rs"]
 mod six_drills;
