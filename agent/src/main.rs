@@ -11,7 +11,7 @@ use wharfage_agent::config::Config;
 use wharfage_agent::exit::{self, Failure};
 use wharfage_agent::health::socket::{self, Answer, Request};
 use wharfage_agent::hooks::keeper;
-use wharfage_agent::hooks::store::moving;
+use wharfage_agent::hooks::store::{asked, moving};
 use wharfage_agent::{cuda, cuda_checkpoint, daemon, doctor, gpu, guard};
 use wharfage_shared::health::Repair;
 
@@ -63,7 +63,7 @@ enum Verb {
     KeepHook(keeper::Asked),
     /// Moves checkpoints between this host and the object store; started by the agent.
     #[command(hide = true)]
-    CheckpointStore(moving::Asked),
+    CheckpointStore(asked::Asked),
     /// Says in one line of JSON whether CUDA starts; started by the agent and by `doctor`.
     #[command(hide = true)]
     CudaProbe {

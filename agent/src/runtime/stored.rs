@@ -13,7 +13,7 @@ use crate::drivers::Driver;
 use crate::hooks::Definition;
 use crate::hooks::checkpoint::Checkpoints;
 use crate::hooks::run::{self, Run};
-use crate::hooks::store::moving::{Act, Move};
+use crate::hooks::store::asked::{Act, Move};
 use crate::users::User;
 
 /// The caller's deadline limits it; a day is the longest that anything may take.

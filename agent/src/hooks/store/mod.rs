@@ -3,6 +3,7 @@
 //! A process of its own moves them (`moving`), as a hook is run: with a time limit after which
 //! nothing of it lives, and without a byte of its memory in an agent that is at rest.
 
+pub mod asked;
 pub mod moving;
 
 use std::os::unix::fs::MetadataExt;
