@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use wharfage_agent_sys::process;
-use wharfage_shared::replica::{Ended, ReportedPhase};
+use wharfage_shared::replica::{Ended, HookKind, ReportedPhase};
 use wharfage_shared::segment::SegmentReplica;
 
 use crate::common::node::{Node, run_order, run_with, stop_order};
@@ -272,6 +272,51 @@ fn a_small_disk_that_fills_up_and_one_that_is_read_only_for_a_while_cost_no_repl
     assert_whole(&fleet);
     let log = fleet.node.log();
     assert!(!log.contains("panicked") && !log.contains("are lost"), "{log}");
+}
+
+/// A disk of 3 MiB for the checkpoints alone.
+const SMALL_CHECKPOINTS: &str = "mkdir -p \"$STATE/checkpoints\" && \
+                                 mount -t tmpfs -o size=3m none \"$STATE/checkpoints\"";
+
+#[test]
+fn a_full_disk_of_checkpoints_fails_the_next_one_and_keeps_the_last() {
+    let mut fleet = fleet("disk-checkpoints");
+    if process::effective_user() != 0 || !may_mount(&fleet.node) {
+        eprintln!("SKIPPED: only root can look into the mounts of a running agent");
+        return;
+    }
+    let size = fleet.node.root().join("size");
+    let script = format!(
+        "cd $WHARFAGE_CHECKPOINT_DIR && size=$(cat {}) && head -c $size /dev/zero > state.bin || exit 1\n\
+         sum=$(sha256sum state.bin | cut -d' ' -f1)\n\
+         printf '{{\"files\":[{{\"path\":\"state.bin\",\"bytes\":%s,\"sha256\":\"%s\"}}]}}' $size $sum \
+         > manifest.json",
+        size.display()
+    );
+    fleet.node.hook("save", &script, 20, 0o644);
+    let agent = elsewhere(&fleet.node, SMALL_CHECKPOINTS, &[]);
+    fleet
+        .node
+        .config("[health]\nread_kmsg = false\n[health.off]\nG16 = \"a test\"\nG17 = \"a test\"\n");
+    fleet.node.start_as(agent);
+    fleet.scheduler.order(vec![run_with(run_order(1, "GPU-a"), &[(HookKind::Checkpoint, "save")])]);
+    fleet.until_ready();
+    let saves = |seconds, bytes: u32, said: &str| {
+        fs::write(&size, bytes.to_string()).expect("written");
+        let before = notes(&fleet.node).matches(said).count();
+        fleet.node.notice(seconds);
+        let again = || notes(&fleet.node).matches(said).count() > before;
+        wait_for(said, || again().then_some(()));
+        fs::remove_file(fleet.node.root().join("notices/notice.json")).expect("removed");
+        wait_for("its withdrawal", || fleet.scheduler.last()?.notices.is_empty().then_some(()));
+    };
+    saves(600, 1_000_000, "checkpoint of 1000000 bytes is complete");
+    saves(700, 4_000_000, "No space left on device");
+    inside(&fleet.node, "test $(ls \"$STATE/checkpoints/chat\") = r-1-1");
+    inside(&fleet.node, "test $(wc -c < \"$STATE/checkpoints/chat/r-1-1/state.bin\") = 1000000");
+    assert!(fleet.scheduler.gone().is_none(), "the replica serves on");
+    // What came to nothing has given its room back.
+    saves(800, 1_500_000, "checkpoint of 1500000 bytes is complete");
 }
 
 #[test]
