@@ -12,7 +12,8 @@ async fn the_first_request_wakes_what_sleeps_and_without_requests_it_sleeps_agai
         "resources": { "instanceType": "gd-8xh100ib-i128", "gpuCount": 1 },
         "model": { "name": "nap-model", "bucket": "models", "path": "nap" },
         "autoscaling": {
-            "min_replica": 0, "max_replica": 2, "autoscaling_window": 10, "scale_down_delay": 5,
+            "min_replica": 0, "max_replica": 2, "concurrency_target": 5,
+            "autoscaling_window": 10, "scale_down_delay": 5,
         },
         "traffic": { "weight": 100 },
     });
