@@ -29,7 +29,7 @@ use common::scheduler::{SECRET, Scheduler};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(1);
-const ROUNDS: u64 = 60;
+const ROUNDS: u64 = 40;
 
 /// How often a metadata service is asked, as the agent does where nothing is said.
 const POLL: Duration = Duration::from_millis(1000);
@@ -199,11 +199,13 @@ impl Stage {
         SystemTime::now()
     }
 
-    /// How long after `begun` the hook's own clock says that it ran.
+    /// How long after `begun` the hook's own clock says that it ran; the scheduler has heard of the
+    /// notice by then.
     fn first_hook(&self, begun: SystemTime) -> Duration {
         let nanos = until("the hook", || {
             std::fs::read_to_string(&self.ran).ok()?.trim().parse::<u64>().ok()
         });
+        until("its report", || (!self.scheduler.last()?.notices.is_empty()).then_some(()));
         let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
         at.duration_since(begun).unwrap_or_default()
     }
