@@ -111,8 +111,9 @@ impl Room {
     }
 
     async fn push(&self, asked: &Asked) -> Result<String, String> {
-        let total = verify(&asked.folder)?;
+        // Every file was hashed a moment ago, and whoever pulls it does so again.
         let manifest = Manifest::read(&asked.folder)?;
+        let total = manifest.files.iter().map(|entry| entry.bytes).fold(0, u64::saturating_add);
         let attempt = asked.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = format!("{:013}-{attempt}", millis_now());
         let at = self.at.clone().join(name.as_str());
